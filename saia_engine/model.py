@@ -1,0 +1,389 @@
+"""The words of the system, as frozen values: what is desired, what Slurm shows, what we run.
+
+Times are seconds since the epoch on the engine's steady clock, durations are seconds, memory is MiB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+TOKEN_PREFIX = "saia"
+
+
+# ---------------------------------------------------------------- desired
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """All that a job runs with. A change in any field needs a relaunch; the hash of all is the revision."""
+
+    command: tuple[str, ...] = ()
+    """Argument list; `{port}` and `{socket}` are filled in by the agent. Empty where `script` is set."""
+    script: str = ""
+    """Text for `/bin/sh`, where one command is not enough; it sees SAIA_SOCKET or SAIA_PORT."""
+    listen: str = "port"
+    """`socket`: a Unix socket at $SAIA_SOCKET; `port`: a loopback port, $SAIA_PORT."""
+    environment: tuple[tuple[str, str], ...] = ()
+    readiness_path: str = "/health"
+    nodes: int = 1
+    gres: str = ""
+    cpus: int = 1
+    memory_mib: int = 0
+    """Per node; 0 leaves it to the partition."""
+    time_limit_s: int = 3600
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    reservation: str = ""
+    exclude: str = ""
+    sbatch_options: tuple[str, ...] = ()
+
+    @property
+    def revision(self) -> str:
+        """First 12 hex digits of the SHA-256 over the sorted fields."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A service's durations (s) on the timeline of an instance; see `planner.timeline`."""
+
+    lead_floor_s: float = 600.0
+    min_ready_s: float = 10.0
+    drain_deadline_s: float = 300.0
+    admission_margin_s: float = 120.0
+    safety_margin_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A desired service: so many replicas of one launch spec, and who may ask what of it."""
+
+    name: str
+    launch: LaunchSpec
+    timing: Timing = Timing()
+    replicas: int = 1
+    min_available: int = 0
+    """Routable instances that our own acts never go below."""
+    models: tuple[str, ...] = ()
+    """Names under which OpenAI-style clients ask for it."""
+    methods: tuple[str, ...] = ("GET", "POST")
+    paths: tuple[str, ...] = ("/v1/",)
+    """Exact paths, or prefixes where they end in `/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyLimits:
+    """What one proxy may reach, and how much of it at once; enforced by the gate."""
+
+    services: tuple[str, ...] = ("*",)
+    """Service names, or `*` for all."""
+    relays: int = 32
+    streams: int = 2000
+    opens_per_second: int = 1000
+    memory_mib: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """An operator's change on top of the config file; shown until cleared."""
+
+    service: str
+    replicas: int
+    uid: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What should be: the config file with the operators' overrides applied."""
+
+    services: Mapping[str, Service]
+    poll_interval_s: float = 15.0
+
+
+# ---------------------------------------------------------------- what Slurm shows
+
+JOB_LIVE_STATES = frozenset(
+    "PENDING RUNNING CONFIGURING SUSPENDED STOPPED SIGNALING RESIZING REQUEUED REQUEUE_FED"
+    " REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT STAGE_OUT".split()
+)
+JOB_ENDED_STATES = frozenset(
+    "COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE OUT_OF_MEMORY REVOKED".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of Slurm's job table, ours or anyone's. Names and reasons are raw: sanitise to show."""
+
+    id: int
+    name: str
+    user: str
+    state: str
+    reason: str = ""
+    partition: str = ""
+    submit_time: float = 0.0
+    start_time: float | None = None
+    """When it started; for a pending job Slurm's forecast, if it has one."""
+    end_time: float | None = None
+    """When Slurm will end it, or ended it; None while unknown."""
+    time_limit_s: float | None = None
+    """None is unlimited or unknown."""
+    restarts: int = 0
+    nodes: tuple[str, ...] = ()
+    node_count: int = 1
+    gres: str = ""
+    gpus: int = 0
+    cpus: int = 0
+    priority: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.state in JOB_ENDED_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node as sinfo shows it."""
+
+    name: str
+    state: str
+    """Slurm's word in lower case with its flags: `idle`, `mixed`, `down*`, `idle+drain`, ..."""
+    address: str = ""
+    """Where its jobs can be reached: Slurm's NodeAddr, or its name."""
+    partitions: tuple[str, ...] = ()
+    reason: str = ""
+    cpus: int = 0
+    cpus_allocated: int = 0
+    memory_mib: int = 0
+    gpu_type: str = ""
+    gpus: int = 0
+    gpus_allocated: int = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether Slurm would start a job on it."""
+        return not any(word in self.state for word in ("down", "drain", "fail", "maint", "inval", "*"))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One good observation of Slurm. A bad one is an exception of the Slurm port, never a value."""
+
+    taken_at: float
+    jobs: tuple[Job, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    controller_boot: float = 0.0
+    """When the controller started; a change is a restart."""
+
+    @property
+    def node_by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+
+# ---------------------------------------------------------------- what we run
+
+
+class State(StrEnum):
+    """Where an instance stands; see design: intended -> submitted -> pending -> starting -> ready <-> unready ..."""
+
+    INTENDED = "intended"
+    SUBMITTED = "submitted"
+    PENDING = "pending"
+    STARTING = "starting"
+    READY = "ready"
+    UNREADY = "unready"
+    DRAINING = "draining"
+    LOST = "lost"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+ENDED = frozenset({State.STOPPED, State.FAILED})
+COMING = frozenset({State.INTENDED, State.SUBMITTED, State.PENDING, State.STARTING})
+
+
+class DrainKind(StrEnum):
+    """Why an instance drains; decides when its streams may be cut."""
+
+    HANDOVER = "handover"
+    SURPLUS = "surplus"
+    REMOVAL = "removal"
+    ROLLOUT = "rollout"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    kind: DrainKind
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """Live use of one GPU as the agent's nvidia-smi saw it; None is unknown, never zero."""
+
+    index: int
+    utilisation_percent: float | None = None
+    memory_used_mib: float | None = None
+    memory_total_mib: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """The newest word of an instance's agent over its control connection."""
+
+    seen_at: float
+    ready: bool = False
+    draining: bool = False
+    open_connections: int | None = None
+    """Proven data connections; None is unknown, which is never zero."""
+    verified: bool = False
+    """The engine itself has had an answer to one request through the front."""
+    gpus: tuple[Gpu, ...] = ()
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One attempt to run a service: a record of the journal."""
+
+    id: str
+    service: str
+    spec: LaunchSpec
+    created_at: float
+    state: State = State.INTENDED
+    state_since: float = 0.0
+    replaces: str = ""
+    """Id of the instance whose slot it takes over; empty for a first or added one."""
+    generation: int = 0
+    """Slurm's restart count: a requeue makes a new generation, with new endpoint and secrets."""
+    job_id: int = 0
+    submit_time: float = 0.0
+    """As Slurm shows it; 0 until first seen there."""
+    user: str = ""
+    reason: str = ""
+    """Slurm's reason while pending."""
+    node: str = ""
+    started_at: float | None = None
+    end_time: float | None = None
+    ready_since: float | None = None
+    """Start of the present unbroken readiness."""
+    served: bool = False
+    """Was ready at least once."""
+    drain: Drain | None = None
+    cancel_sent_at: float | None = None
+    absent_since: float | None = None
+    """First good snapshot in a row that lacked its job."""
+    ended_at: float | None = None
+    outcome: str = ""
+    """One sentence on how it ended."""
+
+    @property
+    def job_name(self) -> str:
+        return f"{TOKEN_PREFIX}.{self.id}"
+
+    @property
+    def revision(self) -> str:
+        return self.spec.revision
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def live(self) -> bool:
+        return self.state not in ENDED
+
+
+def instance_id(installation: str, cluster: str, service: str, nonce: str) -> str:
+    """The id that names an instance everywhere: job name, paths, routes. No part may hold a dot."""
+    return f"{installation}.{cluster}.{service}.{nonce}"
+
+
+def parse_token(job_name: str) -> tuple[str, str, str, str] | None:
+    """(installation, cluster, service, nonce) of one of saia's job names; None for any other name."""
+    parts = job_name.split(".")
+    if len(parts) != 5 or parts[0] != TOKEN_PREFIX or not all(parts):
+        return None
+    return parts[1], parts[2], parts[3], parts[4]
+
+
+# ---------------------------------------------------------------- what to do about it
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why the planner wants an act: the rule's name, a sentence, and the inputs that decided it."""
+
+    rule: str
+    text: str
+    inputs: tuple[tuple[str, str | float | int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Submit a new instance of a service."""
+
+    service: str
+    spec: LaunchSpec
+    reason: Reason
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartDrain:
+    instance: str
+    kind: DrainKind
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawDrain:
+    """The replacement died before `admit_until`: the old instance is wanted again."""
+
+    instance: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    instance: str
+    reason: Reason
+
+
+Action = Launch | StartDrain | WithdrawDrain | Cancel
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A condition that holds now. Its key (code, subject) is stable while it does."""
+
+    code: str
+    severity: Severity
+    subject: str
+    text: str
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the planner wants done now, and what it worries about. Nothing in it has been done."""
+
+    actions: tuple[Action, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    waiting: tuple[Reason, ...] = field(default=())
+    """What it would do but must wait for."""

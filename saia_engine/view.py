@@ -1,0 +1,201 @@
+"""The rows of the state stream: what operators see. Made by the engine, read by `client` and the TUI.
+
+Strings are as they came (job names may be hostile): whoever shows them passes them through `edge.text`.
+Times are seconds since the epoch, durations seconds, memory MiB. None is unknown.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from saia_engine.model import Gpu
+
+API_VERSION = 1
+
+
+class EngineView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row, keyed `engine`."""
+
+    installation: str
+    cluster: str
+    kind: str
+    """`slurm` or `local`."""
+    version: str
+    pid: int
+    host: str
+    started_at: float
+    now: float
+    poll_interval_s: float
+    snapshot_at: float | None = None
+    """When Slurm last gave a good answer."""
+    slurm_fault: str = ""
+    """Why the newest poll was bad; empty when it was good."""
+    slurm_calls: int = 0
+    """Commands sent to Slurm since the start."""
+    routes_generation: int = 0
+    acting: bool = True
+    """False: it observes, but must not act; `not_acting_because` says why."""
+    not_acting_because: str = ""
+
+
+class ServiceView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Keyed by name."""
+
+    name: str
+    models: list[str]
+    replicas: int
+    """Desired now, overrides applied."""
+    configured_replicas: int
+    ready: int = 0
+    starting: int = 0
+    """Intended to starting."""
+    draining: int = 0
+    unready: int = 0
+    min_available: int = 0
+    status: str = "ok"
+    """`ok`, `degraded` (fewer ready than desired), `down` (none ready), `stopped` (0 desired), `removed`."""
+    next_end: float | None = None
+    """Earliest end among its ready instances."""
+    in_flight: int = 0
+    requests: int = 0
+    """Counted by gates since the engine's start; never falls while the engine runs."""
+    errors: int = 0
+    requests_per_s: float = 0.0
+    override_by_uid: int | None = None
+    override_at: float | None = None
+
+
+class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Keyed by id."""
+
+    id: str
+    service: str
+    state: str
+    since: float
+    revision: str = ""
+    generation: int = 0
+    job_id: int = 0
+    node: str = ""
+    reason: str = ""
+    replaces: str = ""
+    started_at: float | None = None
+    ready_since: float | None = None
+    end: float | None = None
+    admit_until: float | None = None
+    drain_by: float | None = None
+    drain_kind: str = ""
+    open_connections: int | None = None
+    in_flight: int = 0
+    gpus: list[Gpu] = []
+    outcome: str = ""
+    log: str = ""
+    """Path of its output."""
+
+
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Keyed by str(job id)."""
+
+    id: int
+    name: str
+    user: str
+    state: str
+    partition: str = ""
+    reason: str = ""
+    nodes: str = ""
+    """Compressed, as Slurm writes it."""
+    gres: str = ""
+    gpus: int = 0
+    submit_time: float = 0.0
+    start_time: float | None = None
+    end_time: float | None = None
+    time_limit_s: float | None = None
+    instance: str = ""
+    """Ours: the instance's id."""
+
+
+class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Keyed by name."""
+
+    name: str
+    state: str
+    partitions: list[str] = []
+    reason: str = ""
+    usable: bool = True
+    cpus: int = 0
+    cpus_allocated: int = 0
+    memory_mib: int = 0
+    gpu_type: str = ""
+    gpus: int = 0
+    gpus_allocated: int = 0
+    gpus_ours: int = 0
+    live: list[Gpu] = []
+    """Use of the GPUs that our agents there report."""
+
+
+class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Keyed by name. `said_*` is the proxy's own word; the rest is what the gate saw."""
+
+    name: str
+    services: list[str]
+    connected: bool = False
+    connected_since: float | None = None
+    relays: int = 0
+    peer: str = ""
+    routes_generation: int = 0
+    in_flight: int = 0
+    requests: int = 0
+    maintenance: bool = False
+    """Wanted by the operator."""
+    maintenance_acked: bool = True
+    """All live relays acknowledged the wanted state, and there is at least one."""
+    said_version: str = ""
+    said_queue: int = 0
+
+
+class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Keyed by `code:subject`; gone from the table once cleared."""
+
+    code: str
+    severity: str
+    subject: str
+    text: str
+    since: float
+
+
+class EventView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Keyed by str(seq); the newest 500."""
+
+    seq: int
+    at: float
+    code: str
+    severity: str
+    subject: str
+    text: str
+    uid: int | None = None
+    """The operator who caused it; None is the engine itself."""
+
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "engine": EngineView,
+    "services": ServiceView,
+    "instances": InstanceView,
+    "jobs": JobView,
+    "nodes": NodeView,
+    "proxies": ProxyView,
+    "alarms": AlarmView,
+    "events": EventView,
+}
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the stream: rows of one table that are new or changed, and keys that are gone.
+
+    `reset`: forget the table first (start of a snapshot). `seq` grows by one a line; after a gap the
+    client connects again.
+    """
+
+    seq: int
+    table: str
+    set: dict[str, msgspec.Raw] = {}
+    gone: list[str] = []
+    reset: bool = False

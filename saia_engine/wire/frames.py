@@ -1,0 +1,93 @@
+"""Length-prefixed, typed frames: the bytes between proxy and gate (docs/protocol.md).
+
+A side first sends MAGIC and one HELLO frame; anything before the magic (an rc file that prints) is a
+`NotOurPeer`. A frame is `!IBI`: payload length, kind, stream id (0 for the connection itself), then the payload.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+MAGIC = b"\x00saia\x01\r\n"
+HEADER = struct.Struct("!IBI")
+MAX_DATA = 64 * 1024
+"""Bytes in one DATA frame: small enough that one stream never blocks the others for long."""
+MAX_PAYLOAD = 1024 * 1024
+"""Bytes in any frame; heads and control messages are refused above it."""
+
+
+class Kind(IntEnum):
+    HELLO = 0
+    OPEN = 1
+    HEAD = 2
+    DATA = 3
+    END = 4
+    RESET = 5
+    CREDIT = 6
+    CONTROL = 7
+    PING = 8
+    PONG = 9
+
+
+class WireError(Exception):
+    """The peer broke the protocol; the connection is of no more use."""
+
+
+class NotOurPeer(WireError):
+    """Bytes came before the handshake; `seen` holds their beginning, raw."""
+
+    def __init__(self, seen: bytes) -> None:
+        super().__init__("unexpected output before the handshake")
+        self.seen = seen
+
+
+class Frame(NamedTuple):
+    kind: Kind
+    stream: int
+    payload: bytes
+
+
+KINDS = {int(kind): kind for kind in Kind}
+
+
+def encode(kind: Kind, stream: int, payload: bytes = b"") -> bytes:
+    return HEADER.pack(len(payload), kind, stream) + payload
+
+
+class Decoder:
+    """Bytes in, whole frames out; holds at most one partial frame."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._greeted = False
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Raises NotOurPeer for a wrong beginning, WireError for a frame that can't be."""
+        buffer = self._buffer
+        buffer += data
+        if not self._greeted:
+            if not MAGIC.startswith(buffer[: len(MAGIC)]):
+                raise NotOurPeer(bytes(buffer[:200]))
+            if len(buffer) < len(MAGIC):
+                return
+            del buffer[: len(MAGIC)]
+            self._greeted = True
+        position, size = 0, len(buffer)
+        try:
+            while size - position >= HEADER.size:
+                length, kind, stream = HEADER.unpack_from(buffer, position)
+                if length > MAX_PAYLOAD:
+                    raise WireError(f"a frame of {length} bytes, above {MAX_PAYLOAD}")
+                known = KINDS.get(kind)
+                if known is None:
+                    raise WireError(f"a frame of unknown kind {kind}")
+                start = position + HEADER.size
+                if size - start < length:
+                    break
+                position = start + length
+                yield Frame(known, stream, bytes(buffer[start:position]))
+        finally:
+            del buffer[:position]

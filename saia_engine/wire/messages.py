@@ -1,0 +1,152 @@
+"""What the frames carry: JSON payloads as typed values, shared by gate and proxy.
+
+No message names an address or a secret of the cluster: the proxy gets ids, states and times.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from saia_engine.wire.frames import WireError
+
+WIRE_VERSION: Final = 1
+
+# Reset codes. Those in NOT_TAKEN say that the instance provably did not take the request.
+DRAINING: Final = "draining"
+NO_ROUTE: Final = "no_route"
+REFUSED: Final = "refused"
+LIMIT: Final = "limit"
+TOO_LATE: Final = "too_late"
+"""After the instance's `admit_until`."""
+CLOSING: Final = "closing"
+"""The relay or the tunnel is going away and had not sent the request yet."""
+FORBIDDEN: Final = "forbidden"
+"""Method, path or service outside the allow-list, or a request that cannot be sent on."""
+INSTANCE_LOST: Final = "instance_lost"
+BAD_RESPONSE: Final = "bad_response"
+CANCELLED: Final = "cancelled"
+TUNNEL_LOST: Final = "tunnel_lost"
+PROTOCOL: Final = "protocol"
+NOT_TAKEN: Final = frozenset({DRAINING, NO_ROUTE, REFUSED, LIMIT, TOO_LATE, CLOSING, FORBIDDEN})
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Base of all payloads; unknown fields are ignored, so that versions can differ."""
+
+
+class Hello(Message, frozen=True):
+    """First frame of each side. `version` is the highest that the side speaks; the lower one counts."""
+
+    version: int
+    program: str = ""
+
+
+class Open(Message, frozen=True):
+    """Proxy to gate: a request to one instance."""
+
+    instance: str
+    method: str
+    path: str
+    """With the query, as it goes on the request line."""
+    headers: list[tuple[str, str]] = []
+    request_id: str = ""
+    content_length: int | None = None
+    """None: no body, unless `chunked`."""
+    chunked: bool = False
+
+
+class Head(Message, frozen=True):
+    """Gate to proxy: the response's status and headers, hop-by-hop ones dropped."""
+
+    status: int
+    headers: list[tuple[str, str]] = []
+
+
+class Reset(Message, frozen=True):
+    """Either side: this stream is over, not well."""
+
+    code: str
+    text: str = ""
+
+
+class ServiceState(Message, frozen=True):
+    """What a proxy may know of a service."""
+
+    name: str
+    models: list[str] = []
+    methods: list[str] = []
+    paths: list[str] = []
+    replicas: int = 0
+    ready: int = 0
+    starting: int = 0
+
+
+class InstanceState(Message, frozen=True):
+    """What a proxy may know of an instance that may get requests."""
+
+    id: str
+    service: str
+    generation: int
+    admit_until: float
+    end: float
+    draining: bool = False
+
+
+class Routes(Message, frozen=True, tag="routes"):
+    """Gate to proxy: the whole of what it may reach; replaces the one before."""
+
+    generation: int
+    services: list[ServiceState] = []
+    instances: list[InstanceState] = []
+
+
+class Admin(Message, frozen=True, tag="admin"):
+    """Gate to proxy: the whole desired state of the proxy, sent again at each connection."""
+
+    revision: int
+    maintenance: bool = False
+
+
+class Applied(Message, frozen=True, tag="applied"):
+    """Proxy to gate: what it has applied."""
+
+    routes_generation: int = 0
+    admin_revision: int = 0
+
+
+class Metrics(Message, frozen=True, tag="metrics"):
+    """Proxy to gate, each second: its own word, for display and demand."""
+
+    version: str = ""
+    queued: dict[str, int] = {}
+    """Requests waiting, by service."""
+
+
+Control = Routes | Admin | Applied | Metrics
+
+M = TypeVar("M")
+
+
+def pack(message: Message) -> bytes:
+    return msgspec.json.encode(message)
+
+
+def unpack(kind: type[M], payload: bytes) -> M:
+    """Raises WireError for a payload that is not such a message."""
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except msgspec.MsgspecError as exc:
+        raise WireError(f"bad {getattr(kind, '__name__', 'control')} message: {exc}") from exc
+
+
+_control = msgspec.json.Decoder(Control)
+
+
+def unpack_control(payload: bytes) -> Control:
+    """Raises WireError."""
+    try:
+        return _control.decode(payload)
+    except msgspec.MsgspecError as exc:
+        raise WireError(f"bad control message: {exc}") from exc

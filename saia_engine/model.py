@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 TOKEN_PREFIX = "saia"
@@ -48,6 +48,10 @@ class LaunchSpec:
         """First 12 hex digits of the SHA-256 over the sorted fields."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def redacted(self) -> LaunchSpec:
+        """The same without the values of its environment, for journal and display."""
+        return replace(self, environment=tuple((name, "") for name, _ in self.environment))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +262,8 @@ class Instance:
     id: str
     service: str
     spec: LaunchSpec
+    """Redacted: the values of its environment are in the instance directory only."""
+    revision: str
     created_at: float
     state: State = State.INTENDED
     state_since: float = 0.0
@@ -282,6 +288,7 @@ class Instance:
     cancel_sent_at: float | None = None
     absent_since: float | None = None
     """First good snapshot in a row that lacked its job."""
+    completing_since: float | None = None
     ended_at: float | None = None
     outcome: str = ""
     """One sentence on how it ended."""
@@ -289,10 +296,6 @@ class Instance:
     @property
     def job_name(self) -> str:
         return f"{TOKEN_PREFIX}.{self.id}"
-
-    @property
-    def revision(self) -> str:
-        return self.spec.revision
 
     @property
     def ended(self) -> bool:
@@ -385,5 +388,5 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     alarms: tuple[Alarm, ...] = ()
-    waiting: tuple[Reason, ...] = field(default=())
+    waiting: tuple[Reason, ...] = ()
     """What it would do but must wait for."""

@@ -1,0 +1,375 @@
+"""desired, memory, now -> Plan. Nothing here acts, waits or looks at a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from saia_engine.model import (
+    COMING,
+    Action,
+    AgentStatus,
+    Alarm,
+    Cancel,
+    Desired,
+    DrainKind,
+    Instance,
+    Launch,
+    Plan,
+    Reason,
+    Service,
+    Severity,
+    StartDrain,
+    State,
+    Timing,
+    WithdrawDrain,
+)
+from saia_engine.planner import timeline
+from saia_engine.planner.lifecycle import fresh
+
+BACKOFF_FIRST_S = 10.0
+BACKOFF_MAX_S = 300.0
+CANCEL_AGAIN_S = 30.0
+"""A cancel without effect is sent again after so long."""
+STATE_DEADLINE_S: Mapping[State, float] = {
+    State.INTENDED: 120.0,
+    State.SUBMITTED: 120.0,
+    State.STARTING: 1800.0,
+    State.UNREADY: 60.0,
+    State.LOST: 60.0,
+}
+"""A longer stay raises an alarm (promise 24)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the engine knows: records of instances (live, and ended of the last hour), agents' words."""
+
+    instances: Mapping[str, Instance]
+    statuses: Mapping[str, AgentStatus]
+    submits_per_hour: int = 120
+
+
+def plan(desired: Desired, memory: Memory, now: float) -> Plan:
+    """All that should be done now, with reasons, in the order to do it."""
+    names = sorted({*desired.services, *(i.service for i in memory.instances.values() if i.live)})
+    budget = _Budget(memory, now)
+    actions: list[Action] = []
+    alarms: list[Alarm] = []
+    waiting: list[Reason] = []
+    for name in names:
+        fleet = _Fleet(name, desired, memory, now)
+        for step in (fleet.end_drains, fleet.resize, fleet.hand_over):
+            for action in step():
+                if isinstance(action, Launch):
+                    refusal = budget.refuses(action)
+                    if refusal is not None:
+                        waiting.append(refusal)
+                        continue
+                actions.append(action)
+        alarms += fleet.alarms()
+        waiting += fleet.waiting
+    if budget.spent_out:
+        alarms.append(
+            Alarm(
+                "submits-exhausted",
+                Severity.CRITICAL,
+                "cluster",
+                f"{memory.submits_per_hour} submits in the last hour: no more until some are older"
+                " (submits_per_hour)",
+            )
+        )
+    return Plan(tuple(actions), tuple(alarms), tuple(waiting))
+
+
+class _Budget:
+    """Submits per hour and crash-loop back-off: the two brakes on launches (promise 16)."""
+
+    def __init__(self, memory: Memory, now: float) -> None:
+        self._left = memory.submits_per_hour - sum(
+            1 for i in memory.instances.values() if now - i.created_at < 3600.0
+        )
+        self._memory = memory
+        self._now = now
+        self.spent_out = False
+
+    def refuses(self, launch: Launch) -> Reason | None:
+        resume_at = backoff_until(launch.service, self._memory.instances.values())
+        if self._now < resume_at:
+            wait = resume_at - self._now
+            return Reason(
+                "crash-loop-back-off",
+                f"{launch.service}: its last instances failed; next launch in {wait:.0f} s",
+                (("until", resume_at),),
+            )
+        if self._left <= 0:
+            self.spent_out = True
+            return Reason("submits-per-hour", f"{launch.service}: the hourly bound on submits is reached")
+        self._left -= 1
+        return None
+
+
+def backoff_until(service: str, instances: Iterable[Instance]) -> float:
+    """When the next launch is allowed: 10 s after a failure, doubled for each in a row, 300 s at most."""
+    ended = sorted(
+        (i for i in instances if i.service == service and i.ended_at is not None),
+        key=lambda i: i.ended_at or 0.0,
+        reverse=True,
+    )
+    failures = 0
+    for instance in ended:
+        if instance.state is not State.FAILED or instance.served:
+            break
+        failures += 1
+    if not failures:
+        return 0.0
+    return (ended[0].ended_at or 0.0) + min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** (failures - 1))
+
+
+class _Fleet:
+    """One service's live instances, and the rules on them."""
+
+    def __init__(self, name: str, desired: Desired, memory: Memory, now: float) -> None:
+        self.name = name
+        self.service: Service | None = desired.services.get(name)
+        self.poll_s = desired.poll_interval_s
+        self.now = now
+        self.statuses = memory.statuses
+        self.all = list(memory.instances.values())
+        self.live = sorted(
+            (i for i in self.all if i.service == name and i.live), key=lambda i: (i.created_at, i.id)
+        )
+        self.by_id = {i.id: i for i in self.live}
+        self.replacement = {i.replaces: i for i in self.live if i.replaces and i.drain is None}
+        self.waiting: list[Reason] = []
+
+    @property
+    def wanted(self) -> int:
+        return self.service.replicas if self.service else 0
+
+    @property
+    def timing(self) -> Timing:
+        return self.service.timing if self.service else Timing()
+
+    def heads(self) -> list[Instance]:
+        """One for each filled slot: not draining, and not the replacement of one that is still serving."""
+        return [i for i in self.live if i.drain is None and self._predecessor(i) is None]
+
+    def _predecessor(self, instance: Instance) -> Instance | None:
+        old = self.by_id.get(instance.replaces)
+        return old if old is not None and old.drain is None else None
+
+    def ready(self) -> list[Instance]:
+        return [i for i in self.live if i.state is State.READY]
+
+    # -- rules
+
+    def end_drains(self) -> Iterator[Action]:
+        """Cancel what has drained, or has had its time."""
+        for instance in self.live:
+            if instance.drain is None:
+                continue
+            if instance.cancel_sent_at is not None and self.now - instance.cancel_sent_at < CANCEL_AGAIN_S:
+                continue
+            reason = self._drain_is_over(instance)
+            if reason is not None:
+                yield Cancel(instance.id, reason)
+
+    def _drain_is_over(self, instance: Instance) -> Reason | None:
+        drain = instance.drain
+        assert drain is not None
+        if instance.node == "" and instance.state is not State.LOST:
+            return Reason("never-started", "its job has not started, so nothing is connected")
+        status = self.statuses.get(instance.id)
+        if (
+            status is not None
+            and fresh(status, self.now)
+            and status.seen_at > drain.started_at
+            and status.draining
+            and status.open_connections == 0
+        ):
+            return Reason("drained", "its agent reports no open connection")
+        last_cut = (
+            timeline.last_cut(instance.end_time, self.timing)
+            if instance.end_time is not None
+            else float("inf")
+        )
+        deadline = last_cut
+        if drain.kind is not DrainKind.HANDOVER:
+            deadline = min(last_cut, drain.started_at + self.timing.drain_deadline_s)
+        if self.now < deadline:
+            return None
+        open_now = "unknown"
+        if status is not None and fresh(status, self.now) and status.open_connections is not None:
+            open_now = str(status.open_connections)
+        rule = "last-cut" if deadline == last_cut else "drain-deadline"
+        return Reason(
+            rule,
+            f"its time to drain is over; open connections: {open_now}",
+            (("deadline", deadline), ("open_connections", open_now)),
+        )
+
+    def resize(self) -> Iterator[Action]:
+        """As many filled slots as wanted: withdraw drains, launch, or drain the surplus."""
+        heads = self.heads()
+        missing = self.wanted - len(heads)
+        if missing > 0 and self.service is not None:
+            for old in self._withdrawable()[:missing]:
+                missing -= 1
+                yield WithdrawDrain(
+                    old.id,
+                    Reason("replacement-died", "its replacement is gone and it may still admit requests"),
+                )
+            for _ in range(missing):
+                yield Launch(
+                    self.name,
+                    self.service.launch,
+                    Reason(
+                        "too-few",
+                        f"{len(heads)} of {self.wanted} replicas are there or on their way",
+                        (("have", len(heads)), ("wanted", self.wanted)),
+                    ),
+                )
+        elif missing < 0:
+            yield from self._shrink(heads, -missing)
+
+    def _withdrawable(self) -> list[Instance]:
+        """Handed over too early: still before `admit_until`, and nobody took the slot."""
+        return [
+            i
+            for i in self.live
+            if i.drain is not None
+            and i.drain.kind is DrainKind.HANDOVER
+            and i.cancel_sent_at is None
+            and i.end_time is not None
+            and self.now < timeline.admit_until(i.end_time, self.timing)
+            and i.id not in self.replacement
+            and i.state is State.DRAINING
+        ]
+
+    def _shrink(self, heads: list[Instance], surplus: int) -> Iterator[Action]:
+        kind = DrainKind.SURPLUS if self.service else DrainKind.REMOVAL
+        text = (
+            f"{len(heads)} replicas where {self.wanted} are wanted"
+            if self.service
+            else "the service was removed from the configuration"
+        )
+        reason = Reason("too-many", text, (("have", len(heads)), ("wanted", self.wanted)))
+        ready_left = len(self.ready())
+        keep_ready = min(self.service.min_available, self.wanted) if self.service else 0
+        for victim in sorted(heads, key=_spare_first)[:surplus]:
+            if victim.state is State.READY:
+                if ready_left - 1 < keep_ready:
+                    self.waiting.append(
+                        Reason("min-available", f"{victim.id} stays until {keep_ready} others are ready")
+                    )
+                    continue
+                ready_left -= 1
+            for leaving in (self.replacement.get(victim.id), victim):
+                if leaving is not None:
+                    yield StartDrain(leaving.id, kind, reason)
+
+    def hand_over(self) -> Iterator[Action]:
+        """Replace what nears its end, and drain it once its replacement has proven itself."""
+        if self.service is None:
+            return
+        spare = len(self.heads()) - self.wanted
+        for old in sorted(self.heads(), key=_spare_first)[max(0, spare) :]:
+            if old.end_time is None or old.node == "":
+                continue
+            heir = self.replacement.get(old.id)
+            if heir is None:
+                submit_by = timeline.submit_by(
+                    old.end_time, self.timing, self.timing.lead_floor_s, self.poll_s
+                )
+                if self.now >= submit_by:
+                    yield Launch(
+                        self.name,
+                        self.service.launch,
+                        Reason(
+                            "replace-before-end",
+                            f"{old.id} ends in {old.end_time - self.now:.0f} s",
+                            (("end", old.end_time), ("submit_by", submit_by)),
+                        ),
+                        replaces=old.id,
+                    )
+            yield from self._drain_for(old, heir)
+
+    def _drain_for(self, old: Instance, heir: Instance | None) -> Iterator[Action]:
+        assert old.end_time is not None
+        if (
+            heir is not None
+            and heir.state is State.READY
+            and heir.ready_since is not None
+            and self.now - heir.ready_since >= self.timing.min_ready_s
+        ):
+            yield StartDrain(
+                old.id,
+                DrainKind.HANDOVER,
+                Reason(
+                    "replacement-ready",
+                    f"{heir.id} has been ready for {self.now - heir.ready_since:.1f} s",
+                    (("min_ready", self.timing.min_ready_s),),
+                ),
+            )
+        elif self.now >= timeline.admit_until(old.end_time, self.timing):
+            yield StartDrain(
+                old.id,
+                DrainKind.HANDOVER,
+                Reason("admission-over", "no new request may start before its end, replacement or not"),
+            )
+
+    # -- worries
+
+    def alarms(self) -> Iterator[Alarm]:
+        ready = len(self.ready())
+        if self.service and self.wanted > 0 and ready == 0:
+            yield Alarm("service-down", Severity.CRITICAL, self.name, "no instance is ready")
+        elif self.service and ready < min(self.wanted, self.service.min_available):
+            yield Alarm(
+                "below-min-available",
+                Severity.CRITICAL,
+                self.name,
+                f"{ready} ready, min_available is {self.service.min_available}",
+            )
+        elif ready < self.wanted:
+            yield Alarm(
+                "service-degraded", Severity.WARNING, self.name, f"{ready} of {self.wanted} replicas ready"
+            )
+        for instance in self.live:
+            limit = STATE_DEADLINE_S.get(instance.state)
+            if limit is not None and self.now - instance.state_since > limit:
+                yield Alarm(
+                    "state-overdue",
+                    Severity.WARNING,
+                    instance.id,
+                    f"{instance.state} for longer than {limit:.0f} s",
+                )
+            if self._replacement_late(instance):
+                yield Alarm(
+                    "replacement-late",
+                    Severity.CRITICAL,
+                    instance.id,
+                    "its replacement is not ready and its time to drain has begun",
+                )
+        resume_at = backoff_until(self.name, self.all)
+        if self.service and self.now < resume_at and self.wanted > len(self.heads()):
+            yield Alarm(
+                "crash-loop", Severity.CRITICAL, self.name, "its last instances failed; launches are slowed"
+            )
+
+    def _replacement_late(self, old: Instance) -> bool:
+        if self.service is None or old.drain is not None or old.end_time is None or old.node == "":
+            return False
+        heir = self.replacement.get(old.id)
+        late = self.now >= timeline.drain_by(old.end_time, self.timing)
+        return late and (heir is None or heir.state is not State.READY)
+
+
+def _spare_first(instance: Instance) -> tuple[int, float]:
+    """Which to give up first: not yet started, then starting, unready, and last the ready; oldest end first."""
+    if instance.state in COMING:
+        rank = 0 if instance.state is not State.STARTING else 1
+    else:
+        rank = 2 if instance.state is not State.READY else 3
+    return rank, instance.end_time or 0.0

@@ -1,0 +1,186 @@
+"""What an observation means for an instance: pure folds of Slurm's rows and agents' words into records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from saia_engine.model import (
+    AgentStatus,
+    Instance,
+    Job,
+    Snapshot,
+    State,
+)
+
+STATUS_FRESH_S = 10.0
+"""An agent's word counts so long: several failed probes in a row, never one (promise 15)."""
+MESSAGE_TIMEOUT_S = 10.0
+"""Slurm's default MessageTimeout: how late a submit that seemed to fail can still come true."""
+COMPLETING_LIMIT_S = 120.0
+"""A job that hangs in COMPLETING longer has served its last."""
+
+_STARTED = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"})
+
+
+def job_of(instance: Instance, snapshot: Snapshot, user: str) -> Job | None:
+    """Our job in the snapshot: name, user and (once known) id must match (promise 2)."""
+    for job in snapshot.jobs:
+        if (
+            job.name == instance.job_name
+            and job.user == user
+            and (instance.job_id == 0 or job.id == instance.job_id)
+        ):
+            return job
+    return None
+
+
+def fold_job(
+    instance: Instance,
+    job: Job | None,
+    *,
+    taken_at: float,
+    poll_s: float,
+    exited: str = "",
+    alive: bool = False,
+) -> Instance:
+    """One good snapshot's word on a live instance.
+
+    `exited` is the agent's exit record as a sentence; `alive` says that its agent has just proven itself,
+    which outweighs Slurm's silence: a controller that lost its state prints an empty table.
+    """
+    if job is None:
+        return _absent(instance, taken_at, poll_s, exited, alive)
+    instance = replace(instance, absent_since=None, job_id=job.id, user=job.user, reason=job.reason)
+    if job.restarts > instance.generation:
+        # Requeued: the process, endpoint and secrets of before are gone (promise 8).
+        instance = _move(
+            replace(
+                instance,
+                generation=job.restarts,
+                ready_since=None,
+                drain=None,
+                node="",
+                started_at=None,
+                end_time=None,
+            ),
+            State.PENDING,
+            taken_at,
+        )
+    instance = replace(instance, submit_time=job.submit_time)
+    if job.ended:
+        return _ended(instance, job, taken_at, exited)
+    if job.state == "COMPLETING":
+        return _completing(instance, taken_at)
+    instance = replace(instance, completing_since=None)
+    if job.state in _STARTED:
+        instance = replace(
+            instance,
+            node=job.nodes[0] if job.nodes else instance.node,
+            started_at=job.start_time,
+            end_time=job.end_time,
+        )
+        if instance.state in (State.INTENDED, State.SUBMITTED, State.PENDING):
+            return _move(instance, State.STARTING, taken_at)
+        if instance.state is State.LOST:
+            back = State.DRAINING if instance.drain else State.UNREADY
+            return _move(instance, back, taken_at)
+        return instance
+    if instance.state in (State.INTENDED, State.SUBMITTED, State.LOST):
+        return _move(instance, State.PENDING, taken_at)
+    return instance
+
+
+def fresh(status: AgentStatus | None, now: float) -> bool:
+    """Whether the agent's word still counts."""
+    return status is not None and now - status.seen_at <= STATUS_FRESH_S
+
+
+def routable(instance: Instance, status: AgentStatus | None, now: float) -> bool:
+    """May get traffic, or still has some: proven ready now, lost to Slurm but answering, or draining."""
+    if instance.state is State.LOST:
+        return instance.served and status is not None and status.ready and fresh(status, now)
+    return instance.state in (State.READY, State.DRAINING) and instance.served
+
+
+def fold_status(instance: Instance, status: AgentStatus | None, now: float) -> Instance:
+    """The newest word of the agent on a live instance; its silence counts once it lasts."""
+    if instance.state not in (State.STARTING, State.READY, State.UNREADY):
+        return instance
+    if instance.completing_since is not None:
+        return instance
+    if status is None:
+        # Never heard since the engine started: the journal's word stands until Slurm or a probe speaks.
+        return instance
+    if not fresh(status, now):
+        if instance.state is State.READY:
+            return _move(replace(instance, ready_since=None), State.UNREADY, now)
+        return instance
+    if status.ready and status.verified and not status.draining:
+        if instance.state is State.READY:
+            return instance
+        return _move(replace(instance, ready_since=now, served=True), State.READY, now)
+    if instance.state is State.READY and not status.draining:
+        return _move(replace(instance, ready_since=None), State.UNREADY, now)
+    return instance
+
+
+def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, alive: bool) -> Instance:
+    if exited and instance.job_id:
+        # The exit record is believed only together with the job's absence.
+        return end(instance, exited, taken_at)
+    if instance.absent_since is None:
+        instance = replace(instance, absent_since=taken_at)
+        unproven = instance.state in (State.INTENDED, State.SUBMITTED)
+        return instance if unproven else _move(instance, State.LOST, taken_at)
+    if alive or taken_at - instance.absent_since < MESSAGE_TIMEOUT_S + poll_s:
+        return instance
+    if instance.job_id == 0:
+        return end(instance, "the submit never reached Slurm", taken_at)
+    return end(instance, f"job {instance.job_id} is no longer known to Slurm", taken_at)
+
+
+def _completing(instance: Instance, taken_at: float) -> Instance:
+    if instance.completing_since is None:
+        instance = replace(instance, completing_since=taken_at, ready_since=None)
+        if instance.state is State.READY:
+            return _move(instance, State.UNREADY, taken_at)
+        return instance
+    if taken_at - instance.completing_since > COMPLETING_LIMIT_S:
+        return end(instance, f"job {instance.job_id} hangs in COMPLETING", taken_at)
+    return instance
+
+
+def _ended(instance: Instance, job: Job, taken_at: float, exited: str) -> Instance:
+    words = f"job {job.id} ended: {job.state}"
+    if job.reason and job.reason not in ("None", ""):
+        words += f" ({job.reason})"
+    if exited:
+        words += f"; {exited}"
+    instance = replace(instance, end_time=job.end_time or instance.end_time)
+    return end(instance, words, taken_at)
+
+
+def end(instance: Instance, outcome: str, at: float) -> Instance:
+    """Ended: `stopped` when we or its time limit wanted it, else `failed`."""
+    by_limit = instance.end_time is not None and at >= instance.end_time - 1.0 and instance.served
+    wanted = instance.drain is not None or instance.cancel_sent_at is not None or by_limit
+    return replace(
+        _move(instance, State.STOPPED if wanted else State.FAILED, at),
+        ended_at=at,
+        outcome=outcome,
+        ready_since=None,
+    )
+
+
+def _move(instance: Instance, state: State, at: float) -> Instance:
+    return instance if instance.state is state else replace(instance, state=state, state_since=at)
+
+
+def draining(instance: Instance, at: float) -> Instance:
+    """The state after a drain was ordered."""
+    return _move(instance, State.DRAINING, at)
+
+
+def serving_again(instance: Instance, at: float) -> Instance:
+    """The state after a drain was withdrawn: readiness must be proven anew."""
+    return _move(replace(instance, drain=None, ready_since=None), State.UNREADY, at)

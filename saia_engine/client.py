@@ -1,0 +1,293 @@
+"""Client of `operator.sock`: follow the engine's state, and ask it for acts.
+
+One `EngineClient` for each event loop. Every method raises ClientError or one of its kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from saia_engine.view import (
+    TABLES,
+    AlarmView,
+    Change,
+    EngineView,
+    EventView,
+    InstanceView,
+    JobView,
+    NodeView,
+    ProxyView,
+    ServiceView,
+)
+
+CONNECT_S = 3.0
+ANSWER_S = 30.0
+SILENCE_S = 15.0
+"""The stream carries a blank line each 5 s: after three missing ones the engine is stuck or gone."""
+LONGEST_LINE = 64 * 1024 * 1024
+
+
+class ClientError(Exception):
+    """The engine could not do what was asked. `code` is stable, the message is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class EngineUnreachable(ClientError):
+    """No engine answers at the socket, or it fell silent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("unreachable", message)
+
+
+class StreamGap(ClientError):
+    """A line of the stream is missing or can't be read: connect again for a fresh snapshot."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("stream_gap", message)
+
+
+class NeedsConfirmation(ClientError):
+    """The act would undercut `min_available`: ask the operator, then repeat it with `confirm`."""
+
+
+class NotAllowed(ClientError):
+    """The caller's uid may not do this, or may not even open the socket."""
+
+
+class NotFound(ClientError):
+    """There is no such service, instance or proxy."""
+
+
+_KINDS: dict[str, type[ClientError]] = {
+    "needs_confirmation": NeedsConfirmation,
+    "not_allowed": NotAllowed,
+    "not_found": NotFound,
+}
+
+
+class Tables:
+    """The engine's state as rows by key; see `view`. Apply each change of the stream in its order."""
+
+    _decoders: ClassVar = {name: msgspec.json.Decoder(row) for name, row in TABLES.items()}
+
+    def __init__(self) -> None:
+        self.engine: EngineView | None = None
+        self.services: dict[str, ServiceView] = {}
+        self.instances: dict[str, InstanceView] = {}
+        self.jobs: dict[str, JobView] = {}
+        self.nodes: dict[str, NodeView] = {}
+        self.proxies: dict[str, ProxyView] = {}
+        self.alarms: dict[str, AlarmView] = {}
+        self.events: dict[str, EventView] = {}
+
+    def apply(self, change: Change) -> None:
+        """Take in one change. A table of a newer engine is passed over.
+
+        Raises StreamGap for a row that can't be read.
+        """
+        decoder = self._decoders.get(change.table)
+        if decoder is None:
+            return
+        try:
+            rows: dict[str, Any] = {key: decoder.decode(row) for key, row in change.set.items()}
+        except msgspec.DecodeError as exc:
+            raise StreamGap(f"a row of {change.table} can't be read: {exc}") from exc
+        if change.table == "engine":
+            self.engine = rows.get("engine", None if change.reset else self.engine)
+            return
+        table: dict[str, Any] = getattr(self, change.table)
+        if change.reset:
+            table.clear()
+        for key in change.gone:
+            table.pop(key, None)
+        table.update(rows)
+
+
+class EngineClient:
+    """Talks HTTP to the engine over its Unix socket."""
+
+    def __init__(self, socket_path: str | Path) -> None:
+        self.socket_path = Path(socket_path)
+        self._http = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(socket_path)),
+            base_url="http://saia",
+            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> EngineClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # -- state
+
+    async def changes(self) -> AsyncGenerator[Change]:
+        """A snapshot (a change with `reset` for each table), then each change, on one connection.
+
+        Raises EngineUnreachable when the connection ends or falls silent, StreamGap when a line is missing.
+        """
+        expected: int | None = None
+        async with aclosing(self._lines("/v1/stream")) as lines:
+            async for line in lines:
+                try:
+                    change = _change.decode(line)
+                except msgspec.DecodeError as exc:
+                    raise StreamGap(f"a line of the stream can't be read: {exc}") from exc
+                if expected is not None and change.seq != expected:
+                    raise StreamGap(f"line {change.seq} of the stream came where {expected} was due")
+                expected = change.seq + 1
+                yield change
+        raise EngineUnreachable(f"the engine at {self.socket_path} ended the stream")
+
+    async def state(self) -> Tables:
+        """All tables as they are now."""
+        async with self._translated():
+            response = await self._http.get("/v1/state")
+        try:
+            content = _tables.decode(_checked(response).content)
+        except msgspec.DecodeError as exc:
+            raise ClientError("bad_answer", f"the engine's state can't be read: {exc}") from exc
+        tables = Tables()
+        for name, rows in content.items():
+            tables.apply(Change(seq=0, table=name, set=rows, reset=True))
+        return tables
+
+    async def plan(self) -> dict[str, Any]:
+        """What the engine would do now, and why."""
+        return await self._call("GET", "/v1/plan")
+
+    async def health(self) -> dict[str, Any]:
+        return await self._call("GET", "/v1/health")
+
+    # -- intents
+
+    async def scale(self, service: str, replicas: int, *, confirm: bool = False) -> dict[str, Any]:
+        """Override the config file's number. Raises NeedsConfirmation where `min_available` is undercut."""
+        body = {"replicas": replicas, "confirm": confirm}
+        return await self._call("POST", f"/v1/services/{_quoted(service)}/scale", body)
+
+    async def clear_override(self, service: str) -> dict[str, Any]:
+        """Back to the config file's number."""
+        return await self._call("DELETE", f"/v1/services/{_quoted(service)}/override")
+
+    async def drain(self, instance: str, *, confirm: bool = False) -> dict[str, Any]:
+        """Take an instance out; its slot is filled again. Raises NeedsConfirmation as `scale` does."""
+        return await self._call("POST", f"/v1/instances/{_quoted(instance)}/drain", {"confirm": confirm})
+
+    async def maintenance(self, proxy: str, on: bool) -> dict[str, Any]:
+        return await self._call("POST", f"/v1/proxies/{_quoted(proxy)}/maintenance", {"on": on})
+
+    # -- the wire
+
+    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if body is None else {"content-type": "application/json"}
+        async with self._translated():
+            response = await self._http.request(method, path, content=content, headers=headers)
+        try:
+            return _object.decode(_checked(response).content)
+        except msgspec.DecodeError as exc:
+            raise ClientError("bad_answer", f"the engine's answer can't be read: {exc}") from exc
+
+    async def _lines(self, path: str) -> AsyncGenerator[bytes]:
+        """The body's lines without the blank ones; each is whole."""
+        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S, read=SILENCE_S)
+        async with (
+            self._translated(),
+            self._http.stream("GET", path, timeout=timeout) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                await response.aread()
+                _checked(response)
+            splitter = _Splitter()
+            async for chunk in response.aiter_raw():
+                for line in splitter.feed(chunk):
+                    yield line
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException as exc:
+            raise EngineUnreachable(f"the engine at {self.socket_path} does not answer") from exc
+        except httpx.TransportError as exc:
+            cause = _os_error(exc)
+            if isinstance(cause, PermissionError):
+                raise NotAllowed(
+                    "not_allowed",
+                    f"you may not open {self.socket_path}: it is for root, the engine's user and the operators' group",
+                ) from exc
+            why = cause.strerror if cause and cause.strerror else str(exc) or "the connection broke"
+            raise EngineUnreachable(f"no engine answers at {self.socket_path} ({why})") from exc
+
+
+class _Splitter:
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            if self._parts:
+                line = b"".join((*self._parts, line))
+                self._parts, self._size = [], 0
+            if line:
+                yield line
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+            if self._size > LONGEST_LINE:
+                raise StreamGap("a line of the stream does not end")
+
+
+_change = msgspec.json.Decoder(Change)
+_tables = msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]])
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+class _Error(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    """The response of a call that was done. Raises the ClientError that it tells of."""
+    if response.is_success:
+        return response
+    try:
+        error = msgspec.json.decode(response.content, type=_ErrorBody).error
+    except msgspec.DecodeError:
+        raise ClientError("failed", f"the engine answered with status {response.status_code}") from None
+    raise _KINDS.get(error.code, ClientError)(error.code, error.message)
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _os_error(exc: BaseException) -> OSError | None:
+    cause: BaseException | None = exc
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause

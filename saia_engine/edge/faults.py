@@ -69,12 +69,17 @@ class ConfigFaults(Exception):
         return "\n".join(map(str, self.faults))
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was most likely meant; empty if none is near."""
+    return next(iter(difflib.get_close_matches(word[:100], sorted(known), n=1, cutoff=0.7)), "")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean ...?` for the nearest of the known words, or all of them where few; empty if none is near."""
+    """`did you mean ...?` for the nearest; else all that are known, where they are few."""
     names = sorted(known)
-    near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
+    near = nearest(word, names)
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {near}?"
     return f"known: {', '.join(names)}" if 0 < len(names) <= 8 else ""
 
 
@@ -128,8 +133,8 @@ def from_validation(
             words = [
                 word.strip("' ") for word in detail.get("ctx", {})["expected"].replace(" or ", ",").split(",")
             ]
-            if difflib.get_close_matches(detail["input"][:100], words, n=1):
-                suggestion = did_you_mean(detail["input"], words)
+            near = nearest(detail["input"], words)
+            suggestion = f"did you mean {near}?" if near else ""
         faults.append(Fault(file, dotted(*location), _sentence(detail), suggestion))
     return faults
 

@@ -1,0 +1,338 @@
+"""The engine's configuration file: TOML, checked once at the door, frozen values inside.
+
+`load` raises ConfigFaults with every fault of the file at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from saia_engine.config import checks
+from saia_engine.config.tables import (
+    ClusterTable,
+    FileTable,
+    LocalTable,
+    ProxyTable,
+    ServiceTable,
+    Table,
+)
+from saia_engine.edge import durations, sizes, words
+from saia_engine.edge.faults import ConfigFaults, Fault, dotted, from_validation, nearest, read_toml
+from saia_engine.edge.text import clean
+from saia_engine.model import Desired, LaunchSpec, ProxyLimits, Service
+from saia_engine.planner import timeline
+
+__all__ = ["Config", "ConfigFaults", "Fault", "LocalNodes", "Paths", "check_lines", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where everything lies. `shared_dir` is seen by all nodes; the other two are this host's."""
+
+    shared_dir: Path
+    state_dir: Path
+    runtime_dir: Path
+    """0711: each socket lies in a directory of its own group below it."""
+
+    @property
+    def instances_dir(self) -> Path:
+        return self.shared_dir / "instances"
+
+    @property
+    def state_db(self) -> Path:
+        return self.state_dir / "state.db"
+
+    @property
+    def gate_dir(self) -> Path:
+        """0750, the gate's group: all that the gate may read of `state_dir`."""
+        return self.state_dir / "gate"
+
+    @property
+    def routes(self) -> Path:
+        return self.gate_dir / "routes.json"
+
+    @property
+    def operator_socket(self) -> Path:
+        """Its directory is 0750, the operators' group."""
+        return self.runtime_dir / "operator" / "operator.sock"
+
+    @property
+    def gate_socket(self) -> Path:
+        """Its directory is 0750, the gate's group."""
+        return self.runtime_dir / "gate" / "gate.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNodes:
+    """The declared nodes of a cluster of kind `local`, all alike."""
+
+    nodes: int
+    gpus_per_node: int
+    cpus_per_node: int
+    memory_per_node_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One valid configuration file. Durations are seconds."""
+
+    file: Path
+    name: str
+    """The cluster's."""
+    kind: str
+    """`slurm` or `local`."""
+    installation: str
+    """Empty: made at the first start and kept in `shared_dir`."""
+    paths: Paths
+    poll_interval_s: float
+    rpc_floor_s: float
+    command_timeout_s: float
+    port_range: tuple[int, int]
+    """First and last port of the agents' fronts."""
+    agent_python: str
+    slurm_bin: Path | None
+    slurm_conf: Path | None
+    operators_group: str
+    gate_group: str
+    submits_per_hour: int
+    local: LocalNodes
+    services: Mapping[str, Service] = field(repr=False)
+    """Their environments hold secrets: show them as `LaunchSpec.redacted` does."""
+    proxies: Mapping[str, ProxyLimits]
+
+    @property
+    def desired(self) -> Desired:
+        """What the file alone wants, without operators' overrides."""
+        return Desired(self.services, self.poll_interval_s)
+
+
+def load(path: Path | str) -> Config:
+    """The file as a Config; relative paths in it start at its directory. Raises ConfigFaults."""
+    file = Path(os.path.normpath(Path(path).absolute()))
+    door = _Door(str(path))
+    top, top_bad = door.open(FileTable, read_toml(Path(path)))
+    cluster, cluster_bad = door.open(ClusterTable, top.cluster, "cluster")
+    if "cluster" in top_bad:
+        cluster_bad = frozenset(ClusterTable.model_fields)
+    if "rpc_floor" not in top.cluster and "poll_interval" not in cluster_bad:
+        cluster = cluster.model_copy(update={"rpc_floor": min(cluster.rpc_floor, cluster.poll_interval)})
+    paths = Paths(
+        *(_absolute(file, path) for path in (cluster.shared_dir, cluster.state_dir, cluster.runtime_dir))
+    )
+    door.add(checks.cluster(cluster, cluster_bad, str(paths.operator_socket)), "cluster")
+    nodes, local_bad = door.open(LocalTable, top.local, "local")
+
+    services = _services(door, top, None if "poll_interval" in cluster_bad else cluster.poll_interval)
+    sound = {name: table for name, (table, _) in services.items()}
+    door.add(checks.models(sound), "services")
+    if "port_range" not in cluster_bad:
+        door.add(checks.ports(cluster, sound), "cluster")
+    if cluster.kind == "local" and not local_bad and "kind" not in cluster_bad:
+        for name, (table, bad) in services.items():
+            door.add(checks.local_service(table, bad, nodes), "services", name)
+        door.add(checks.local_sum(sound, nodes))
+    proxies = {}
+    for name, data in top.proxies.items():
+        proxies[name], bad = door.named(ProxyTable, data, "proxies", name)
+        door.add(checks.proxy(proxies[name], bad, top.services), "proxies", name)
+    if door.faults:
+        raise ConfigFaults(door.faults)
+    return Config(
+        file=file,
+        name=cluster.name,
+        kind=cluster.kind,
+        installation=cluster.installation,
+        paths=paths,
+        poll_interval_s=cluster.poll_interval,
+        rpc_floor_s=cluster.rpc_floor,
+        command_timeout_s=cluster.command_timeout,
+        port_range=(cluster.port_range[0], cluster.port_range[1]),
+        agent_python=cluster.agent_python,
+        slurm_bin=_absolute(file, cluster.slurm_bin) if cluster.slurm_bin else None,
+        slurm_conf=_absolute(file, cluster.slurm_conf) if cluster.slurm_conf else None,
+        operators_group=cluster.operators_group,
+        gate_group=cluster.gate_group,
+        submits_per_hour=cluster.submits_per_hour,
+        local=LocalNodes(nodes.nodes, nodes.gpus_per_node, nodes.cpus_per_node, nodes.memory_per_node),
+        services={name: _service(name, table) for name, table in sound.items()},
+        proxies={name: _proxy(table) for name, table in proxies.items()},
+    )
+
+
+# ---------------------------------------------------------------- at the door
+
+AnyTable = TypeVar("AnyTable", bound=Table)
+Opened = tuple[AnyTable, frozenset[str]]
+
+
+class _Door:
+    """Collects the faults of one file while its tables come in."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.faults: list[Fault] = []
+
+    def add(self, wrongs: Iterable[checks.Wrong], *prefix: str) -> None:
+        for key, text, suggestion in wrongs:
+            self.faults.append(Fault(self.file, dotted(*prefix, key), text, suggestion))
+
+    def open(self, model: type[AnyTable], data: object, *prefix: str) -> Opened[AnyTable]:
+        """The table with what is sound of it, and the keys that are not, which keep their defaults."""
+        try:
+            return model.model_validate(data), frozenset()
+        except ValidationError as error:
+            self.faults += from_validation(error, self.file, prefix, model)
+            if not isinstance(data, dict):
+                return model(), frozenset(model.model_fields)
+            bad = {str(detail["loc"][0]) for detail in error.errors()}
+            rest = {key: value for key, value in data.items() if key not in bad}
+            # A misspelt key most likely was meant to set its neighbour: no rule may rest on that one's default.
+            meant = {nearest(key, model.model_fields) for key in bad}
+            return model.model_validate(rest), frozenset(bad | meant)
+
+    def named(self, model: type[AnyTable], data: object, *prefix: str) -> Opened[AnyTable]:
+        """The same for a table whose name the operator chose."""
+        try:
+            words.name(prefix[-1])
+        except ValueError as exc:
+            self.faults.append(Fault(self.file, dotted(*prefix), f"the name {exc}"))
+        return self.open(model, data, *prefix)
+
+
+def _services(door: _Door, top: FileTable, poll_s: float | None) -> dict[str, Opened[ServiceTable]]:
+    _, bad_defaults = door.open(ServiceTable, top.defaults, "defaults")
+    defaults = {key: value for key, value in top.defaults.items() if key not in bad_defaults}
+    opened = {}
+    for name, own in top.services.items():
+        data = _merged(defaults, own) if isinstance(own, dict) else own
+        table, bad = door.named(ServiceTable, data, "services", name)
+        bad |= bad_defaults.difference(own if isinstance(own, dict) else ())
+        opened[name] = table, bad
+        door.add(checks.service(table, bad, poll_s), "services", name)
+    return opened
+
+
+_EITHER = {"command": "script", "script": "command", "gres": "gpus", "gpus": "gres"}
+
+
+def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Own keys win; environments join; a default gives way to the key that excludes it."""
+    merged = {key: value for key, value in defaults.items() if _EITHER.get(key) not in own} | dict(own)
+    if isinstance(own.get("environment"), dict) and "environment" in defaults:
+        merged["environment"] = defaults["environment"] | own["environment"]
+    return merged
+
+
+def _absolute(file: Path, path: str) -> Path:
+    """Links stay as they are: the nodes may resolve them otherwise."""
+    return Path(os.path.normpath(file.parent / Path(path).expanduser()))
+
+
+def _service(name: str, table: ServiceTable) -> Service:
+    launch = LaunchSpec(
+        command=tuple(word.replace("{saia_python}", sys.executable) for word in table.command),
+        script=table.script,
+        listen=table.listen,
+        environment=tuple(sorted(table.environment.items())),
+        readiness_path=table.readiness_path,
+        nodes=table.nodes,
+        gres=f"gpu:{table.gpus}" if table.gpus else table.gres,
+        cpus=table.cpus,
+        memory_mib=table.memory,
+        time_limit_s=int(table.time_limit),
+        partition=table.partition,
+        account=table.account,
+        qos=table.qos,
+        constraint=table.constraint,
+        reservation=table.reservation,
+        exclude=table.exclude,
+        sbatch_options=tuple(table.sbatch_options),
+    )
+    return Service(
+        name=name,
+        launch=launch,
+        timing=checks.timing(table),
+        replicas=table.replicas,
+        min_available=table.min_available,
+        models=tuple(table.models),
+        methods=tuple(table.methods),
+        paths=tuple(table.paths),
+    )
+
+
+def _proxy(table: ProxyTable) -> ProxyLimits:
+    return ProxyLimits(
+        services=tuple(table.services),
+        relays=table.relays,
+        streams=table.streams,
+        opens_per_second=table.opens_per_second,
+        memory_mib=table.memory,
+    )
+
+
+# ---------------------------------------------------------------- for people
+
+
+def check_lines(config: Config) -> list[str]:
+    """What `check` prints of a valid file: one line a fact, no value of an environment."""
+    first, last = config.port_range
+    lines = [
+        f"cluster {config.name} ({config.kind}): polled every {durations.show(config.poll_interval_s)},"
+        f" at most {config.submits_per_hour} submits an hour, agents on ports {first}-{last}",
+        f"  shared {config.paths.shared_dir}, state {config.paths.state_dir}, sockets {config.paths.runtime_dir}",
+    ]
+    if config.kind == "local":
+        nodes = config.local
+        lines.append(
+            f"  {_count(nodes.nodes, 'node')} on this machine, with {_count(nodes.gpus_per_node, 'GPU')},"
+            f" {_count(nodes.cpus_per_node, 'CPU')}, {sizes.show_mib(nodes.memory_per_node_mib)}"
+        )
+    for service in config.services.values():
+        lines += _service_lines(service, config.poll_interval_s)
+    if not config.services:
+        lines.append("no services: the engine would end all that it runs")
+    for name, proxy in config.proxies.items():
+        reach = "all services" if "*" in proxy.services else ", ".join(proxy.services)
+        lines.append(
+            f"proxy {name}: {reach}; {_count(proxy.relays, 'relay')} with {_count(proxy.streams, 'stream')},"
+            f" {_count(proxy.opens_per_second, 'open')} a second, {sizes.show_mib(proxy.memory_mib)} each"
+        )
+    return [clean(line) for line in lines]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _service_lines(service: Service, poll_s: float) -> list[str]:
+    launch, timing = service.launch, service.timing
+    memory = f", {sizes.show_mib(launch.memory_mib)}" if launch.memory_mib else ""
+    program = Path(launch.command[0]).name if launch.command else "a script"
+    lines = [
+        f"service {service.name}: {_count(service.replicas, 'replica')} of {program}, each on"
+        f" {_count(launch.nodes, 'node')} with {launch.gres or 'no GPU'}, {_count(launch.cpus, 'CPU')}{memory};"
+        f" saia's own acts leave {service.min_available} or more ready",
+        f"  models {', '.join(service.models) or 'none'}; {' '.join(service.methods)} on {' '.join(service.paths)}",
+    ]
+    if launch.environment:
+        lines.append(f"  environment {', '.join(name for name, _ in launch.environment)} (values not shown)")
+
+    def before(moment: float) -> str:
+        return durations.spell(-moment)
+
+    lines.append(
+        f"  time limit {durations.spell(launch.time_limit_s)}; before its end:"
+        f" replacement submitted {before(timeline.submit_by(0.0, timing, timing.lead_floor_s, poll_s))}"
+        f" (lead {durations.spell(timing.lead_floor_s)}),"
+        f" drain {before(timeline.drain_by(0.0, timing))},"
+        f" last new request {before(timeline.admit_until(0.0, timing))},"
+        f" last cut {before(timeline.last_cut(0.0, timing))}"
+    )
+    return lines

@@ -5,26 +5,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from saia_engine.config import checks
-from saia_engine.config.tables import (
-    ClusterTable,
-    FileTable,
-    LocalTable,
-    ProxyTable,
-    ServiceTable,
-    Table,
-)
-from saia_engine.edge import durations, sizes, words
-from saia_engine.edge.faults import ConfigFaults, Fault, dotted, from_validation, nearest, read_toml
+from saia_engine.config.tables import ClusterTable, FileTable, LocalTable, ProxyTable, ServiceTable
+from saia_engine.edge import durations, sizes
+from saia_engine.edge.door import Door, Opened
+from saia_engine.edge.faults import ConfigFaults, Fault, read_toml
 from saia_engine.edge.text import clean
 from saia_engine.model import Desired, LaunchSpec, ProxyLimits, Service
 from saia_engine.planner import timeline
@@ -115,17 +106,14 @@ class Config:
 
 def load(path: Path | str) -> Config:
     """The file as a Config; relative paths in it start at its directory. Raises ConfigFaults."""
-    file = Path(os.path.normpath(Path(path).absolute()))
-    door = _Door(str(path))
+    door = Door(path)
     top, top_bad = door.open(FileTable, read_toml(Path(path)))
     cluster, cluster_bad = door.open(ClusterTable, top.cluster, "cluster")
     if "cluster" in top_bad:
         cluster_bad = frozenset(ClusterTable.model_fields)
     if "rpc_floor" not in top.cluster and "poll_interval" not in cluster_bad:
         cluster = cluster.model_copy(update={"rpc_floor": min(cluster.rpc_floor, cluster.poll_interval)})
-    paths = Paths(
-        *(_absolute(file, path) for path in (cluster.shared_dir, cluster.state_dir, cluster.runtime_dir))
-    )
+    paths = Paths(*(door.path(path) for path in (cluster.shared_dir, cluster.state_dir, cluster.runtime_dir)))
     door.add(checks.cluster(cluster, cluster_bad, str(paths.operator_socket)), "cluster")
     nodes, local_bad = door.open(LocalTable, top.local, "local")
 
@@ -145,7 +133,7 @@ def load(path: Path | str) -> Config:
     if door.faults:
         raise ConfigFaults(door.faults)
     return Config(
-        file=file,
+        file=door.directory / Path(path).name,
         name=cluster.name,
         kind=cluster.kind,
         installation=cluster.installation,
@@ -155,8 +143,8 @@ def load(path: Path | str) -> Config:
         command_timeout_s=cluster.command_timeout,
         port_range=(cluster.port_range[0], cluster.port_range[1]),
         agent_python=cluster.agent_python,
-        slurm_bin=_absolute(file, cluster.slurm_bin) if cluster.slurm_bin else None,
-        slurm_conf=_absolute(file, cluster.slurm_conf) if cluster.slurm_conf else None,
+        slurm_bin=door.path(cluster.slurm_bin) if cluster.slurm_bin else None,
+        slurm_conf=door.path(cluster.slurm_conf) if cluster.slurm_conf else None,
         operators_group=cluster.operators_group,
         gate_group=cluster.gate_group,
         submits_per_hour=cluster.submits_per_hour,
@@ -166,47 +154,10 @@ def load(path: Path | str) -> Config:
     )
 
 
-# ---------------------------------------------------------------- at the door
-
-AnyTable = TypeVar("AnyTable", bound=Table)
-Opened = tuple[AnyTable, frozenset[str]]
+# ---------------------------------------------------------------- tables to values
 
 
-class _Door:
-    """Collects the faults of one file while its tables come in."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.faults: list[Fault] = []
-
-    def add(self, wrongs: Iterable[checks.Wrong], *prefix: str) -> None:
-        for key, text, suggestion in wrongs:
-            self.faults.append(Fault(self.file, dotted(*prefix, key), text, suggestion))
-
-    def open(self, model: type[AnyTable], data: object, *prefix: str) -> Opened[AnyTable]:
-        """The table with what is sound of it, and the keys that are not, which keep their defaults."""
-        try:
-            return model.model_validate(data), frozenset()
-        except ValidationError as error:
-            self.faults += from_validation(error, self.file, prefix, model)
-            if not isinstance(data, dict):
-                return model(), frozenset(model.model_fields)
-            bad = {str(detail["loc"][0]) for detail in error.errors()}
-            rest = {key: value for key, value in data.items() if key not in bad}
-            # A misspelt key most likely was meant to set its neighbour: no rule may rest on that one's default.
-            meant = {nearest(key, model.model_fields) for key in bad}
-            return model.model_validate(rest), frozenset(bad | meant)
-
-    def named(self, model: type[AnyTable], data: object, *prefix: str) -> Opened[AnyTable]:
-        """The same for a table whose name the operator chose."""
-        try:
-            words.name(prefix[-1])
-        except ValueError as exc:
-            self.faults.append(Fault(self.file, dotted(*prefix), f"the name {exc}"))
-        return self.open(model, data, *prefix)
-
-
-def _services(door: _Door, top: FileTable, poll_s: float | None) -> dict[str, Opened[ServiceTable]]:
+def _services(door: Door, top: FileTable, poll_s: float | None) -> dict[str, Opened[ServiceTable]]:
     _, bad_defaults = door.open(ServiceTable, top.defaults, "defaults")
     defaults = {key: value for key, value in top.defaults.items() if key not in bad_defaults}
     opened = {}
@@ -228,11 +179,6 @@ def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
     if isinstance(own.get("environment"), dict) and "environment" in defaults:
         merged["environment"] = defaults["environment"] | own["environment"]
     return merged
-
-
-def _absolute(file: Path, path: str) -> Path:
-    """Links stay as they are: the nodes may resolve them otherwise."""
-    return Path(os.path.normpath(file.parent / Path(path).expanduser()))
 
 
 def _service(name: str, table: ServiceTable) -> Service:

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from saia_engine.config.tables import ClusterTable, LocalTable, ProxyTable, ServiceTable
+from saia_engine.edge.door import Wrong
 from saia_engine.edge.durations import spell
 from saia_engine.edge.faults import did_you_mean, nearest
 from saia_engine.model import Timing
 from saia_engine.planner import timeline
-
-Wrong = tuple[str, str, str]
 
 SOCKET_PATH_BYTES = 100
 """A Unix socket's path must be shorter: the kernel has room for 107."""

@@ -1,12 +1,14 @@
+# ruff: noqa: RUF012 (pydantic copies mutable defaults)
 """The tables of the file as they may be written: each key's type, default and bounds."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from saia_engine.edge import durations, sizes, words
+from saia_engine.edge.door import Table
 
 
 def _between(least: str, most: str) -> AfterValidator:
@@ -39,12 +41,6 @@ Method = Annotated[str, AfterValidator(words.method)]
 EnvironmentName = Annotated[str, AfterValidator(words.environment_name)]
 SbatchOption = Annotated[str, AfterValidator(words.sbatch_option)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
-
-
-class Table(BaseModel):
-    """Every key has a default, so that what is sound can be checked further when the rest is not."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 class FileTable(Table):

@@ -1,0 +1,102 @@
+"""Logs: one event a line, with fields. JSON to a file or a pipe, `key=value` to a terminal.
+
+    log = get_logger("reconciler")
+    log.info("job submitted", instance=..., job=...)
+
+Every value passes the sanitiser, so that nothing from outside can forge a line or reach a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from structlog.typing import EventDict
+
+from saia_engine.edge.text import clean, plain
+
+LEVELS = ("debug", "info", "warning", "error")
+LONGEST_VALUE = 8000
+"""Room for a traceback."""
+
+_encoder = msgspec.json.Encoder(enc_hook=plain)
+
+
+def set_up(level: str = "info", file: Path | None = None) -> None:
+    """Say where logs go, once for the process: to `file` (appended, made 0640) or stderr.
+
+    Raises OSError if the file can't be opened, ValueError for a level that is none of LEVELS.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"the log level must be one of {', '.join(LEVELS)}")
+    append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    descriptor = 2 if file is None else os.open(file, append, 0o640)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _sanitise,
+            _key_value if os.isatty(descriptor) else _json,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=lambda *_: _Lines(descriptor),
+    )
+
+
+def get_logger(name: str) -> Any:
+    """A logger whose events carry `part=name`. May be made before `set_up`."""
+    return structlog.get_logger(part=name)
+
+
+class _Lines:
+    """Writes whole lines. A full disk or a lost terminal must not stop who logs, so errors are dropped."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def msg(self, line: bytes) -> None:
+        try:
+            os.write(self._descriptor, line)
+        except OSError:
+            pass
+
+    debug = info = warning = warn = error = critical = fatal = exception = failure = log = msg
+
+
+def _sanitise(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {clean(str(key), 100): _safe(value) for key, value in event.items()}
+
+
+def _safe(value: object) -> object:
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else "a number of more than 64 bits"
+    if isinstance(value, dict):
+        return {plain(key, 100): _safe(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_safe(inner) for inner in value]
+    return plain(value, LONGEST_VALUE)
+
+
+def _json(_logger: object, _method: str, event: EventDict) -> bytes:
+    first = {key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}
+    return _encoder.encode(first | dict(event)) + b"\n"
+
+
+def _key_value(_logger: object, _method: str, event: EventDict) -> bytes:
+    words = [str(event.pop(key, "")) for key in ("timestamp", "level", "event")]
+    words += [f"{key}={_quoted(value)}" for key, value in event.items()]
+    return (" ".join(words) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _quoted(value: object) -> str:
+    text = value if isinstance(value, str) else _encoder.encode(value).decode()
+    return text if text and " " not in text and '"' not in text else _encoder.encode(text).decode()

@@ -1,0 +1,200 @@
+"""What can be asked at each socket: paths, bodies and their bounds. Everything that comes in is hostile."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from saia_engine import reports
+from saia_engine.api.access import Operators
+from saia_engine.api.peers import caller
+from saia_engine.api.port import Answer, Engine, Refused
+from saia_engine.edge.text import clean
+from saia_engine.view import API_VERSION, EngineView
+
+MOST_REPLICAS = 1000
+LARGEST_BODY = 4096
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
+
+
+class Scale(msgspec.Struct, forbid_unknown_fields=True):
+    replicas: Annotated[int, Meta(ge=0, le=MOST_REPLICAS)]
+    confirm: bool = False
+
+
+class Drain(msgspec.Struct, forbid_unknown_fields=True):
+    confirm: bool = False
+
+
+class Maintenance(msgspec.Struct, forbid_unknown_fields=True):
+    on: bool
+
+
+def operator_app(engine: Engine, operators: Operators) -> Starlette:
+    """`operator.sock`."""
+
+    async def allowed(request: Request, verb: str, subject: str = "") -> int:
+        uid = caller(request)
+        await asyncio.to_thread(operators.authorize, uid, verb, subject)
+        return uid
+
+    async def state(request: Request) -> Response:
+        await allowed(request, "read the state")
+        return _json(engine.hub.state())
+
+    async def stream(request: Request) -> Response:
+        await allowed(request, "read the state")
+        return StreamingResponse(engine.hub.follow(), media_type="application/x-ndjson")
+
+    async def plan(request: Request) -> Response:
+        await allowed(request, "read the plan")
+        return await _answer(engine.plan())
+
+    async def health(request: Request) -> Response:
+        await allowed(request, "read the state")
+        row = engine.hub.row("engine", "engine")
+        known = isinstance(row, EngineView)
+        return _json(
+            {
+                "api": API_VERSION,
+                "version": row.version if known else "",
+                "acting": known and row.acting,
+                "slurm_fault": row.slurm_fault if known else "no poll of Slurm has ended yet",
+            }
+        )
+
+    async def scale(request: Request) -> Response:
+        service = _param(request, "service", _NAME)
+        uid = await allowed(request, "scale", service)
+        asked = await _body(request, Scale)
+        return await _answer(engine.scale(uid, service, asked.replicas, asked.confirm))
+
+    async def clear_override(request: Request) -> Response:
+        service = _param(request, "service", _NAME)
+        uid = await allowed(request, "clear the override of", service)
+        return await _answer(engine.clear_override(uid, service))
+
+    async def drain(request: Request) -> Response:
+        instance = _param(request, "instance", _INSTANCE)
+        uid = await allowed(request, "drain", instance)
+        asked = await _body(request, Drain)
+        return await _answer(engine.drain(uid, instance, asked.confirm))
+
+    async def maintenance(request: Request) -> Response:
+        proxy = _param(request, "proxy", _NAME)
+        uid = await allowed(request, "set the maintenance of", proxy)
+        asked = await _body(request, Maintenance)
+        return await _answer(engine.maintenance(uid, proxy, asked.on))
+
+    return _app(
+        Route("/v1/state", state),
+        Route("/v1/stream", stream),
+        Route("/v1/plan", plan),
+        Route("/v1/health", health),
+        Route("/v1/services/{service}/scale", scale, methods=["POST"]),
+        Route("/v1/services/{service}/override", clear_override, methods=["DELETE"]),
+        Route("/v1/instances/{instance}/drain", drain, methods=["POST"]),
+        Route("/v1/proxies/{proxy}/maintenance", maintenance, methods=["POST"]),
+    )
+
+
+def gate_app(engine: Engine) -> Starlette:
+    """`gate.sock`: reports in, desired state of that proxy out, and nothing else."""
+
+    async def report(request: Request) -> Response:
+        caller(request)
+        body = await _bounded(request, reports.LARGEST_BYTES)
+        try:
+            heard = reports.decode(body)
+        except ValueError as exc:
+            raise Refused("bad_request", f"not a report: {exc}", 400) from exc
+        return await _answer(engine.report(heard))
+
+    return _app(Route("/v1/report", report, methods=["POST"]))
+
+
+def _app(*routes: Route) -> Starlette:
+    return Starlette(
+        routes=routes,
+        exception_handlers={Refused: _refused, HTTPException: _not_a_call, Exception: _failed},
+    )
+
+
+# ---------------------------------------------------------------- in
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
+
+
+async def _body(request: Request, kind: type[_Body]) -> _Body:
+    raw = await _bounded(request, LARGEST_BODY)
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except msgspec.DecodeError as exc:
+        raise Refused("bad_request", f"the body can't be used: {exc}", 400) from exc
+
+
+async def _bounded(request: Request, most: int) -> bytes:
+    """The whole body. Raises Refused as soon as it is known to be larger."""
+    length = request.headers.get("content-length", "0")
+    body = bytearray()
+    if not length.isdigit() or int(length) <= most:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                break
+        else:
+            return bytes(body)
+    raise Refused("too_large", f"the body is larger than {most} bytes", 413)
+
+
+def _param(request: Request, kind: str, shape: re.Pattern[str]) -> str:
+    value: str = request.path_params[kind]
+    if not shape.fullmatch(value):
+        raise Refused("not_found", f"there is no {kind} named {clean(value, 100)}", 404)
+    return value
+
+
+# ---------------------------------------------------------------- out
+
+
+async def _answer(answer: Answer) -> Response:
+    return _json(await answer if inspect.isawaitable(answer) else answer)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+    return Response(body, status, media_type="application/json")
+
+
+def _error(code: str, message: str, status: int) -> Response:
+    response = _json({"error": {"code": code, "message": message}}, status)
+    if status == 413:
+        # The rest of the body is not worth reading.
+        response.headers["connection"] = "close"
+    return response
+
+
+def _refused(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, Refused)
+    return _error(exc.code, exc.message, exc.status)
+
+
+def _not_a_call(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    call = clean(f"{request.method} {request.url.path}", 200)
+    return _error("no_such_call", f"{call}: {exc.detail}; docs/api.md lists all calls", exc.status_code)
+
+
+def _failed(request: Request, exc: Exception) -> Response:
+    return _error("internal", "the engine failed at this request: its log says why", 500)

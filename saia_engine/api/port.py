@@ -1,0 +1,48 @@
+"""What the API needs of the engine behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from saia_engine.api.hub import Hub
+from saia_engine.reports import GateReport
+
+Answer = dict[str, Any] | Awaitable[dict[str, Any]]
+"""What goes out as JSON; a method may be `async def` or not."""
+
+
+class Refused(Exception):
+    """The engine won't do what was asked; the caller gets the code, the sentence and the HTTP status.
+
+    Codes that clients know: `not_found` (404), `needs_confirmation` (409), `not_allowed` (403).
+    """
+
+    def __init__(self, code: str, message: str, status: int = 409) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+class Engine(Protocol):
+    """`uid` is the caller's, as the kernel says. Every method may raise Refused."""
+
+    @property
+    def hub(self) -> Hub: ...
+
+    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> Answer: ...
+
+    def clear_override(self, uid: int, service: str) -> Answer: ...
+
+    def drain(self, uid: int, instance: str, confirm: bool) -> Answer: ...
+
+    def maintenance(self, uid: int, proxy: str, on: bool) -> Answer: ...
+
+    def plan(self) -> Answer:
+        """See `view.plan_rows`."""
+        ...
+
+    def report(self, report: GateReport) -> Answer:
+        """Take in a relay's report; the answer is the desired state of its proxy."""
+        ...

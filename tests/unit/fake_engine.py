@@ -1,0 +1,186 @@
+"""A small engine in memory behind the real API: it keeps what it is told, and shows it in its tables."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saia_engine.api.hub import Hub
+from saia_engine.api.port import Refused
+from saia_engine.api.server import serving
+from saia_engine.reports import GateReport
+from saia_engine.view import AlarmView, EngineView, EventView, InstanceView, JobView, ProxyView, ServiceView
+
+
+class FakeEngine:
+    def __init__(self) -> None:
+        self.hub = Hub()
+        now = time.time()
+        self.min_available = {"chat": 1, "embed": 0}
+        self.configured = {"chat": 2, "embed": 1}
+        self.overrides: dict[str, tuple[int, int]] = {}
+        self.drained: list[tuple[int, str]] = []
+        self.in_maintenance: dict[str, bool] = {"cloud": False}
+        self.reports: list[GateReport] = []
+        self.revision = 0
+        self._events: list[tuple[int, str, str]] = []
+        self.hub.publish(
+            "engine",
+            {
+                "engine": EngineView(
+                    installation="i1",
+                    cluster="hpc",
+                    kind="slurm",
+                    version="0.1.0",
+                    pid=1,
+                    host="login1",
+                    started_at=now,
+                    now=now,
+                    poll_interval_s=15.0,
+                    snapshot_at=now,
+                )
+            },
+        )
+        self.instances = {
+            name: InstanceView(
+                id=name, service="chat", state=state, since=now, end=end, job_id=job, node="gpu01"
+            )
+            for name, state, end, job in (
+                ("i1.hpc.chat.aaaa0001", "ready", now + 3600, 11),
+                ("i1.hpc.chat.bbbb0002", "ready", now + 7200, 12),
+                ("i1.hpc.chat.bbcc0003", "starting", None, 13),
+            )
+        }
+        self.hub.publish("instances", self.instances)
+        self.show()
+
+    def show(self) -> None:
+        self.hub.publish(
+            "services",
+            {
+                name: ServiceView(
+                    name=name,
+                    models=[],
+                    replicas=self.overrides.get(name, (replicas, 0))[0],
+                    configured_replicas=replicas,
+                    min_available=self.min_available[name],
+                    override_by_uid=self.overrides[name][1] if name in self.overrides else None,
+                )
+                for name, replicas in self.configured.items()
+            },
+        )
+        self.hub.publish(
+            "proxies",
+            {n: ProxyView(name=n, services=["*"], maintenance=on) for n, on in self.in_maintenance.items()},
+        )
+        self.hub.publish(
+            "events",
+            {
+                str(seq): EventView(
+                    seq=seq, at=0.0, code=code, severity="info", subject=subject, text="asked for", uid=uid
+                )
+                for seq, (uid, code, subject) in enumerate(self._events)
+            },
+        )
+
+    def alarm(self, text: str, severity: str = "critical") -> None:
+        row = AlarmView(code="a", severity=severity, subject="s", text=text, since=0.0)
+        self.hub.publish("alarms", {"a:s": row})
+
+    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> dict[str, Any]:
+        self._known(self.configured, service)
+        if replicas < self.min_available[service] and not confirm:
+            raise Refused("needs_confirmation", f"{service} would have fewer than min_available", 409)
+        self.overrides[service] = (replicas, uid)
+        self._note(uid, "scale", service)
+        return {"service": service, "replicas": replicas}
+
+    async def clear_override(self, uid: int, service: str) -> dict[str, Any]:
+        self._known(self.configured, service)
+        self.overrides.pop(service, None)
+        self._note(uid, "clear-override", service)
+        return {"service": service, "replicas": self.configured[service]}
+
+    async def drain(self, uid: int, instance: str, confirm: bool) -> dict[str, Any]:
+        self._known(self.instances, instance)
+        self.drained.append((uid, instance))
+        self._note(uid, "drain", instance)
+        return {"instance": instance}
+
+    def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
+        self._known(self.in_maintenance, proxy)
+        self.in_maintenance[proxy] = on
+        self.revision += 1
+        self._note(uid, "maintenance", proxy)
+        return {"proxy": proxy, "maintenance": on}
+
+    def plan(self) -> dict[str, Any]:
+        return {
+            "actions": [
+                {"act": "launch", "subject": "chat", "rule": "missing", "text": "1 of 2", "inputs": {}}
+            ],
+            "waiting": [],
+            "alarms": [],
+        }
+
+    def report(self, report: GateReport) -> dict[str, Any]:
+        if report.proxy not in self.in_maintenance:
+            raise Refused("not_found", f"there is no proxy {report.proxy}", 404)
+        self.reports.append(report)
+        return {"revision": self.revision, "maintenance": self.in_maintenance[report.proxy]}
+
+    def _known(self, table: dict[str, Any], name: str) -> None:
+        if name not in table:
+            raise Refused("not_found", f"there is no {name}", 404)
+
+    def _note(self, uid: int, code: str, subject: str) -> None:
+        self._events.append((uid, code, subject))
+        self.show()
+
+
+@dataclass
+class Served:
+    engine: FakeEngine
+    directory: Path
+
+    @property
+    def operator(self) -> Path:
+        return self.directory / "run" / "operator" / "operator.sock"
+
+    @property
+    def gate(self) -> Path:
+        return self.directory / "run" / "gate" / "gate.sock"
+
+
+@asynccontextmanager
+async def served(operators_group: str = "", gate_group: str = "") -> AsyncIterator[Served]:
+    """The fake engine behind the real server, in a short directory of its own."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp", prefix="saia-api."))
+    directory.chmod(0o711)
+    served = Served(FakeEngine(), directory)
+    try:
+        async with serving(
+            served.engine,
+            operator_socket=served.operator,
+            gate_socket=served.gate,
+            operators_group=operators_group,
+            gate_group=gate_group,
+        ):
+            yield served
+    finally:
+        shutil.rmtree(directory)
+
+
+def jobs(count: int, reason: str = "") -> dict[str, JobView]:
+    return {
+        str(n): JobView(
+            id=n, name=f"train-{n}", user="alice", state="RUNNING", reason=reason, partition="gpu", gpus=4
+        )
+        for n in range(count)
+    }

@@ -1,0 +1,301 @@
+"""What Slurm's commands print, as values of the model. Pure.
+
+Whoever may submit a job can put newlines and separators into its name, and so forge rows. Each poll therefore
+has a fresh nonce in its format: a row's plain fields, then each text, end at the nonce, and a text holds
+whatever it likes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from saia_engine.edge.text import clean
+from saia_engine.model import Job, Node
+from saia_engine.slurm.commands import JOB_FIELDS, JOB_TEXTS, NODE_FIELDS, NODE_TEXTS
+
+NODE_LIST_LIMIT = 65_536
+_NO_TIME = frozenset({"", "0", "N/A", "n/a", "Unknown", "NONE", "None", "(null)"})
+_NO_LIMIT = frozenset({"", "UNLIMITED", "NOT_SET", "INVALID", "Partition_Limit", "N/A", "n/a"})
+_NO_TEXT = frozenset({"", "N/A", "n/a", "(null)", "none", "None"})
+_LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
+_BOOT_TIME = re.compile(r"^BOOT_TIME\s*=\s*(\d+)\s*$", re.MULTILINE)
+_JOB_ID = re.compile(r"(\d+)(?:;[\w.-]+)?")
+
+
+class Unparsable(ValueError):
+    """Slurm printed what this reader does not know; the text says what, sanitised."""
+
+
+# ---------------------------------------------------------------- rows
+
+
+def rows(output: str, nonce: str, fields: int, texts: int) -> Iterator[list[str]]:
+    """The rows of a nonce'd format, each `fields` plain values and `texts` free ones. Raises Unparsable."""
+    *pieces, rest = output.split(f"|{nonce}|")
+    if rest.strip("\n") or len(pieces) % (texts + 1):
+        raise Unparsable(f"the last row is cut short: {_quoted(rest or pieces[-1])}")
+    for start in range(0, len(pieces), texts + 1):
+        head, *free = pieces[start : start + texts + 1]
+        plain = head.removeprefix("\n").split("|")
+        if len(plain) != fields:
+            raise Unparsable(f"a row has {len(plain)} fields instead of {fields}: {_quoted(head)}")
+        yield [*plain, *free]
+
+
+def jobs(output: str, nonce: str) -> tuple[Job, ...]:
+    """squeue's answer to `commands.squeue(nonce)`. Raises Unparsable."""
+    return tuple(_job(row) for row in rows(output, nonce, len(JOB_FIELDS), len(JOB_TEXTS)))
+
+
+def nodes(output: str, nonce: str) -> tuple[Node, ...]:
+    """sinfo's answer to `commands.sinfo(nonce)`, one Node for all rows of its name. Raises Unparsable."""
+    found: dict[str, list[str]] = {}
+    partitions: dict[str, list[str]] = {}
+    for row in rows(output, nonce, len(NODE_FIELDS), len(NODE_TEXTS)):
+        found[row[0]] = row
+        partition = row[NODE_FIELDS.index("Partition")].rstrip("*")  # the default one is marked so
+        partitions.setdefault(row[0], []).append(partition)
+    return tuple(_node(row, tuple(partitions[name])) for name, row in found.items())
+
+
+def _job(row: list[str]) -> Job:
+    (
+        id_,
+        state,
+        submit,
+        start,
+        end,
+        limit,
+        restarts,
+        node_count,
+        cpus,
+        priority,
+        user,
+        partition,
+        node_list,
+    ) = row[: len(JOB_FIELDS)]
+    allocated, per_job, per_node, reason, name = row[len(JOB_FIELDS) :]
+    state = job_state(state)
+    count = _number(node_count, "NumNodes")
+    return Job(
+        id=_number(id_, "JobID"),
+        name=name,
+        user=user,
+        state=state,
+        reason="" if reason in _NO_TEXT else reason,
+        partition=partition,
+        submit_time=epoch(submit) or 0.0,
+        start_time=epoch(start),
+        # A pending job's end is the scheduler's guess, not a promise.
+        end_time=None if state == "PENDING" else epoch(end),
+        time_limit_s=time_limit(limit),
+        restarts=_number(restarts, "RestartCnt"),
+        nodes=node_names(node_list),
+        node_count=count,
+        gres=_gres(per_node) or _gres(per_job),
+        gpus=gpus(allocated)[1] or gpus(per_job)[1] or count * gpus(per_node)[1],
+        cpus=_number(cpus, "NumCPUs"),
+        priority=_number(priority, "PriorityLong"),
+    )
+
+
+def _node(row: list[str], partitions: tuple[str, ...]) -> Node:
+    name, state, address, cpu_states, memory, _, gres, gres_used, reason = row
+    cpus = cpu_states.split("/")  # allocated/idle/other/total
+    if len(cpus) != 4:
+        raise Unparsable(f"CPUsState is {_quoted(cpu_states)}")
+    gpu_type, gpu_count = gpus(gres)
+    return Node(
+        name=name,
+        state=node_state(state),
+        address=name if address in _NO_TEXT else address,
+        partitions=partitions,
+        reason="" if reason in _NO_TEXT else reason,
+        cpus=_number(cpus[3], "CPUsState"),
+        cpus_allocated=_number(cpus[0], "CPUsState"),
+        memory_mib=_number(memory, "Memory"),
+        gpu_type=gpu_type,
+        gpus=gpu_count,
+        gpus_allocated=gpus(gres_used)[1],
+    )
+
+
+# ---------------------------------------------------------------- single values
+
+
+def job_state(word: str) -> str:
+    """The base state in upper case, without what some versions append (`CANCELLED by 0`, `RUNNING+...`)."""
+    return re.split(r"[ +]", word.strip().upper(), maxsplit=1)[0]
+
+
+def node_state(word: str) -> str:
+    """`IDLE+DRAIN+NOT_RESPONDING` as `idle+drain*`."""
+    base, *flags = word.strip().lower().split("+")
+    silent = "*" if "not_responding" in flags or base.endswith("*") else ""
+    return "+".join([base.rstrip("*"), *(flag for flag in flags if flag != "not_responding")]) + silent
+
+
+def epoch(word: str) -> float | None:
+    """A time under SLURM_TIME_FORMAT=%s; None where Slurm has none. Raises Unparsable."""
+    return None if word in _NO_TIME else float(_number(word, "a time"))
+
+
+def time_limit(word: str) -> float | None:
+    """`MM:SS`, `H:MM:SS` or `D-HH:MM:SS` in seconds; None for no or an unknown limit. Raises Unparsable."""
+    if word in _NO_LIMIT:
+        return None
+    found = _LIMIT.fullmatch(word)
+    if found is None or not word.isascii():
+        raise Unparsable(f"the time limit is {_quoted(word)}")
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+@lru_cache(maxsize=4096)
+def node_names(compressed: str) -> tuple[str, ...]:
+    """`gpu[01-03,07],a[1-2]b[3-4]` as single names, in Slurm's order. Raises Unparsable."""
+    if compressed in _NO_TEXT:
+        return ()
+    names = [name for part in _split_outside(compressed) for name in _expand(part)]
+    if len(names) > NODE_LIST_LIMIT:
+        raise Unparsable(f"more than {NODE_LIST_LIMIT} nodes in {_quoted(compressed)}")
+    return tuple(names)
+
+
+def gpus(text: str) -> tuple[str, int]:
+    """(type, count) of the GPUs in any of Slurm's spellings; type is empty for none or several, count 0 for none.
+
+    `gpu:2`, `gpu:a100:4(S:0-1)`, `gres:gpu:a100:2`, `gres/gpu:2`, `cpu=8,gres/gpu=2,gres/gpu:a100=2`, `N/A`.
+    """
+    total, typed = 0, {}
+    for item in re.sub(r"\([^)]*\)", "", text).split(","):
+        words = re.split("[:=]", re.sub(r"^gres[:/]", "", item))
+        if words[0] != "gpu":
+            continue
+        number = words.pop() if len(words) > 1 and _is_number(words[-1]) else "1"
+        kind = words[1] if len(words) > 1 else ""
+        if "=" in item and not kind:
+            total = int(number)  # already the sum of the typed ones beside it
+        typed[kind] = typed.get(kind, 0) + int(number)
+    kinds = [kind for kind in typed if kind]
+    return (kinds[0] if len(kinds) == 1 else ""), total or sum(typed.values())
+
+
+def boot_time(output: str) -> float:
+    """From `scontrol show config`. Raises Unparsable."""
+    found = _BOOT_TIME.search(output)
+    if found is None:
+        raise Unparsable("there is no BOOT_TIME in seconds")
+    return float(found[1])
+
+
+def submitted_id(output: str) -> int:
+    """From `sbatch --parsable`: `123` or `123;cluster`. Raises Unparsable."""
+    found = _JOB_ID.fullmatch(output.strip())
+    if found is None or not found[1].isascii() or int(found[1]) == 0:
+        raise Unparsable(f"there is no job id in {_quoted(output)}")
+    return int(found[1])
+
+
+def first_line(text: str) -> str:
+    """The first line that says something, sanitised, without the command's own name before it."""
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    return clean(re.sub(r"^\w+: (error|fatal): ", "", line.strip()), 300)
+
+
+# ---------------------------------------------------------------- refusals
+
+# What the controller answers to a job it does not take, and what sbatch says before it asks.
+_REFUSED = (
+    "Access/permission denied",
+    "CPU count specification invalid",
+    "Invalid Trackable RESource",
+    "Invalid account",
+    "Invalid feature specification",
+    "Invalid generic resource",
+    "Invalid job array specification",
+    "Invalid license specification",
+    "Invalid node name",
+    "Invalid partition name",
+    "Invalid qos specification",
+    "Invalid wckey specification",
+    "Job size specification",
+    "Job violates accounting/QOS policy",
+    "Memory required by task is not available",
+    "More processors requested than permitted",
+    "Node count specification invalid",
+    "Pathname of a file, directory or other parameter too long",
+    "Requested GRES option unsupported",
+    "Requested node configuration is not available",
+    "Requested nodes not in this partition",
+    "Requested partition configuration not available",
+    "Requested reservation is invalid",
+    "Requested time limit is invalid",
+    "Required partition not available",
+    "Task count specification invalid",
+    "User's group not permitted",
+)
+_REFUSALS = re.compile(
+    f"^sbatch: error: Batch job submission failed: ({'|'.join(map(re.escape, _REFUSED))})"
+    "|^sbatch: (unrecognized|invalid|ambiguous) option|^sbatch: option "
+    "|^sbatch: (error|fatal): (Unable to open file|Invalid --|Batch script)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_DOUBTS = re.compile(
+    "timed out|unable to contact|connect|temporarily|communication|zero bytes|authentication", re.IGNORECASE
+)
+
+
+def provably_refused(stderr: str) -> bool:
+    """Whether a failed sbatch says that the controller, or sbatch itself, refused. When in doubt: no."""
+    return bool(_REFUSALS.search(stderr)) and not _DOUBTS.search(stderr)
+
+
+# ---------------------------------------------------------------- details
+
+
+def _number(word: str, what: str) -> int:
+    if not _is_number(word):
+        raise Unparsable(f"{what} is {_quoted(word)}")
+    return int(word)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 20
+
+
+def _gres(text: str) -> str:
+    return "" if text in _NO_TEXT else re.sub(r"(^|,)gres[:/]", r"\1", text)
+
+
+def _quoted(text: str) -> str:
+    return f"`{clean(text, 80)}`"
+
+
+def _split_outside(text: str) -> list[str]:
+    """Split at the commas outside of brackets."""
+    return re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text)
+
+
+def _expand(part: str) -> list[str]:
+    """One name, or all that its brackets stand for."""
+    names = [""]
+    for literal, ranges in re.findall(r"([^\[\]]+)|\[([0-9,-]+)\]", part):
+        endings = [literal] if literal else [each for one in ranges.split(",") for each in _range(one)]
+        if len(names) * len(endings) > NODE_LIST_LIMIT:
+            raise Unparsable(f"more than {NODE_LIST_LIMIT} nodes in {_quoted(part)}")
+        names = [name + ending for name in names for ending in endings]
+    if re.sub(r"[^\[\]]+|\[[0-9,-]+\]", "", part):
+        raise Unparsable(f"the node list holds {_quoted(part)}")
+    return names
+
+
+def _range(text: str) -> list[str]:
+    """`01-03` as 01, 02, 03; the width is the first number's."""
+    first, _, last = text.partition("-")
+    low, high = _number(first, "a node number"), _number(last or first, "a node number")
+    if high - low >= NODE_LIST_LIMIT or high < low:
+        raise Unparsable(f"the node list holds the range {_quoted(text)}")
+    return [str(number).zfill(len(first)) for number in range(low, high + 1)]

@@ -8,7 +8,7 @@ The first section holds the names and the proof of the front's protocol; engine 
 """
 
 # Python 3.6 has neither the builtin aliases nor the syntax that these rules ask for.
-# ruff: noqa: UP007, UP038, UP041
+# ruff: noqa: UP007, UP041
 
 import asyncio
 import collections
@@ -384,8 +384,10 @@ AnyService = Union[SocketService, PortService]
 # ---------------------------------------------------------------- the front
 
 ACCEPTS_PER_TURN = 16
-"""Few at a time, so that a burst of honest clients proves itself before it fills the unproven places."""
-BACKLOG = 512
+BACKLOG = 256
+YOUNG_S = 0.25
+"""So long nobody's unproven place is given away: an honest client proves itself in less."""
+NO_DESCRIPTOR_PAUSE_S = 0.5
 LINE_MAX = 1024
 UNREAD_MAX = 65536
 KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
@@ -426,6 +428,84 @@ def _bind_both(port: int) -> list:
     return sockets
 
 
+class Door:
+    """Lets connections in while there are places for unproven ones; the others wait in the kernel's backlog.
+
+    A newcomer gets the place of the oldest that is no longer young, so idle connections lock nobody out.
+    """
+
+    def __init__(self, front: "Front", sockets: list) -> None:
+        self._front = front
+        self._sockets = sockets
+        self._loop = asyncio.get_event_loop()
+        self._unproven = collections.OrderedDict()
+        self._held = None
+        self._entering = set()
+        for listener in sockets:
+            listener.setblocking(False)
+            listener.listen(BACKLOG)
+        self._open()
+
+    def _open(self) -> None:
+        self._held = None
+        for listener in self._sockets:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _hold(self, pause_s: float) -> None:
+        self._stop_accepting()
+        self._held = self._loop.call_later(pause_s, self._open)
+
+    def _stop_accepting(self) -> None:
+        if self._held is not None:
+            self._held.cancel()
+        for listener in self._sockets:
+            self._loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            wait_s = self._make_room()
+            if wait_s > 0:
+                self._hold(wait_s)
+                return
+            try:
+                link, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:
+                self._hold(NO_DESCRIPTOR_PAUSE_S)
+                return
+            self._enter(link)
+
+    def _make_room(self) -> float:
+        """Seconds until there may be room for one more; 0 where there is now."""
+        if len(self._unproven) < MAX_UNPROVEN:
+            return 0
+        oldest, since = next(iter(self._unproven.items()))
+        wait_s = since + YOUNG_S - self._loop.time()
+        if wait_s <= 0:
+            oldest.refuse("busy")
+        return wait_s
+
+    def _enter(self, link: socket.socket) -> None:
+        handshake = Handshake(self._front, self)
+        self._unproven[handshake] = self._loop.time()
+        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: handshake, link))
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
+
+    def left(self, handshake: "Handshake") -> None:
+        """A connection is no longer an unproven one."""
+        self._unproven.pop(handshake, None)
+        if self._held is not None:
+            self._held.cancel()
+            self._open()
+
+    def close(self) -> None:
+        self._stop_accepting()
+        for listener in self._sockets:
+            listener.close()
+
+
 class Front:
     """What all connections share: the secrets, the way to the service, and its state."""
 
@@ -439,32 +519,16 @@ class Front:
         self.state = SERVING
         self.ready = False
         self.fault = "not yet probed"
-        self.unproven = collections.OrderedDict()
         self.open = set()
         self.watchers = set()
         self.joining = set()
         self._loop = asyncio.get_event_loop()
         self._started_at = self._loop.time()
         self._stopping = False
-        self._servers = []
-
-    async def listen(self, sockets: list) -> None:
-        for opened in sockets:
-            server = await self._loop.create_server(
-                lambda: Handshake(self), sock=opened, backlog=ACCEPTS_PER_TURN
-            )
-            opened.listen(BACKLOG)
-            self._servers.append(server)
 
     def proof(self, speaker: str, role: str, client_nonce: str, agent_nonce: str) -> str:
         secret = self.control_secret if role == CONTROL else self.gate_secret
         return mac(secret, speaker, role, self.instance, self.generation, client_nonce, agent_nonce)
-
-    def admit(self, newcomer: "Handshake") -> None:
-        """Takes one more unproven connection; the oldest makes room, so idle ones never lock anybody out."""
-        if len(self.unproven) >= MAX_UNPROVEN:
-            next(iter(self.unproven)).refuse("busy")
-        self.unproven[newcomer] = None
 
     def join(self, handshake: "Handshake", surplus: bytes) -> None:
         """Connects a proven data connection to the service."""
@@ -524,31 +588,33 @@ class Front:
             self.tell_watchers()
 
     async def finish(self, patience_s: float) -> None:
-        """Lets data that the service has already given leave for the clients, then closes all."""
+        """Lets data that the service has already given leave for the clients."""
         deadline = self._loop.time() + patience_s
         while self.open and self._loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         for task in list(self.joining):
             task.cancel()
-        for server in self._servers:
-            server.close()
 
 
 class Handshake(asyncio.Protocol):
     """A connection that has proven nothing yet: it may say two short lines, soon."""
 
-    def __init__(self, front: Front) -> None:
+    transport: Any = None
+
+    def __init__(self, front: Front, door: Door) -> None:
         self._front = front
+        self._door = door
         self._received = b""
         self._budget = HANDSHAKE_BYTES
         self._role = self._client_nonce = ""
         self._agent_nonce = new_nonce()
         self._settled = False
+        self._deadline = asyncio.get_event_loop().call_later(HANDSHAKE_S, self.refuse, "protocol")
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        self._deadline = asyncio.get_event_loop().call_later(HANDSHAKE_S, self.refuse, "protocol")
-        self._front.admit(self)
+        if self._settled:
+            transport.abort()
 
     def connection_lost(self, exc) -> None:
         self._settle()
@@ -606,14 +672,14 @@ class Handshake(asyncio.Protocol):
 
     def refuse(self, code: str) -> None:
         self._settle()
-        if not self.transport.is_closing():
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.write(refusal_line(code))
             self.transport.close()
 
     def _settle(self) -> None:
         self._settled = True
         self._deadline.cancel()
-        self._front.unproven.pop(self, None)
+        self._door.left(self)
 
 
 def keep_alive(transport: Any) -> None:
@@ -1015,8 +1081,8 @@ class Agent:
         environment = self._environment(service)
         gpus = Gpus(environment)
         front = Front(self._launch.instance, self._generation, service, gpus)
+        door = Door(front, sockets)
         try:
-            await front.listen(sockets)
             process = start_service(self._launch, service, self._directory, environment, limits)
             self._group = process.pid
             threading.Thread(target=self._wait_for, args=(process,), daemon=True).start()
@@ -1026,6 +1092,7 @@ class Agent:
             finally:
                 kill_group(self._group, signal.SIGKILL)
         finally:
+            door.close()
             gpus.close()
             service.remove()
 

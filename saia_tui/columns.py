@@ -1,0 +1,91 @@
+"""Columns of a table: what a cell shows, what it sorts by, and which of them fit a given width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.text import Text
+
+GAP = 2
+"""Cells between two columns."""
+
+Rates = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What cells need beside their row: the engine's clock, and the recent rate of each service."""
+
+    now: float
+    rates: Rates = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. Of those that don't fit, the one with the highest `drop` goes first; 0 never goes."""
+
+    name: str
+    cell: Callable[[Any, Sight, int], Text]
+    """Of row, sight and width."""
+    width: int
+    sort: Callable[[Any], Any] | None = None
+    grow: int = 0
+    """Share of the width that is left over."""
+    limit: int = 400
+    """It never grows beyond."""
+    drop: int = 0
+    right: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All there is to know about showing one table of the state."""
+
+    table: str
+    title: str
+    columns: tuple[Column, ...]
+    order: Callable[[Any], Any]
+    """The order nobody chose: worst, or most urgent, first."""
+    words: Callable[[Any], str]
+    """What a filter searches."""
+    empty: str
+    empty_style: str = "quiet"
+
+
+def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
+    """The columns to show in `width` cells, each with its width."""
+    shown = list(columns)
+    while _needed(shown) > width:
+        victim = max(shown, key=lambda column: column.drop)
+        if victim.drop == 0:
+            break
+        shown.remove(victim)
+    widths = {column.name: column.width for column in shown}
+    _share_out(shown, widths, width - _needed(shown))
+    return [(column, widths[column.name]) for column in shown]
+
+
+def _needed(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + GAP * max(0, len(columns) - 1)
+
+
+def _share_out(shown: Sequence[Column], widths: dict[str, int], spare: int) -> None:
+    if spare < 0:
+        # Narrower than the columns that never go: take from those that may grow.
+        for column in shown:
+            if column.grow:
+                taken = min(-spare, max(0, widths[column.name] - 6))
+                widths[column.name] -= taken
+                spare += taken
+        return
+    growing = [column for column in shown if column.grow]
+    while spare > 0 and growing:
+        total = sum(column.grow for column in growing)
+        before = spare
+        for column in growing:
+            more = min(max(1, before * column.grow // total), column.limit - widths[column.name], spare)
+            widths[column.name] += more
+            spare -= more
+        growing = [column for column in growing if widths[column.name] < column.limit]

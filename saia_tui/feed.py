@@ -1,0 +1,112 @@
+"""Follows the engine's stream for ever: the newest state, what of it changed, and how the link is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from saia_engine.client import ClientError, Tables
+from saia_engine.view import Change
+from saia_tui.columns import Sight
+
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 5.0
+RATES_KEPT = 120
+
+
+class Engine(Protocol):
+    """What the screen needs of `EngineClient`."""
+
+    def changes(self) -> AsyncIterator[Change]: ...
+    async def scale(self, service: str, replicas: int, *, confirm: bool = False) -> Any: ...
+    async def clear_override(self, service: str) -> Any: ...
+    async def drain(self, instance: str, *, confirm: bool = False) -> Any: ...
+    async def maintenance(self, proxy: str, on: bool) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The connection to the engine; times are on the feed's monotonic clock."""
+
+    up: bool = False
+    lost_at: float | None = None
+    """None: it was never there."""
+    next_try: float | None = None
+    fault: str = ""
+
+
+class Feed:
+    """Owns the tables. `follow` is the one writer; the screen collects what changed and reads."""
+
+    def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.tables = Tables()
+        self.link = Link()
+        self.rates: dict[str, deque[float]] = {}
+        self._engine = engine
+        self._monotonic = monotonic
+        self._heard_at = monotonic()
+        self._changed: dict[str, set[str] | None] = {}
+
+    @property
+    def monotonic(self) -> float:
+        return self._monotonic()
+
+    @property
+    def now(self) -> float:
+        """The engine's clock: a jump of this host's wall clock moves no countdown."""
+        engine = self.tables.engine
+        return 0.0 if engine is None else engine.now + self._monotonic() - self._heard_at
+
+    @property
+    def sight(self) -> Sight:
+        return Sight(self.now, self.rates)
+
+    def rows(self, table: str) -> Mapping[str, Any]:
+        return getattr(self.tables, table)
+
+    async def follow(self) -> None:
+        """Read the stream, again and again with back-off, until cancelled. The last state is kept."""
+        retry = FIRST_RETRY_S
+        while True:
+            try:
+                async for change in self._engine.changes():
+                    self.apply(change)
+                    retry = FIRST_RETRY_S
+                fault = "the stream ended"
+            except ClientError as exc:
+                fault = str(exc)
+            lost = self._monotonic() if self.link.up else self.link.lost_at
+            self.link = Link(False, lost, self._monotonic() + retry, fault)
+            await asyncio.sleep(retry)
+            retry = min(LONGEST_RETRY_S, retry * 2)
+
+    def apply(self, change: Change) -> None:
+        """Take in one change. Raises StreamGap for a row that can't be read."""
+        self.tables.apply(change)
+        if change.table == "engine":
+            self._heard_at = self._monotonic()
+        if not self.link.up:
+            self.link = Link(up=True)
+        known = self._changed.setdefault(change.table, set())
+        if change.reset:
+            self._changed[change.table] = None
+        elif known is not None:
+            known.update(change.set, change.gone)
+
+    def collect(self) -> dict[str, set[str] | None]:
+        """Keys that changed since the last call, by table; None: all of them."""
+        changed, self._changed = self._changed, {}
+        return changed
+
+    def sample_rates(self) -> None:
+        """Remember each service's present rate; called at a steady pace, it makes the sparklines."""
+        if not self.link.up:
+            return
+        for name, service in self.tables.services.items():
+            self.rates.setdefault(name, deque(maxlen=RATES_KEPT)).append(service.requests_per_s)
+        for name in self.rates.keys() - self.tables.services.keys():
+            del self.rates[name]

@@ -1,0 +1,123 @@
+"""The lines around the screen: how the engine is, where one is, what one can press."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from saia_engine.client import Tables
+from saia_engine.model import Severity
+from saia_engine.view import EngineView
+from saia_tui import moments
+from saia_tui.actions import Action, shown_keys
+from saia_tui.cells import join, text
+from saia_tui.feed import Link
+from saia_tui.palette import STYLES
+
+LATE_POLLS = 2
+VIEWS = ("overview", "instances", "jobs", "nodes", "proxies", "events")
+
+
+def status_line(tables: Tables, link: Link, now: float, monotonic: float, width: int) -> Text:
+    """Link and engine in one line; what is wrong comes first and fills the line."""
+    engine = tables.engine
+    if not link.up:
+        return _bar(_away(link, engine is not None, monotonic), "alert", width)
+    if engine is None:
+        return _bar(" connected, waiting for the engine's state", "header", width)
+    left = join(
+        text(" saia ", "tab"), text(f" {engine.cluster}", "strong"), text(f" {engine.kind}  ", "quiet")
+    )
+    right = join(*_gpus(tables), text(f"{engine.host}  v{engine.version} ", "quiet"))
+    left = join(left, *_worry(engine, now))
+    gap = width - left.cell_len - right.cell_len
+    if gap < 2:
+        return left
+    return join(left, text(" " * gap), right)
+
+
+def _worry(engine: EngineView, now: float) -> list[Text]:
+    if not engine.acting:
+        return [text(f" ▲ not acting: {engine.not_acting_because or 'observes only'} ", "alert")]
+    if engine.slurm_fault:
+        return [text(f" ▲ Slurm: {engine.slurm_fault} ", "alert"), _data_age(engine, now)]
+    if engine.snapshot_at is None:
+        return [text("◑ waiting for Slurm's first answer", "busy")]
+    if now - engine.snapshot_at > LATE_POLLS * engine.poll_interval_s:
+        return [text(" ▲ Slurm is silent ", "alert"), _data_age(engine, now)]
+    return [text("● acting", "ok")]
+
+
+def _data_age(engine: EngineView, now: float) -> Text:
+    if engine.snapshot_at is None:
+        return text("  no data yet", "warn")
+    return text(f"  data of {moments.age(now - engine.snapshot_at)} ago", "warn")
+
+
+def _gpus(tables: Tables) -> list[Text]:
+    total = sum(node.gpus for node in tables.nodes.values())
+    if not total:
+        return []
+    ours = sum(node.gpus_ours for node in tables.nodes.values())
+    free = sum(node.gpus - node.gpus_allocated for node in tables.nodes.values() if node.usable)
+    return [
+        text("GPUs ", "quiet"),
+        text(f"{ours} ours", "ours"),
+        text(f"  {free} free", "ok" if free else "quiet"),
+        text(f"  of {total}    ", "quiet"),
+    ]
+
+
+def _away(link: Link, had_data: bool, monotonic: float) -> str:
+    wait = max(0.0, (link.next_try or monotonic) - monotonic)
+    again = f"next try in {moments.exact(wait + 0.99)}" if wait else "trying"
+    if not had_data:
+        return f" ▲ no engine yet: {link.fault or 'connecting'}, {again}"
+    gone = moments.exact(monotonic - (link.lost_at if link.lost_at is not None else monotonic))
+    return f" ▲ engine away {gone}, {again}; shown is the last known state ({link.fault})"
+
+
+def _bar(words: str, style: str, width: int) -> Text:
+    line = text(words, style)
+    line.truncate(width, overflow="ellipsis", pad=True)
+    return line
+
+
+def tabs_line(tables: Tables, current: str, caption: str, width: int) -> Text:
+    """The screens by number, the present one set off by brackets too, and its caption at the right."""
+    worst = _worst(tables)
+    parts: list[Text | str] = []
+    for number, name in enumerate(VIEWS, 1):
+        label = f"{number} {name.capitalize()}"
+        parts.append(text(f"[{label}]", "key") if name == current else text(f" {label} ", "quiet"))
+        if name == "overview" and worst is not None:
+            parts += [worst, text(" ")]
+    line = join(" ", *parts)
+    gap = width - line.cell_len - len(caption) - 1
+    return join(line, text(" " * gap), text(caption, "quiet")) if gap > 1 and caption else line
+
+
+def _worst(tables: Tables) -> Text | None:
+    critical = sum(alarm.severity == Severity.CRITICAL for alarm in tables.alarms.values())
+    warning = sum(alarm.severity == Severity.WARNING for alarm in tables.alarms.values())
+    if critical:
+        return text(f"✖{critical}", "bad")
+    return text(f"▲{warning}", "warn") if warning else None
+
+
+def hints_line(actions: Sequence[Action], width: int) -> Text:
+    """Keys and words, as many as fit; help and quit always do."""
+    last = [action for action in actions if action.group == "Program"]
+    others = [action for action in actions if action.group != "Program"]
+    while others and _hints(others + last).cell_len > width:
+        others.pop()
+    return _hints(others + last)
+
+
+def _hints(actions: Sequence[Action]) -> Text:
+    line = Text(" ", no_wrap=True, end="")
+    for action in actions:
+        line.append(shown_keys(action)[0], STYLES["key"])
+        line.append(f" {action.hint}   ", STYLES["quiet"])
+    return line

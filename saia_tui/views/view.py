@@ -1,0 +1,45 @@
+"""A screenful of tables; while it is shown it follows the feed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from textual.containers import Container
+
+from saia_tui.feed import Feed
+from saia_tui.widgets.row_table import RowTable
+
+
+class View(Container):
+    def __init__(self, feed: Feed, *, id: str) -> None:
+        super().__init__(id=id)
+        self.feed = feed
+
+    def row_tables(self) -> list[RowTable]:
+        return list(self.query(RowTable))
+
+    def take_all(self) -> None:
+        """Show the present state, whatever was shown before."""
+        for table in self.row_tables():
+            table.take(self.feed.rows(table.listing.table))
+
+    def take(self, changed: Mapping[str, set[str] | None]) -> None:
+        """Show the rows that changed, and let time pass in the others."""
+        for table in self.row_tables():
+            name = table.listing.table
+            if name in changed:
+                table.take(self.feed.rows(name), changed[name])
+            else:
+                table.repaint()
+
+    def show_stale(self, stale: bool) -> None:
+        for table in self.row_tables():
+            table.show_stale(stale)
+
+    def first(self) -> RowTable:
+        """Where the cursor is when the view opens."""
+        return self.row_tables()[0]
+
+    def caption(self) -> str:
+        """A few words at the right of the tabs."""
+        return ""

@@ -1,0 +1,254 @@
+"""One fixed state of a busy, slightly broken site: a degraded service, a drained node, hostile names.
+
+Run as a program it prints the state as `GET /v1/state` would.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import msgspec
+
+from saia_engine.model import Gpu
+from saia_engine.view import (
+    AlarmView,
+    Change,
+    EngineView,
+    EventView,
+    InstanceView,
+    JobView,
+    NodeView,
+    ProxyView,
+    ServiceView,
+)
+
+NOW = 1_795_489_927.0
+"""2026-11-24 03:12:07 UTC."""
+HOSTILE_NAMES = (
+    "\x1b[2J\x1b[31mowned\x1b]52;c;ZXZpbA==\x07",
+    "job[/x] [bold red]markup",
+    "two\nlines\r\tand \u202eright to left\u202c",
+    "zero\u200bwidth \udc80 surrogate \x9b31m C1",
+    "漢字の仕事 wide",
+)
+
+Rows = dict[str, Any]
+
+
+def _iid(service: str, nonce: str) -> str:
+    return f"k7q2.hpc.{service}.{nonce}"
+
+
+def _gpus(*percents: float) -> list[Gpu]:
+    return [Gpu(number, percent, 800.0 * percent, 81920.0) for number, percent in enumerate(percents)]
+
+
+def engine() -> EngineView:
+    return EngineView(
+        installation="k7q2",
+        cluster="hpc",
+        kind="slurm",
+        version="0.1.0",
+        pid=2211,
+        host="svc01",
+        started_at=NOW - 190_000,
+        now=NOW,
+        poll_interval_s=15.0,
+        snapshot_at=NOW - 6,
+        slurm_calls=25_300,
+        routes_generation=418,
+    )
+
+
+def services() -> Rows:
+    rows = [
+        ServiceView("chat-large", ["llama-3.3-70b", "gpt-4o"], 3, 2, 2, 1, 0, 0, 2, "degraded", NOW + 95, 14,
+                    91_204, 3, 6.4, 1004, NOW - 4000),
+        ServiceView("chat-small", ["qwen-3-8b"], 2, 2, 2, 1, 1, 0, 1, "ok", NOW + 3900, 31, 402_118, 0, 22.8),
+        ServiceView("embed", ["e5-large"], 2, 2, 2, 0, 0, 0, 1, "ok", NOW + 19_800, 4, 1_204_551, 0, 41.2),
+        ServiceView("images", ["flux-1"], 1, 1, 0, 1, 0, 0, 0, "down", None, 0, 812, 44, 0.0),
+        ServiceView("whisper", ["whisper-3"], 0, 1, 0, 0, 0, 0, 0, "stopped", None, 0, 77, 0, 0.0, 1001, NOW - 90_000),
+    ]  # fmt: skip
+    return {row.name: row for row in rows}
+
+
+def instances() -> Rows:
+    def at(service: str, nonce: str, state: str, since: float, **more: Any) -> InstanceView:
+        log = f"/scratch/saia/instances/{_iid(service, nonce)}/output.log"
+        more = {"revision": "3fd2a90c11be", "log": log, **more}
+        return InstanceView(id=_iid(service, nonce), service=service, state=state, since=NOW - since, **more)
+
+    rows = [
+        at("chat-large", "a81f", "ready", 86_000, job_id=88101, node="gpu01", started_at=NOW - 86_300,
+           ready_since=NOW - 86_000, end=NOW + 95, admit_until=NOW - 55, drain_by=NOW - 300,
+           open_connections=5, in_flight=5, gpus=_gpus(88, 91)),
+        at("chat-large", "c02d", "ready", 40_000, job_id=88230, node="gpu02", started_at=NOW - 40_400,
+           ready_since=NOW - 40_000, end=NOW + 46_400, admit_until=NOW + 46_200, drain_by=NOW + 46_000,
+           open_connections=9, in_flight=9, gpus=_gpus(97, 95)),
+        at("chat-large", "e5b0", "pending", 840, job_id=88412, reason="Resources", replaces=_iid("chat-large", "a81f")),
+        at("chat-small", "11d7", "draining", 45, job_id=88120, node="gpu01", end=NOW + 410, drain_kind="handover",
+           open_connections=3, in_flight=3, gpus=_gpus(21)),
+        at("chat-small", "29aa", "ready", 70, job_id=88409, node="gpu03", end=NOW + 86_000,
+           open_connections=15, in_flight=15, gpus=_gpus(64), replaces=_iid("chat-small", "11d7")),
+        at("chat-small", "7c3e", "ready", 70_000, job_id=88188, node="gpu03", end=NOW + 3900,
+           open_connections=13, in_flight=13, gpus=_gpus(58)),
+        at("chat-small", "90fe", "starting", 130, job_id=88415, node="gpu04", end=NOW + 86_300,
+           replaces=_iid("chat-small", "7c3e")),
+        at("embed", "4f4f", "ready", 66_000, job_id=88195, node="gpu02", end=NOW + 19_800, generation=1,
+           open_connections=2, in_flight=2, gpus=_gpus(12)),
+        at("embed", "5a01", "ready", 20_000, job_id=88307, node="gpu04", end=NOW + 66_000,
+           open_connections=2, in_flight=2, gpus=_gpus(14)),
+        at("images", "d00d", "submitted", 20, job_id=88419),
+        at("images", "bad1", "failed", 25, job_id=88418, node="gpu04", end=NOW - 25,
+           outcome="exit code 1 after 41 s: CUDA out of memory [/x]\x1b[31m"),
+        at("chat-large", "0ld1", "stopped", 39_000, job_id=88005, node="gpu02", outcome="drained, then cancelled"),
+    ]  # fmt: skip
+    return {row.id: row for row in rows}
+
+
+def jobs(others: int = 24) -> Rows:
+    rows = [
+        JobView(row.job_id, f"saia.{row.id}", "saia", "RUNNING" if row.node else "PENDING", "gpu", row.reason,
+                row.node, "gpu:a100:2", 2, NOW - 87_000, row.started_at or None, row.end, 86_400.0, row.id)
+        for row in instances().values()
+        if row.state not in ("failed", "stopped")
+    ]  # fmt: skip
+    states = ("RUNNING", "RUNNING", "PENDING", "COMPLETING")
+    for number in range(others):
+        name = HOSTILE_NAMES[number] if number < len(HOSTILE_NAMES) else f"train-{number:05d}"
+        state = states[number % 4]
+        running = state != "PENDING"
+        rows.append(
+            JobView(
+                id=70_000 + number,
+                name=name,
+                user=("anna", "ben", "chloe", "dmitri")[number % 4],
+                state=state,
+                partition=("gpu", "cpu")[number % 2],
+                reason="" if running else ("Priority", "Resources", "QOSMaxGRESPerUser")[number % 3],
+                nodes=f"cpu[{number % 60:03d}-{number % 60 + 3:03d}]" if running else "",
+                gpus=number % 3,
+                submit_time=NOW - 3600 - 60 * number,
+                start_time=NOW - 1800 - 60 * number if running else None,
+                end_time=NOW + 1800 + 600 * number if running else None,
+                time_limit_s=86_400.0,
+            )
+        )
+    return {str(row.id): row for row in rows}
+
+
+def nodes() -> Rows:
+    rows = [
+        NodeView("gpu01", "mixed", ["gpu"], "", True, 128, 96, 1_031_000, "a100", 4, 4, 3, _gpus(88, 91, 21)),
+        NodeView("gpu02", "mixed", ["gpu"], "", True, 128, 64, 1_031_000, "a100", 4, 3, 3, _gpus(97, 95, 12)),
+        NodeView("gpu03", "mixed", ["gpu"], "", True, 128, 40, 1_031_000, "a100", 4, 3, 2, _gpus(64, 58)),
+        NodeView("gpu04", "mixed", ["gpu", "long"], "", True, 128, 88, 1_031_000, "a100", 4, 3, 2, _gpus(14)),
+        NodeView("gpu05", "idle", ["gpu"], "", True, 128, 0, 1_031_000, "a100", 4, 0, 0),
+        NodeView("gpu06", "idle+drain", ["gpu"], "ECC errors on GPU 2 [root@svc01]", False, 128, 0, 1_031_000,
+                 "a100", 4, 0, 0),
+        NodeView("gpu07", "down*", ["gpu"], "Not responding", False, 128, 0, 1_031_000, "h100", 8, 0, 0),
+        NodeView("gpu08", "allocated", ["gpu"], "", True, 128, 128, 2_063_000, "h100", 8, 8, 0),
+        *(NodeView(f"cpu{number:03d}", "allocated", ["cpu"], "", True, 64, 64, 515_000) for number in range(1, 7)),
+    ]  # fmt: skip
+    return {row.name: row for row in rows}
+
+
+def proxies() -> Rows:
+    rows = [
+        ProxyView("cloud", ["*"], True, NOW - 260_000, 2, "192.0.2.17 50312", 418, 49, 1_690_112, False, True,
+                  "0.1.0", 0),
+        ProxyView("campus", ["embed", "chat-small"], True, NOW - 1300, 1, "198.51.100.4 41822", 417, 0, 8_120,
+                  True, False, "0.1.0", 3),
+        ProxyView("dmz", ["*"], False, None, 0, "", 0, 0, 0, False, False),
+    ]  # fmt: skip
+    return {row.name: row for row in rows}
+
+
+def alarms() -> Rows:
+    rows = [
+        AlarmView("service_down", "critical", "images", "No instance is ready: 3 starts in a row failed, the "
+                  "next try is in 40 s", NOW - 610),
+        AlarmView("replacement_late", "warning", _iid("chat-large", "a81f"),
+                  "Ends in 2 min, its replacement e5b0 still waits in the queue (Resources)", NOW - 240),
+        AlarmView("proxy_away", "warning", "dmz", "No relay has reported for 11 min", NOW - 660),
+    ]  # fmt: skip
+    return {f"{row.code}:{row.subject}": row for row in rows}
+
+
+def events() -> Rows:
+    story = [
+        ("instance_failed", "critical", _iid("images", "bad1"), "Ended: exit code 1 after 41 s", None),
+        (
+            "submitted",
+            "info",
+            _iid("images", "d00d"),
+            "Submitted as job 88419: first start after back-off",
+            None,
+        ),
+        ("drain_started", "info", _iid("chat-small", "11d7"), "Drains: 29aa has been ready for 10 s", None),
+        ("ready", "info", _iid("chat-small", "29aa"), "Ready on gpu03 after 61 s", None),
+        ("maintenance_on", "info", "campus", "Maintenance wanted: on", 1004),
+        ("proxy_away", "warning", "dmz", "No relay reports any more", None),
+        ("requeued", "warning", _iid("embed", "4f4f"), "Slurm requeued job 88195: generation 1", None),
+        ("scaled", "info", "chat-large", "Desired 2 → 3", 1004),
+        ("stopped", "info", _iid("chat-large", "0ld1"), "Drained, then cancelled", None),
+        ("config_loaded", "info", "engine", "Configuration read: 5 services, 3 proxies", None),
+    ]
+    rows = [
+        EventView(900 - number, NOW - 20 - 37 * number * (number + 1), code, severity, subject, words, uid)
+        for number, (code, severity, subject, words, uid) in enumerate(story)
+    ]
+    rows += [
+        EventView(890 - number, NOW - 5000 - 400 * number, "ready", "info", _iid("embed", f"{number:04x}"),
+                  f"Ready on gpu0{number % 4 + 1} after {50 + number} s", None)
+        for number in range(30)
+    ]  # fmt: skip
+    return {str(row.seq): row for row in rows}
+
+
+def state() -> dict[str, Rows]:
+    """All tables."""
+    return {
+        "engine": {"engine": engine()},
+        "services": services(),
+        "instances": instances(),
+        "jobs": jobs(),
+        "nodes": nodes(),
+        "proxies": proxies(),
+        "alarms": alarms(),
+        "events": events(),
+    }
+
+
+def rates() -> dict[str, list[float]]:
+    """A recent past of request rates for the sparklines, two minutes of it."""
+    return {
+        name: [row.requests_per_s * (0.7 + 0.3 * math.sin(step / 5 + len(name))) for step in range(60)]
+        for name, row in services().items()
+    }
+
+
+def changes(tables: dict[str, Rows] | None = None) -> list[Change]:
+    """The state as the beginning of a stream."""
+    return [
+        Change(seq, name, {key: msgspec.Raw(encode(row)) for key, row in rows.items()}, reset=True)
+        for seq, (name, rows) in enumerate((tables or state()).items())
+    ]
+
+
+def encode(row: Any) -> bytes:
+    """As the engine sends it: a lone surrogate can't be JSON and goes out as its escape."""
+    fields = msgspec.to_builtins(row)
+    for name, value in fields.items():
+        if isinstance(value, str):
+            fields[name] = value.encode("utf-8", "backslashreplace").decode()
+    return msgspec.json.encode(fields)
+
+
+if __name__ == "__main__":
+    body = {
+        name: {key: msgspec.Raw(encode(row)) for key, row in rows.items()} for name, rows in state().items()
+    }
+    sys.stdout.buffer.write(msgspec.json.encode(body))

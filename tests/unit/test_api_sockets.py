@@ -164,7 +164,7 @@ def test_the_socket_of_a_dead_engine_is_replaced(directory: Path):
 async def test_the_socket_of_a_living_engine_is_refused_and_left_alone():
     async with served() as api:
         before = api.operator.lstat().st_ino
-        with pytest.raises(sockets.SocketTaken, match="another engine answers at .*operator.sock"):
+        with pytest.raises(sockets.SocketTaken, match=r"another engine answers at .*operator\.sock"):
             async with serving(FakeEngine(), operator_socket=api.operator, gate_socket=api.gate):
                 pass
         assert api.operator.lstat().st_ino == before

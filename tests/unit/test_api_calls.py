@@ -1,0 +1,228 @@
+"""What the two sockets answer to good, wrong and hostile requests."""
+
+import asyncio
+import json
+import os
+
+import httpx
+import pytest
+
+from tests.unit.fake_engine import Served, served
+
+REPORT = {
+    "proxy": "cloud",
+    "relay": "0123456789abcdef",
+    "pid": 4711,
+    "peer": "192.0.2.1 50000",
+    "connected_since": 1_700_000_000.0,
+    "routes_generation": 17,
+    "admin_revision": 3,
+    "in_flight": {"i1.hpc.chat.aaaa0001": 2},
+    "requests": {"chat": 120},
+    "errors": {"chat": 0},
+    "version": "0.1.0",
+    "queued": {"chat": 0},
+}
+
+
+@pytest.fixture
+async def api():
+    async with served() as running:
+        yield running
+
+
+def http(path) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://saia", trust_env=False
+    )
+
+
+async def ask(
+    api: Served, method: str, path: str, body: object = None, *, raw: bytes | None = None, gate: bool = False
+):
+    async with http(api.gate if gate else api.operator) as client:
+        content = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        response = await client.request(method, path, content=content)
+        return response.status_code, response.json()
+
+
+async def test_state_is_all_tables(api: Served):
+    status, state = await ask(api, "GET", "/v1/state")
+    assert status == 200
+    assert set(state) == {"engine", "services", "instances", "jobs", "nodes", "proxies", "alarms", "events"}
+    assert state["services"]["chat"]["replicas"] == 2
+
+
+async def test_intents_reach_the_engine_with_the_callers_uid(api: Served):
+    uid = os.geteuid()
+    assert await ask(api, "POST", "/v1/services/chat/scale", {"replicas": 5}) == (
+        200,
+        {"service": "chat", "replicas": 5},
+    )
+    assert api.engine.overrides == {"chat": (5, uid)}
+    assert (await ask(api, "DELETE", "/v1/services/chat/override"))[0] == 200
+    assert api.engine.overrides == {}
+    assert (await ask(api, "POST", "/v1/instances/i1.hpc.chat.aaaa0001/drain", {"confirm": True}))[0] == 200
+    assert (await ask(api, "POST", "/v1/instances/i1.hpc.chat.bbbb0002/drain"))[0] == 200
+    assert api.engine.drained == [(uid, "i1.hpc.chat.aaaa0001"), (uid, "i1.hpc.chat.bbbb0002")]
+    assert (await ask(api, "POST", "/v1/proxies/cloud/maintenance", {"on": True}))[0] == 200
+    assert api.engine.in_maintenance == {"cloud": True}
+    assert (await ask(api, "GET", "/v1/plan"))[1]["actions"][0]["act"] == "launch"
+
+
+async def test_an_undercut_of_min_available_needs_a_confirmation(api: Served):
+    status, answer = await ask(api, "POST", "/v1/services/chat/scale", {"replicas": 0})
+    assert (status, answer["error"]["code"]) == (409, "needs_confirmation")
+    assert api.engine.overrides == {}
+    assert (await ask(api, "POST", "/v1/services/chat/scale", {"replicas": 0, "confirm": True}))[0] == 200
+
+
+WRONG_BODIES = [
+    ("/v1/services/chat/scale", b""),
+    ("/v1/services/chat/scale", b"{"),
+    ("/v1/services/chat/scale", b"\xff\xfe"),
+    ("/v1/services/chat/scale", b"null"),
+    ("/v1/services/chat/scale", b"[" * 4000),
+    ("/v1/services/chat/scale", b'{"replicas":-1}'),
+    ("/v1/services/chat/scale", b'{"replicas":1001}'),
+    ("/v1/services/chat/scale", b'{"replicas":"3"}'),
+    ("/v1/services/chat/scale", b'{"replicas":1e400}'),
+    ("/v1/services/chat/scale", b'{"replicas":3,"confrim":true}'),
+    ("/v1/instances/i1.hpc.chat.aaaa0001/drain", b'{"confirm":1}'),
+    ("/v1/proxies/cloud/maintenance", b"{}"),
+    ("/v1/proxies/cloud/maintenance", b'{"on":"yes"}'),
+]
+
+
+async def test_a_wrong_body_is_refused_with_a_reason(api: Served):
+    for path, raw in WRONG_BODIES:
+        status, answer = await ask(api, "POST", path, raw=raw)
+        assert (status, answer["error"]["code"]) == (400, "bad_request"), answer
+        assert answer["error"]["message"].startswith("the body can't be used: ")
+        assert (api.engine.overrides, api.engine.drained) == ({}, [])
+
+
+WRONG_PATHS = [
+    "/v1/services/Chat/scale",
+    "/v1/services/%1b%5b2J/scale",
+    "/v1/services/..%2f..%2fetc/scale",
+    "/v1/services/" + "a" * 65 + "/scale",
+    "/v1/services/nosuch/scale",
+    "/v1/instances/nosuch/drain",
+    "/v1/instances/%0a/drain",
+    "/v1/proxies/nosuch/maintenance",
+    "/v1/nosuch",
+    "/",
+]
+
+
+async def test_a_wrong_name_or_path_is_not_found(api: Served):
+    for path in WRONG_PATHS:
+        body = {"replicas": 1} if "scale" in path else {"on": True} if "maintenance" in path else {}
+        status, answer = await ask(api, "POST", path, body)
+        assert status == 404
+        assert answer["error"]["code"] in ("not_found", "no_such_call")
+        assert answer["error"]["message"].isprintable()
+
+
+async def test_a_wrong_method_is_refused(api: Served):
+    status, answer = await ask(api, "GET", "/v1/services/chat/scale")
+    assert (status, answer["error"]["code"]) == (405, "no_such_call")
+
+
+async def test_a_large_body_is_not_read_whole(api: Served):
+    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 70_000)):
+        status, answer = await ask(api, "POST", path, raw=b" " * size, gate=gate)
+        assert (status, answer["error"]["code"]) == (413, "too_large")
+
+
+async def test_an_endless_chunked_body_ends_the_connection(api: Served):
+    _, writer = await asyncio.open_unix_connection(str(api.gate))
+    writer.write(b"POST /v1/report HTTP/1.1\r\nhost: saia\r\ntransfer-encoding: chunked\r\n\r\n")
+    chunk = b"2000\r\n" + b"x" * 8192 + b"\r\n"
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionError):
+            for _ in range(10_000):
+                writer.write(chunk)
+                await writer.drain()
+    writer.transport.abort()
+    assert (await ask(api, "POST", "/v1/report", REPORT, gate=True))[0] == 200
+
+
+async def test_a_failure_of_the_engine_is_an_answer_without_its_inside(api: Served, monkeypatch, caplog):
+    def broken() -> dict:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(api.engine, "plan", broken)
+    status, answer = await ask(api, "GET", "/v1/plan")
+    assert (status, answer["error"]["code"]) == (500, "internal")
+    assert "secret" not in json.dumps(answer)
+    assert "secret detail" in caplog.text, "the log says why"
+
+
+async def test_a_report_is_answered_with_the_proxys_desired_state(api: Served):
+    api.engine.maintenance(0, "cloud", True)
+    assert await ask(api, "POST", "/v1/report", REPORT, gate=True) == (
+        200,
+        {"revision": 1, "maintenance": True},
+    )
+    (heard,) = api.engine.reports
+    assert heard.in_flight == {"i1.hpc.chat.aaaa0001": 2}
+    assert heard.connected_since == 1_700_000_000.0
+    newer = {**REPORT, "something_new": [1, 2]}
+    assert (await ask(api, "POST", "/v1/report", newer, gate=True))[0] == 200
+
+
+HOSTILE_REPORTS = [
+    {"proxy": ""},
+    {"proxy": "../etc"},
+    {"proxy": "cloud\n"},
+    {"proxy": 7},
+    {"relay": "0123456789ABCDEF"},
+    {"relay": "0123456789abcdef0"},
+    {"pid": 0},
+    {"pid": 2**40},
+    {"pid": True},
+    {"peer": "x" * 101},
+    {"connected_since": -1},
+    {"connected_since": 1e300},
+    {"connected_since": "NaN"},
+    {"routes_generation": -1},
+    {"in_flight": {"i1": -1}},
+    {"in_flight": {"i1": 2**60}},
+    {"in_flight": {"\x1b[2J": 1}},
+    {"in_flight": {str(n): 1 for n in range(1001)}},
+    {"requests": {"Chat": 1}},
+    {"requests": [1]},
+    {"errors": {"chat": 1.5}},
+    {"queued": {"chat": None}},
+    {"version": "v" * 65},
+]
+
+
+async def test_a_hostile_report_is_refused(api: Served):
+    for change in HOSTILE_REPORTS:
+        status, answer = await ask(api, "POST", "/v1/report", {**REPORT, **change}, gate=True)
+        assert (status, answer["error"]["code"]) == (400, "bad_request"), answer
+        assert next(iter(change)) in answer["error"]["message"], "says where"
+        assert api.engine.reports == []
+
+
+NOT_HTTP = [
+    b"garbage\r\n\r\n",
+    b"\x00" * 100,
+    b"GET /v1/state HTTP/1.1\r\nhost: saia\r\nx: " + b"y" * 20_000 + b"\r\n\r\n",
+    b"POST /v1/report HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET /v1/stream HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+]
+
+
+async def test_what_is_not_http_hurts_nobody(api: Served):
+    for raw in NOT_HTTP:
+        for path in (api.operator, api.gate):
+            _, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(raw)
+            await asyncio.sleep(0.01)
+            writer.transport.abort()
+        assert (await ask(api, "GET", "/v1/health"))[0] == 200
+        assert (await ask(api, "POST", "/v1/report", REPORT, gate=True))[0] == 200

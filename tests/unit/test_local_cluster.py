@@ -37,7 +37,7 @@ class Site:
         self.cluster = LocalCluster(self.state, NODES, "me", lifeline_fd, kill_wait_s=0.3, min_job_age_s=5.0)
 
     async def submit(self, script: str, name: str = "job", **spec: object) -> int:
-        path = self.directory / "job.sh"
+        path = self.directory / f"{name}.sh"
         path.write_text(f"#!/bin/sh\n{script}\n")
         wanted = LaunchSpec(**{"time_limit_s": 60, **spec})  # type: ignore[arg-type]
         return await self.cluster.submit(JobRequest(name, path, self.output(name), self.directory, wanted))
@@ -292,7 +292,7 @@ async def test_a_script_must_be_there_and_be_a_script(site: Site) -> None:
 async def test_what_runs_is_the_script_as_it_was_submitted(site: Site) -> None:
     await site.submit("exec sleep 0.1", cpus=4, nodes=2)
     ident = await site.submit("echo as submitted", name="second")
-    (site.directory / "job.sh").write_text("#!/bin/sh\necho changed\n")
+    (site.directory / "second.sh").write_text("#!/bin/sh\necho changed\n")
     await site.until(ident, "COMPLETED")
     assert site.output("second").read_text() == "as submitted\n"
 
@@ -418,7 +418,8 @@ async def test_a_broken_ledger_is_named_and_left_alone(site: Site, content: byte
 
 async def test_two_engines_at_once_lose_no_job(site: Site) -> None:
     other = Site(site.directory)
-    idents = await asyncio.gather(*(s.submit("exec sleep 60") for s in (site, other) * 6))
+    sites = enumerate((site, other) * 6)
+    idents = await asyncio.gather(*(s.submit("exec sleep 60", name=f"j{n}") for n, s in sites))
     assert len(set(idents)) == 12
     jobs = (await site.cluster.observe()).jobs
     assert sum(job.state == "RUNNING" for job in jobs) == 8

@@ -158,7 +158,10 @@ def node_names(compressed: str) -> tuple[str, ...]:
     """`gpu[01-03,07],a[1-2]b[3-4]` as single names, in Slurm's order. Raises Unparsable."""
     if compressed in _NO_TEXT:
         return ()
-    names = [name for part in _split_outside(compressed) for name in _expand(part)]
+    parts = re.findall(r"(?:[^,\[\]]|\[[0-9,-]+\])+", compressed)  # the commas outside of brackets part them
+    if ",".join(parts) != compressed:
+        raise Unparsable(f"the node list is {_quoted(compressed)}")
+    names = [name for part in parts for name in _expand(part)]
     if len(names) > NODE_LIST_LIMIT:
         raise Unparsable(f"more than {NODE_LIST_LIMIT} nodes in {_quoted(compressed)}")
     return tuple(names)
@@ -274,11 +277,6 @@ def _quoted(text: str) -> str:
     return f"`{clean(text, 80)}`"
 
 
-def _split_outside(text: str) -> list[str]:
-    """Split at the commas outside of brackets."""
-    return re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text)
-
-
 def _expand(part: str) -> list[str]:
     """One name, or all that its brackets stand for."""
     names = [""]
@@ -287,8 +285,6 @@ def _expand(part: str) -> list[str]:
         if len(names) * len(endings) > NODE_LIST_LIMIT:
             raise Unparsable(f"more than {NODE_LIST_LIMIT} nodes in {_quoted(part)}")
         names = [name + ending for name in names for ending in endings]
-    if re.sub(r"[^\[\]]+|\[[0-9,-]+\]", "", part):
-        raise Unparsable(f"the node list holds {_quoted(part)}")
     return names
 
 

@@ -14,6 +14,7 @@ from saia_engine.config.tables import ClusterTable, LocalTable, ProxyTable, Serv
 from saia_engine.edge.door import Wrong
 from saia_engine.edge.durations import spell
 from saia_engine.edge.faults import did_you_mean, nearest
+from saia_engine.edge.sizes import show_mib
 from saia_engine.model import Timing
 from saia_engine.planner import timeline
 
@@ -107,10 +108,10 @@ def _placeholders(table: ServiceTable) -> Iterator[Wrong]:
         yield "command", f"nothing fills in {word}", f"did you mean {nearest(word, PLACEHOLDERS)}?"
     if misspelt:
         return
-    if table.listen == "socket" and "{socket}" not in used:
-        yield "command", 'does not hold {socket}, though listen = "socket"', 'add it, or use listen = "port"'
     if table.listen == "socket" and "{port}" in used:
         yield "command", 'holds {port}, though listen = "socket"', 'use {socket}, or listen = "port"'
+    elif table.listen == "socket" and "{socket}" not in used:
+        yield "command", 'does not hold {socket}, though listen = "socket"', 'add it, or use listen = "port"'
     if table.listen == "port" and "{socket}" in used:
         yield "listen", 'is "port", though the command holds {socket}', 'use listen = "socket"'
 
@@ -179,7 +180,12 @@ def local_service(table: ServiceTable, bad: frozenset[str], nodes: LocalTable) -
         if key not in bad and wanted > there:
             yield key, f"asks for {wanted}, and local.{name} is {there}", f"lower it, or raise local.{name}"
     if "memory" not in bad and table.memory > nodes.memory_per_node:
-        yield "memory", "asks for more than local.memory_per_node", ""
+        wanted, there = show_mib(table.memory), show_mib(nodes.memory_per_node)
+        yield (
+            "memory",
+            f"asks for {wanted}, and local.memory_per_node is {there}",
+            "lower it, or raise local.memory_per_node",
+        )
 
 
 def local_sum(services: Mapping[str, ServiceTable], nodes: LocalTable) -> Iterator[Wrong]:

@@ -30,7 +30,7 @@ def _some_memory(mib: int) -> int:
 
 Duration = Annotated[float, BeforeValidator(durations.parse)]
 Memory = Annotated[int, BeforeValidator(sizes.parse_mib), AfterValidator(_some_memory)]
-Short = Annotated[str, AfterValidator(lambda word: words.name(word, 20))]
+Short = Annotated[str, AfterValidator(lambda word: word and words.name(word, 20))]
 FilePath = Annotated[str, AfterValidator(words.file_path)]
 Group = Annotated[str, AfterValidator(words.group)]
 Word = Annotated[str, AfterValidator(words.slurm_word)]
@@ -54,7 +54,7 @@ class FileTable(Table):
 class ClusterTable(Table):
     name: Short = ""
     kind: Literal["slurm", "local"] = "slurm"
-    installation: Short | Literal[""] = ""
+    installation: Short = ""
     shared_dir: FilePath = ""
     state_dir: FilePath = ""
     runtime_dir: FilePath = ""

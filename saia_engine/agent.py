@@ -590,7 +590,10 @@ class Front:
     async def finish(self, patience_s: float) -> None:
         """Lets data that the service has already given leave for the clients."""
         deadline = self._loop.time() + patience_s
-        while self.open and self._loop.time() < deadline:  # noqa: ASYNC110
+        while self.open and self._loop.time() < deadline:
+            for client in list(self.open):
+                if client.other.ended:
+                    client.transport.close()
             await asyncio.sleep(0.02)
         for task in list(self.joining):
             task.cancel()
@@ -634,11 +637,11 @@ class Handshake(asyncio.Protocol):
 
     def _take_hello(self, line: bytes) -> None:
         words = line.decode("ascii", "replace").split(" ")
-        if len(words) != 4 or words[0] != "saia":
+        if words[0] != "saia" or len(words) < 2:
             self.refuse("protocol")
         elif words[1] != str(PROTOCOL):
             self.refuse("version")
-        elif words[2] not in ROLES or not NONCE.fullmatch(words[3]):
+        elif len(words) != 4 or words[2] not in ROLES or not NONCE.fullmatch(words[3]):
             self.refuse("protocol")
         else:
             self._role, self._client_nonce = words[2:]

@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import json
 import math
+import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+BUSY_PAUSE_S = 0.05
 P = TypeVar("P", bound=asyncio.Protocol)
 
 
@@ -104,22 +106,33 @@ async def connect_protocol(
     """As `connect`, for a protocol of the caller's.
 
     The protocol's `connection_made` is called once both sides are proven, and at once after it `data_received`
-    with whatever came along with the agent's proof.
+    with whatever came along with the agent's proof. A front that is crowded is tried again until `timeout_s`.
     """
-    loop = asyncio.get_running_loop()
-    handshake = _Handshake(factory, role, secret, instance, generation)
+    crowded: FrontRefused | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            try:
-                await loop.create_connection(lambda: handshake, host, port)
-                return await handshake.done
-            except BaseException:
-                handshake.give_up()
-                raise
+            while True:
+                try:
+                    return await _attempt(_Handshake(factory, role, secret, instance, generation), host, port)
+                except FrontRefused as refusal:
+                    if refusal.code != "busy":
+                        raise
+                    crowded = refusal
+                await asyncio.sleep(BUSY_PAUSE_S * (1 + random.random()))
     except TimeoutError:
-        raise FrontUnreachable(f"no whole handshake with {host}:{port} within {timeout_s:g} s") from None
+        late = FrontUnreachable(f"no whole handshake with {host}:{port} within {timeout_s:g} s")
+        raise crowded or late from None
     except (OSError, ValueError) as fault:  # ValueError: a host that can't be a name
         raise FrontUnreachable(f"no connection to {host}:{port}: {fault}") from None
+
+
+async def _attempt(handshake: _Handshake[P], host: str, port: int) -> tuple[asyncio.Transport, P]:
+    try:
+        await asyncio.get_running_loop().create_connection(lambda: handshake, host, port)
+        return await handshake.done
+    except BaseException:
+        handshake.give_up()
+        raise
 
 
 class _Handshake(asyncio.Protocol, Generic[P]):

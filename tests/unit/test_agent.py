@@ -330,21 +330,41 @@ async def test_data_is_refused_while_the_service_does_not_listen(agents: Agents)
         assert status["fault"]
 
 
+THIEF = """
+import os, pathlib, socket, time
+address = ("127.0.0.1", int(os.environ["SAIA_PORT"]))
+if HONEST_FIRST:
+    with socket.create_server(address) as listener:
+        while not pathlib.Path("steal").exists():
+            link, _ = listener.accept()
+            link.recv(1000)
+            link.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
+            link.close()
+os.setuid(65534)
+with socket.create_server(address) as listener:
+    print("stolen", flush=True)
+    while True:
+        listener.accept()[0].sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\nstolen")
+"""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
-async def test_another_users_listener_on_our_port_gets_no_traffic(agents: Agents):
-    theft = (
-        "import os, socket, time; os.setuid(65534); s = socket.create_server("
-        "('127.0.0.1', int(os.environ['SAIA_PORT']))); print('listening', flush=True)"
-        "\nwhile True: s.accept()[0].sendall(b'HTTP/1.1 200 OK\\r\\n\\r\\nstolen')"
-    )
-    running = agents.start(command=[sys.executable, "-c", theft], listen="port", pace=QUICK)
-    await eventually(lambda: "listening" in running.log)
+@pytest.mark.parametrize("honest_first", [True, False])
+async def test_another_users_listener_on_our_port_gets_no_traffic(agents: Agents, honest_first: bool):
+    thief = [sys.executable, "-c", THIEF.replace("HONEST_FIRST", str(honest_first))]
+    running = agents.start(command=thief, listen="port", pace=QUICK)
+    if honest_first:
+        await running.ready()
+        (running.directory / "steal").touch()
+    await eventually(lambda: "stolen" in running.log)
+    await running.up()
+    async with running.connected(CONTROL) as control:
+        status = await status_with(control, lambda status: "another user (uid 65534)" in status["fault"])
+        assert status["open"] == 0
+        await status_with(control, lambda status: not status["ready"])
     with pytest.raises(FrontRefused) as refused:
         await running.ask("GET /")
     assert refused.value.code == "service"
-    async with running.connected(CONTROL) as control:
-        status = await status_with(control, lambda status: "another user (uid 65534)" in status["fault"])
-        assert not status["ready"]
 
 
 def fake_nvidia_smi(directory: Path, body: str) -> dict[str, str]:
@@ -453,6 +473,7 @@ NONCE = b"0" * 32
         ([b"GET / HTTP/1.1\r\n"], b"protocol"),
         ([b"\x00\xff\xfe\n"], b"protocol"),
         ([b"saia 2 data " + NONCE + b"\n"], b"version"),
+        ([b"saia 2 something new altogether\n"], b"version"),
         ([b"saia 1 root " + NONCE + b"\n"], b"protocol"),
         ([b"saia 1 data " + NONCE.replace(b"0", b"Z") + b"\n"], b"protocol"),
         ([b"saia 1 data " + NONCE + b"\r\n"], b"protocol"),

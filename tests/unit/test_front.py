@@ -121,8 +121,24 @@ async def test_refusal_at_either_point(code: str):
     for answers in ([agent.refusal_line(code)], [NONCE_LINE, agent.refusal_line(code)]):
         async with peer(says(*answers)) as address:
             with pytest.raises(front.FrontRefused) as refused:
-                await front.connect(**address)
+                await front.connect(**address, timeout_s=0.3)
             assert refused.value.code == code
+
+
+async def test_crowded_front_is_tried_again():
+    refusals = [b"refused busy\n", b"refused busy\n"]
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if refusals:
+            writer.write(refusals.pop())
+        else:
+            await honest()(reader, writer)
+
+    async with peer(talk) as address:
+        reader, writer = await front.connect(**address)
+        writer.write(b"in")
+        assert await reader.readexactly(2) == b"in"
+        writer.close()
 
 
 @pytest.mark.parametrize(

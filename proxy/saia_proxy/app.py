@@ -1,0 +1,139 @@
+"""The ASGI application: which path goes where, one way out for every error, one log line for every request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from saia_engine.edge.logs import get_logger
+from saia_proxy.admin import Maintenance
+from saia_proxy.errors import ApiError
+from saia_proxy.exchange import ClientGone, Exchange
+from saia_proxy.forward import Forwarder
+from saia_proxy.keys import Keyring, may
+from saia_proxy.routing import Offer, RoutingTable
+
+CLIENT_GONE_STATUS = 499
+_JSON = ((b"content-type", b"application/json"),)
+
+
+class App:
+    def __init__(
+        self,
+        *,
+        forwarder: Forwarder,
+        keys: Keyring,
+        table: RoutingTable,
+        maintenance: Maintenance,
+        upstreams: int,
+    ) -> None:
+        self._forwarder = forwarder
+        self._keys = keys
+        self._table = table
+        self._maintenance = maintenance
+        self._upstreams = upstreams
+        self._log = get_logger("access")
+
+    async def __call__(self, scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._serve(exchange)
+        except ApiError as error:
+            await self._refuse(exchange, error)
+        except ClientGone:
+            exchange.status, exchange.outcome = CLIENT_GONE_STATUS, "client_gone"
+        except asyncio.CancelledError:
+            exchange.outcome = "shutdown"
+            exchange.cut_off()
+            raise
+        except Exception:
+            self._log.exception("a fault of the proxy", request_id=exchange.request_id)
+            await self._refuse(
+                exchange, ApiError(500, "internal_error", "The proxy failed; its log says why.")
+            )
+        finally:
+            exchange.close()
+            if exchange.raw_path != "/healthz":
+                self._record(exchange)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        path, method = exchange.raw_path, exchange.method
+        if path == "/healthz":
+            _only(method, "GET", "HEAD")
+            await self._health(exchange)
+        elif path == "/v1/models" or path.startswith("/v1/models/"):
+            _only(method, "GET", "HEAD")
+            await self._models(exchange, exchange.scope["path"].removeprefix("/v1/models").removeprefix("/"))
+        elif path.startswith("/v1/"):
+            _only(method, "POST")
+            await self._forwarder.forward(exchange)
+        else:
+            raise ApiError(404, "unknown_url", "There is nothing at this path.")
+
+    async def _health(self, exchange: Exchange) -> None:
+        """For load balancers; unauthenticated, so it holds counts and no names."""
+        connected = self._table.connected
+        state = {
+            "status": "ok" if connected else "no upstream is connected",
+            "maintenance": self._maintenance.on,
+            "upstreams": {"connected": connected, "configured": self._upstreams},
+            "in_flight": self._table.in_flight.total(),
+        }
+        await exchange.answer(200 if connected else 503, msgspec.json.encode(state), _JSON)
+
+    async def _models(self, exchange: Exchange, wanted: str) -> None:
+        """All models that the key may use, or the one that is wanted."""
+        key = self._keys.admit(exchange.header(b"authorization"))
+        exchange.key, exchange.model = key.name, wanted
+        models = [_model(offer) for name, offer in self._table.offers.items() if may(key, name)]
+        answer: Any = {"object": "list", "data": models}
+        if wanted:
+            answer = next((model for model in models if model["id"] == wanted), None)
+        if answer is None:
+            raise ApiError(404, "model_not_found", "This model does not exist.", param="model")
+        await exchange.answer(200, msgspec.json.encode(answer), _JSON)
+
+    async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
+        exchange.outcome = error.code
+        if exchange.begun:
+            exchange.cut_off()
+        else:
+            await exchange.answer(error.status, error.body(), error.headers())
+
+    def _record(self, exchange: Exchange) -> None:
+        client = exchange.scope["client"]
+        self._log.info(
+            "request",
+            request_id=exchange.request_id,
+            client=client[0] if client else "",
+            key=exchange.key,
+            method=exchange.method,
+            path=exchange.raw_path,
+            model=exchange.model,
+            instance=exchange.instance,
+            status=exchange.status,
+            outcome=exchange.outcome,
+            ms=round((monotonic() - exchange.began_at) * 1000, 1),
+            bytes=exchange.bytes_out,
+        )
+
+
+def _only(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise ApiError(405, "method_not_allowed", f"This path takes {' or '.join(allowed)}.", allow=allowed)
+
+
+def _model(offer: Offer) -> dict[str, Any]:
+    state = "ready" if offer.ready else "starting" if offer.starting else "stopped"
+    counts = {"ready": offer.ready, "starting": offer.starting, "replicas": offer.replicas}
+    return {
+        "id": offer.model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "saia",
+        "saia": {"state": state, **counts},
+    }

@@ -1,0 +1,164 @@
+"""What can be reached now: the routes of all upstreams merged, and what we learn of them between two updates."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from saia_engine.wire.messages import DRAINING, Routes, ServiceState
+from saia_proxy.balancer import Target, choose
+
+REST_S = 1.0
+"""A target that refused gets no other request for this long, where there is a better one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model, who serves it, and where."""
+
+    model: str
+    services: tuple[ServiceState, ...] = ()
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def ready(self) -> int:
+        """Instances that take requests now; one that two upstreams reach counts once."""
+        return len({target.instance for target in self.targets if not target.draining})
+
+    @property
+    def starting(self) -> int:
+        return sum(service.starting for service in self.services)
+
+    @property
+    def replicas(self) -> int:
+        return sum(service.replicas for service in self.services)
+
+    def allowing(self, method: str, path: str) -> Offer:
+        """The part of it whose services allow this method and path."""
+        allowed = tuple(s for s in self.services if method in s.methods and _allows(s.paths, path))
+        if len(allowed) == len(self.services):
+            return self
+        names = {service.name for service in allowed}
+        return Offer(self.model, allowed, tuple(t for t in self.targets if t.service in names))
+
+
+class RoutingTable:
+    """One owner of routes and of requests in flight; only touched from the event loop."""
+
+    def __init__(self, upstreams: tuple[str, ...], clock: Callable[[], float] = time.time) -> None:
+        self._upstreams = upstreams
+        self._clock = clock
+        self._routes: dict[str, Routes] = {}
+        self._connected: set[str] = set()
+        self._draining: set[str] = set()
+        self._resting: dict[Target, float] = {}
+        self._waiters: set[asyncio.Future[None]] = set()
+        self.offers: dict[str, Offer] = {}
+        self.in_flight: Counter[str] = Counter()
+        self.queued: Counter[str] = Counter()
+
+    @property
+    def connected(self) -> int:
+        """Upstreams whose routes hold now."""
+        return len(self._connected)
+
+    @property
+    def complete(self) -> bool:
+        """Every upstream has told its routes at least once: a model not among the offers does not exist."""
+        return len(self._routes) == len(self._upstreams)
+
+    def update(self, upstream: str, routes: Routes) -> None:
+        self._routes[upstream] = routes
+        self._connected.add(upstream)
+        # What instances told us is older than these routes; who still drains will say so again.
+        told = {instance.id for instance in routes.instances}
+        self._draining -= told
+        self._rebuild()
+
+    def lost(self, upstream: str) -> None:
+        """Its services stay known, so that clients are told to come back; its instances are out of reach."""
+        self._connected.discard(upstream)
+        self._rebuild()
+
+    def choose(self, offer: Offer, tried: set[Target]) -> Target | None:
+        now = self._clock()
+        if self._resting:
+            self._resting = {target: until for target, until in self._resting.items() if until > now}
+        return choose(
+            offer.targets,
+            now=now,
+            in_flight=self.in_flight,
+            draining=self._draining,
+            resting=self._resting,
+            tried=tried,
+        )
+
+    def not_taken(self, target: Target, code: str) -> None:
+        """The target refused a request with this reset code."""
+        if code == DRAINING:
+            self._draining.add(target.instance)
+        else:
+            self._resting[target] = self._clock() + REST_S
+
+    @contextmanager
+    def load(self, target: Target) -> Iterator[None]:
+        """Counts a request as in flight."""
+        self.in_flight[target.instance] += 1
+        try:
+            yield
+        finally:
+            self.in_flight[target.instance] -= 1
+            if not self.in_flight[target.instance]:
+                del self.in_flight[target.instance]
+
+    @contextmanager
+    def waiting(self, offer: Offer) -> Iterator[None]:
+        """Counts a request as queued for the first service of the offer."""
+        name = offer.services[0].name if offer.services else ""
+        self.queued[name] += 1
+        try:
+            yield
+        finally:
+            self.queued[name] -= 1
+            if not self.queued[name]:
+                del self.queued[name]
+
+    async def changed(self, timeout_s: float) -> None:
+        """Returns at the next change, or after the time."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=timeout_s)
+        finally:
+            self._waiters.discard(waiter)
+
+    def _rebuild(self) -> None:
+        services: dict[str, list[ServiceState]] = {}
+        targets: dict[str, list[Target]] = {}
+        for upstream, routes in self._routes.items():
+            models = {service.name: service.models for service in routes.services}
+            for service in routes.services:
+                for model in service.models:
+                    services.setdefault(model, []).append(service)
+            for instance in routes.instances if upstream in self._connected else ():
+                target = Target(
+                    upstream, instance.id, instance.service, instance.admit_until, instance.draining
+                )
+                for model in models.get(instance.service, ()):
+                    targets.setdefault(model, []).append(target)
+        self.offers = {
+            model: Offer(model, tuple(services[model]), tuple(targets.get(model, ())))
+            for model in sorted(services)
+        }
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _allows(paths: list[str], path: str) -> bool:
+    return any(path.startswith(allowed) if allowed.endswith("/") else path == allowed for allowed in paths)

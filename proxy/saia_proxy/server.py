@@ -1,0 +1,174 @@
+"""Everything started and stopped in order: the listening socket, the tunnels, uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+import uvloop
+
+from saia_engine.edge.logs import get_logger
+from saia_proxy.admin import Maintenance
+from saia_proxy.app import App
+from saia_proxy.config import ProxyConfig, SshUpstream, SubprocessUpstream
+from saia_proxy.connection import Connection
+from saia_proxy.forward import Forwarder
+from saia_proxy.keys import Keyring
+from saia_proxy.routing import RoutingTable
+from saia_proxy.transports import LIFELINE, Connect
+from saia_proxy.tunnel import Tunnel
+
+GRACE_S = 10
+"""How long open requests may go on after SIGTERM."""
+BACKLOG = 2048
+
+
+def run(config: ProxyConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises OSError where it can't listen or can't use its state directory."""
+    config.server.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.closing(listen(config.server.host, config.server.port)) as listener:
+        _raise_file_limit()
+        _log_uvicorn()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_signalled(config, listener))
+
+
+async def _until_signalled(config: ProxyConfig, listener: socket.socket) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    lifeline = os.environ.get(LIFELINE)
+    if lifeline:  # in the demo: this pipe ends when its starter is gone, however it went
+        loop.add_reader(int(lifeline), os._exit, 0)
+    await serve(config, listener, stop)
+
+
+Connector = Callable[[SshUpstream | SubprocessUpstream, float], Connect]
+
+
+def connector(upstream: SshUpstream | SubprocessUpstream, timeout_s: float) -> Connect:
+    """How this upstream's gate is started. asyncssh is loaded only where it is used."""
+    if isinstance(upstream, SubprocessUpstream):
+        from saia_proxy.transports import subprocess
+
+        return subprocess.connector(upstream.command)
+    from saia_proxy.transports import ssh
+
+    return ssh.connector(
+        host=upstream.host,
+        port=upstream.port,
+        user=upstream.user,
+        key=str(upstream.key),
+        known_hosts=str(upstream.known_hosts),
+        timeout_s=timeout_s,
+    )
+
+
+async def serve(
+    config: ProxyConfig, listener: socket.socket, stop: asyncio.Event, *, connect: Connector = connector
+) -> None:
+    """Serve on a bound socket until `stop` is set; the tunnels outlast the last open request."""
+    names = tuple(upstream.name for upstream in config.upstreams)
+    table = RoutingTable(names)
+    maintenance = Maintenance(config.server.state_dir)
+    tunnels = {
+        upstream.name: Tunnel(
+            upstream.name,
+            connect(upstream, config.timeouts.connect_s),
+            table=table,
+            maintenance=maintenance,
+            handshake_s=config.timeouts.connect_s,
+        )
+        for upstream in config.upstreams
+    }
+    keys = Keyring(config.keys)
+    forwarder = Forwarder(
+        keys=keys,
+        table=table,
+        tunnels=tunnels,
+        maintenance=maintenance,
+        timeouts=config.timeouts,
+        max_body=config.server.max_body_bytes,
+    )
+    app = App(forwarder=forwarder, keys=keys, table=table, maintenance=maintenance, upstreams=len(names))
+    server = _Server(_uvicorn_config(config, app))
+    host, port = listener.getsockname()[:2]
+    get_logger("server").info("listening", host=host, port=port)
+    keepers = [asyncio.create_task(tunnel.run(), name=tunnel.name) for tunnel in tunnels.values()]
+    keepers.append(asyncio.create_task(_stop_when_set(server, stop)))
+    try:
+        await server.serve([listener])
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+
+
+async def _stop_when_set(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # signals are ours: uvicorn would raise them again at its end, and the exit code would be theirs
+
+
+def _uvicorn_config(config: ProxyConfig, app: App) -> uvicorn.Config:
+    server = config.server
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(server.trusted_proxies),
+        forwarded_allow_ips=list(server.trusted_proxies),
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=server.tls_certificate,
+        ssl_keyfile=server.tls_key,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _ToOurLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        get_logger("uvicorn").warning(record.getMessage().strip(), exc_info=record.exc_info)
+
+
+def _log_uvicorn() -> None:
+    logger = logging.getLogger("uvicorn.error")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.handlers = [_ToOurLog()]

@@ -6,9 +6,11 @@ Times are seconds since the epoch, durations seconds, memory MiB. None is unknow
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from saia_engine.model import Gpu
+from saia_engine.model import Action, Gpu, Launch, Plan, Reason, StartDrain, WithdrawDrain
 
 API_VERSION = 1
 
@@ -199,3 +201,30 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     set: dict[str, msgspec.Raw] = {}
     gone: list[str] = []
     reset: bool = False
+
+
+def plan_rows(plan: Plan) -> dict[str, Any]:
+    """A plan as `GET /v1/plan` answers it: acts, what they wait for and alarms, each with its reason."""
+    return {
+        "actions": [_act(action) | _why(action.reason) for action in plan.actions],
+        "waiting": [_why(reason) for reason in plan.waiting],
+        "alarms": [
+            {"code": a.code, "severity": str(a.severity), "subject": a.subject, "text": a.text}
+            for a in plan.alarms
+        ],
+    }
+
+
+def _act(action: Action) -> dict[str, str]:
+    match action:
+        case Launch():
+            return {"act": "launch", "subject": action.service, "replaces": action.replaces}
+        case StartDrain():
+            return {"act": "drain", "subject": action.instance, "kind": str(action.kind)}
+        case WithdrawDrain():
+            return {"act": "withdraw-drain", "subject": action.instance}
+    return {"act": "cancel", "subject": action.instance}
+
+
+def _why(reason: Reason) -> dict[str, Any]:
+    return {"rule": reason.rule, "text": reason.text, "inputs": dict(reason.inputs)}

@@ -19,6 +19,7 @@ from saia_engine import reports
 from saia_engine.api.access import Operators
 from saia_engine.api.peers import caller
 from saia_engine.api.port import Answer, Engine, Refused
+from saia_engine.edge.logs import get_logger
 from saia_engine.edge.text import clean
 from saia_engine.view import API_VERSION, EngineView
 
@@ -26,6 +27,8 @@ MOST_REPLICAS = 1000
 LARGEST_BODY = 4096
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
+
+log = get_logger("api")
 
 
 class Scale(msgspec.Struct, forbid_unknown_fields=True):
@@ -197,4 +200,5 @@ def _not_a_call(request: Request, exc: Exception) -> Response:
 
 
 def _failed(request: Request, exc: Exception) -> Response:
+    log.error("request failed", call=f"{request.method} {request.url.path}", exc_info=exc)
     return _error("internal", "the engine failed at this request: its log says why", 500)

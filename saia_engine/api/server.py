@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -61,6 +62,10 @@ def _bound(path: Path, gid: int | None) -> Iterator[sockets.Listener]:
         yield listener
     finally:
         listener.close()
+
+
+# What uvicorn says is either the caller's fault, and in the answer, or in our own log already.
+logging.getLogger("uvicorn.error").disabled = True
 
 
 class _Server(uvicorn.Server):

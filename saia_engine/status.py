@@ -1,0 +1,175 @@
+"""What `saia-engine status` and `plan` print: text of one width, safe in any terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from saia_engine.client import Tables
+from saia_engine.edge.durations import show
+from saia_engine.edge.text import clean, plain
+from saia_engine.model import State
+from saia_engine.view import TABLES, EngineView, InstanceView, ProxyView, ServiceView
+
+WIDEST_CELL = 60
+_WORST_FIRST = {"critical": 0, "warning": 1, "info": 2}
+_OVER = frozenset({str(State.STOPPED), str(State.FAILED)})
+
+
+def status_lines(tables: Tables) -> list[str]:
+    """Alarms first, the worst at the top; then services, living instances and proxies."""
+    engine = tables.engine
+    if engine is None:
+        return ["the engine has started, but shows nothing yet: try again in a moment"]
+    now = engine.now
+    blocks = [
+        _head(engine),
+        _alarms(tables, now),
+        _table(
+            "SERVICE STATUS READY STARTING DRAINING MIN REQ/S IN-FLIGHT NEXT-END OVERRIDE".split(),
+            [_service(row, now) for _, row in sorted(tables.services.items())],
+            "no services are configured",
+        ),
+        _table(
+            "INSTANCE STATE FOR LEFT OPEN JOB NODE REASON".split(),
+            [_instance(row, now) for row in living(tables)],
+            "no instances live",
+        ),
+        _table(
+            "PROXY TUNNEL SINCE RELAYS IN-FLIGHT MAINTENANCE".split(),
+            [_proxy(row, now) for _, row in sorted(tables.proxies.items())],
+            "no proxies are configured",
+        ),
+    ]
+    lines = [line for block in blocks if block for line in (*block, "")]
+    return lines[:-1]
+
+
+def state_json(tables: Tables) -> str:
+    """All tables as one JSON object; unlike on the wire, every field of every row is there."""
+    engine = {"engine": tables.engine} if tables.engine else {}
+    state = {name: engine if name == "engine" else getattr(tables, name) for name in TABLES}
+    full = {
+        name: {
+            key: {field: getattr(row, field) for field in row.__struct_fields__} for key, row in rows.items()
+        }
+        for name, rows in state.items()
+    }
+    return msgspec.json.encode(full).decode()
+
+
+def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """The acts, then what waits, then alarms."""
+    actions, waiting, alarms = (plan.get(key) or [] for key in ("actions", "waiting", "alarms"))
+    lines = [f"{plain(a.get('act'))} {plain(a.get('subject'))}: {_because(a)}" for a in actions]
+    lines += [f"waits: {_because(reason)}" for reason in waiting]
+    lines += [
+        f"{plain(a.get('severity'))}: {plain(a.get('subject'))}: {plain(a.get('text'))}" for a in alarms
+    ]
+    return lines or ["nothing to do: all is as it should be"]
+
+
+def _because(reason: Mapping[str, Any]) -> str:
+    return f"{plain(reason.get('text'))} ({plain(reason.get('rule'))})"
+
+
+def _head(engine: EngineView) -> list[str]:
+    slurm = "Slurm" if engine.kind == "slurm" else "local cluster"
+    heard = (
+        "has not answered yet"
+        if engine.snapshot_at is None
+        else f"seen {_span(engine.snapshot_at, engine.now)} ago"
+    )
+    lines = [
+        f"{clean(engine.cluster)} ({clean(engine.installation)}) on {clean(engine.host)}, saia {clean(engine.version)},"
+        f" up {_span(engine.started_at, engine.now)}; {slurm} {heard}"
+    ]
+    if engine.slurm_fault:
+        lines.append(f"! {slurm} does not answer well: {clean(engine.slurm_fault)}")
+    if not engine.acting:
+        lines.append(f"! it only watches: {clean(engine.not_acting_because)}")
+    return lines
+
+
+def _alarms(tables: Tables, now: float) -> list[str]:
+    alarms = sorted(tables.alarms.values(), key=lambda a: (_WORST_FIRST.get(a.severity, 3), a.since))
+    return [
+        f"! {clean(a.severity).upper()} {clean(a.subject)}: {clean(a.text)}"
+        f" ({clean(a.code)}, for {_span(a.since, now)})"
+        for a in alarms
+    ]
+
+
+def living(tables: Tables) -> list[InstanceView]:
+    """Instances that have not ended, by service, the one that ends first at the top."""
+    living = [row for row in tables.instances.values() if row.state not in _OVER]
+    return sorted(living, key=lambda row: (row.service, row.end or float("inf"), row.id))
+
+
+def _service(row: ServiceView, now: float) -> list[str]:
+    override = "-"
+    if row.override_by_uid is not None:
+        override = f"by uid {row.override_by_uid}; the file says {row.configured_replicas}"
+    return [
+        row.name,
+        row.status,
+        f"{row.ready}/{row.replicas}",
+        str(row.starting),
+        str(row.draining),
+        str(row.min_available),
+        f"{row.requests_per_s:.1f}",
+        str(row.in_flight),
+        _left(row.next_end, now),
+        override,
+    ]
+
+
+def _instance(row: InstanceView, now: float) -> list[str]:
+    return [
+        short_id(row.id),
+        row.state,
+        _span(row.since, now),
+        _left(row.end, now),
+        "?" if row.open_connections is None else str(row.open_connections),
+        str(row.job_id or "-"),
+        row.node or "-",
+        row.reason or row.drain_kind,
+    ]
+
+
+def _proxy(row: ProxyView, now: float) -> list[str]:
+    maintenance = "on" if row.maintenance else "off"
+    return [
+        row.name,
+        "up" if row.connected else "down",
+        "-" if row.connected_since is None else _span(row.connected_since, now),
+        str(row.relays),
+        str(row.in_flight),
+        maintenance if row.maintenance_acked else f"{maintenance} (not acknowledged yet)",
+    ]
+
+
+def short_id(instance: str) -> str:
+    """`<service>.<nonce>`: enough within one engine."""
+    return ".".join(instance.split(".")[-2:])
+
+
+def _left(until: float | None, now: float) -> str:
+    return "-" if until is None else show(round(until - now))
+
+
+def _span(then: float, now: float) -> str:
+    return show(max(0, round(now - then)))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> list[str]:
+    cells = [list(head), *([clean(cell, WIDEST_CELL) for cell in row] for row in rows)]
+    if len(cells) == 1:
+        return [empty]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]

@@ -205,7 +205,7 @@ def submitted_id(output: str) -> int:
 def first_line(text: str) -> str:
     """The first line that says something, sanitised, without the command's own name before it."""
     line = next((line for line in text.splitlines() if line.strip()), "")
-    return clean(re.sub(r"^\w+: (error|fatal): ", "", line.strip()), 300)
+    return clean(re.sub(r"^\S+: ((error|fatal): )?", "", line.strip()), 300)
 
 
 # ---------------------------------------------------------------- refusals
@@ -240,11 +240,11 @@ _REFUSED = (
     "Task count specification invalid",
     "User's group not permitted",
 )
-_REFUSALS = re.compile(
-    f"^sbatch: error: Batch job submission failed: ({'|'.join(map(re.escape, _REFUSED))})"
-    "|^sbatch: (unrecognized|invalid|ambiguous) option|^sbatch: option "
-    "|^sbatch: (error|fatal): (Unable to open file|Invalid --|Batch script)",
-    re.MULTILINE | re.IGNORECASE,
+_VERDICT = re.compile(r"^\S*sbatch: error: Batch job submission failed: (.*)$", re.MULTILINE)
+_BEFORE_ASKING = re.compile(
+    r"^\S*sbatch: (unrecognized |invalid |ambiguous )?option "
+    r"|^\S*sbatch: (error|fatal): (Unable to open file|Invalid --|Invalid generic resource|Batch script)",
+    re.MULTILINE,
 )
 _DOUBTS = re.compile(
     "timed out|unable to contact|connect|temporarily|communication|zero bytes|authentication", re.IGNORECASE
@@ -253,7 +253,12 @@ _DOUBTS = re.compile(
 
 def provably_refused(stderr: str) -> bool:
     """Whether a failed sbatch says that the controller, or sbatch itself, refused. When in doubt: no."""
-    return bool(_REFUSALS.search(stderr)) and not _DOUBTS.search(stderr)
+    if _DOUBTS.search(stderr):
+        return False
+    verdicts = _VERDICT.findall(stderr)
+    return all(verdict.startswith(_REFUSED) for verdict in verdicts) and bool(
+        verdicts or _BEFORE_ASKING.search(stderr)
+    )
 
 
 # ---------------------------------------------------------------- details

@@ -271,8 +271,9 @@ FAILED = "sbatch: error: Batch job submission failed: "
         FAILED + "Invalid account or account/partition combination specified\n",
         FAILED + "Requested time limit is invalid (missing or exceeds some limit)\n",
         FAILED + "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n",
-        "sbatch: unrecognized option '--bogus'\nTry \"sbatch --help\" for more information\n",
+        "/usr/bin/sbatch: unrecognized option '--bogus'\nTry \"sbatch --help\" for more information\n",
         "sbatch: error: Unable to open file /nowhere\n",
+        "sbatch: error: Invalid generic resource (gres) specification\n",
     ],
 )
 def test_a_refusal_is_known_by_slurms_own_words(stderr):
@@ -291,8 +292,23 @@ def test_a_refusal_is_known_by_slurms_own_words(stderr):
         "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying.\n"
         + FAILED
         + "Invalid partition name specified\n",
+        "sbatch: error: Invalid generic resource (gres) specification\n" + FAILED + "Unspecified error\n",
         "Invalid partition name specified\n",
     ],
 )
 def test_all_else_is_unknown(stderr):
     assert not text.provably_refused(stderr)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("sbatch: error: invalid partition specified: nope\nmore\n", "invalid partition specified: nope"),
+        ("/usr/bin/sbatch: unrecognized option '--bogus'\n", "unrecognized option '--bogus'"),
+        ("slurm_load_partitions: Unable to contact slurm controller\n", "Unable to contact slurm controller"),
+        ("\n  \nlate\x1b[2J\n", r"late\x1b[2J"),
+        ("", ""),
+    ],
+)
+def test_the_line_shown_to_the_operator(said, line):
+    assert text.first_line(said) == line

@@ -125,6 +125,7 @@ def _node(row: list[str], partitions: tuple[str, ...]) -> Node:
 # ---------------------------------------------------------------- single values
 
 
+@lru_cache(maxsize=256)
 def job_state(word: str) -> str:
     """The base state in upper case, without what some versions append (`CANCELLED by 0`, `RUNNING+...`)."""
     return re.split(r"[ +]", word.strip().upper(), maxsplit=1)[0]
@@ -142,6 +143,7 @@ def epoch(word: str) -> float | None:
     return None if word in _NO_TIME else float(_number(word, "a time"))
 
 
+@lru_cache(maxsize=4096)
 def time_limit(word: str) -> float | None:
     """`MM:SS`, `H:MM:SS` or `D-HH:MM:SS` in seconds; None for no or an unknown limit. Raises Unparsable."""
     if word in _NO_LIMIT:
@@ -167,6 +169,7 @@ def node_names(compressed: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+@lru_cache(maxsize=4096)
 def gpus(text: str) -> tuple[str, int]:
     """(type, count) of the GPUs in any of Slurm's spellings; type is empty for none or several, count 0 for none.
 

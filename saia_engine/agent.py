@@ -1003,15 +1003,24 @@ def raise_open_files() -> tuple:
     return before
 
 
-def kill_group(group: int, signal_number: int) -> bool:
-    """Signals a process group (0 only asks); False if it is gone."""
+def kill_group(group: int, signal_number: int) -> None:
+    """Signals a process group, if it is still there."""
     try:
         os.killpg(group, signal_number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def group_lives(group: int) -> bool:
+    """Whether a process of the group still runs; one that is only not yet reaped does not."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, member_of = stat.read_bytes().rpartition(b") ")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(member_of) == group and state not in (b"Z", b"X"):
+            return True
+    return False
 
 
 def start_service(launch: Launch, service: AnyService, directory: Path, environment: dict, limits: tuple):
@@ -1154,8 +1163,8 @@ class Agent:
             deadline = self._loop.time() + self._grace_s
             await asyncio.wait([self._exited], timeout=self._grace_s)
             # A shell that ran a script dies at once; what it started may still be finishing.
-            while kill_group(self._group, 0) and self._loop.time() < deadline:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+            while group_lives(self._group) and self._loop.time() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         kill_group(self._group, signal.SIGKILL)
         await asyncio.wait([self._exited], timeout=DEATH_S)
         result = self._exited.result() if self._exited.done() else -signal.SIGKILL

@@ -126,7 +126,9 @@ def new_key() -> tuple[str, str]:
 
 def _hash(word: str) -> str:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", word):
-        raise ValueError('must be "sha256:" and 64 hex digits, the hash of a key and never the key')
+        raise ValueError(
+            'must be "sha256:" and 64 hex digits, the hash of a key: `saia-proxy new-key` makes both'
+        )
     return word
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from saia_engine.config.tables import ClusterTable, LocalTable, ProxyTable, ServiceTable
+from saia_engine.edge import words
 from saia_engine.edge.door import Wrong
 from saia_engine.edge.durations import spell
 from saia_engine.edge.faults import did_you_mean, nearest
@@ -171,6 +172,8 @@ def ports(table: ClusterTable, services: Mapping[str, ServiceTable]) -> Iterator
 
 def local_service(table: ServiceTable, bad: frozenset[str], nodes: LocalTable) -> Iterator[Wrong]:
     """Whether one instance fits on the declared nodes at all."""
+    if "gres" not in bad and table.gres and not words.is_gpus(table.gres):
+        yield "gres", "a local cluster has GPUs only", 'use gpus = 2, or gres = "gpu:2"'
     wants = (
         ("gpus" if table.gpus else "gres", table.gpu_count, nodes.gpus_per_node, "gpus_per_node"),
         ("cpus", table.cpus, nodes.cpus_per_node, "cpus_per_node"),

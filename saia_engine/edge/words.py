@@ -107,6 +107,11 @@ def gpu_count(gres: str) -> int:
     return sum(int(rest[-1]) if rest and rest[-1].isdigit() else 1 for rest in counts)
 
 
+def is_gpus(gres: str) -> bool:
+    """Whether a well-formed gres asks for GPUs of one kind and nothing else."""
+    return gres.split(":")[0] == "gpu" and "," not in gres
+
+
 def sbatch_option(word: str) -> str:
     """One of SBATCH_OPTIONS, as `--name=value` or a bare flag."""
     match = _OPTION.fullmatch(word)

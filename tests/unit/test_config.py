@@ -376,6 +376,9 @@ def test_a_local_cluster_must_have_room(tmp_path: Path) -> None:
     assert faults(tmp_path, text + "gpus = 3")[0].startswith(
         "services.chat.gpus: asks for 3, and local.gpus_per_node is 2"
     )
+    assert faults(tmp_path, text + "gres = 'shard:1'")[0].startswith(
+        "services.chat.gres: a local cluster has GPUs only"
+    )
     assert faults(tmp_path, text + "cpus = 3")[0].startswith("services.chat.cpus: asks for 3")
     assert faults(tmp_path, text + "nodes = 3")[0].startswith("services.chat.nodes: asks for 3")
     assert faults(tmp_path, text + 'memory = "2GiB"') == [

@@ -45,28 +45,31 @@ class Maintenance:
 
     def apply(self, upstream: str, order: Admin) -> None:
         """In force at once; where it can't be kept on disk it is not acknowledged, and said so."""
-        self._heard.add(upstream)
-        if order == self._orders.get(upstream) and self.revision(upstream) == order.revision:
-            return
         before = self.on
+        known = self._orders.get(upstream)
         self._orders[upstream] = order
-        try:
-            write_atomically(self._path, msgspec.json.encode(Kept(upstreams=self._orders)), mode=0o600)
-        except OSError as exc:
-            self._log.error("cannot keep an order", upstream=upstream, path=str(self._path), reason=str(exc))
-        else:
-            self._acknowledged[upstream] = order.revision
+        self._heard.add(upstream)
+        if order != known or self.revision(upstream) != order.revision:
+            self._keep(upstream, order)
         if self.on != before:
             self._log.warning("maintenance", on=self.on, upstream=upstream, revision=order.revision)
 
     def lost(self, upstream: str) -> None:
         self._heard.discard(upstream)
 
+    def _keep(self, upstream: str, order: Admin) -> None:
+        try:
+            write_atomically(self._path, msgspec.json.encode(Kept(upstreams=self._orders)), mode=0o600)
+        except OSError as exc:
+            self._log.error("cannot keep an order", upstream=upstream, path=str(self._path), reason=str(exc))
+        else:
+            self._acknowledged[upstream] = order.revision
+
     def _read(self) -> dict[str, Admin]:
         try:
             return dict(msgspec.json.decode(self._path.read_bytes(), type=Kept).upstreams)
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.MsgspecError) as exc:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
             self._log.error("orders on disk are of no use", path=str(self._path), reason=str(exc))
             return {}

@@ -30,6 +30,12 @@ _NOT_FORWARDED = frozenset(
     b"authorization connection content-length expect host keep-alive proxy-authorization proxy-connection te"
     b" trailer transfer-encoding upgrade x-request-id".split()
 )
+_LOSSES = {
+    messages.INSTANCE_LOST: "The instance was lost before it answered; it may have begun its work.",
+    messages.TUNNEL_LOST: "The way to the cluster was lost before the answer; the work may have begun.",
+    messages.BAD_RESPONSE: "The service gave an answer that is not HTTP.",
+    messages.OVERFLOW: "The cluster's gate is overloaded; the work may have begun.",
+}
 
 
 class Opener(Protocol):
@@ -52,7 +58,7 @@ def wanted_model(body: bytes) -> str:
     except msgspec.ValidationError:
         text = "The body must be a JSON object whose 'model' is a string."
         raise ApiError(400, "model_missing", text, param="model") from None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ApiError(400, "invalid_json", "The body is not JSON.") from None
 
 
@@ -221,8 +227,8 @@ class _Attempt:
             raise ApiError(403, "forbidden", "The cluster does not allow this request.")
         if reset.not_taken:
             return reset
-        code = reset.code if reset.code in (messages.TUNNEL_LOST, messages.BAD_RESPONSE) else "instance_lost"
-        raise ApiError(502, code, "The instance was lost before it answered; it may have begun its work.")
+        code = reset.code if reset.code in _LOSSES else messages.INSTANCE_LOST
+        raise ApiError(502, code, _LOSSES[code])
 
     def _why(self, reset: StreamReset) -> str:
         if self._late:

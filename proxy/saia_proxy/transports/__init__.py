@@ -24,7 +24,7 @@ class Trouble(StrEnum):
     UNREACHABLE = "host unreachable"
     UNEXPECTED_OUTPUT = "unexpected output before the handshake"
     GATE_REFUSED = "refused by the gate"
-    GATE_ENDED = "gate ended"
+    GATE_ENDED = "connection ended"
     PROTOCOL = "protocol error"
     LOCAL = "not usable here"
 

@@ -78,9 +78,8 @@ def _explain(exc: Exception) -> int:
         if code is not None:
             _complain(_sentence(exc))
             return code
-    _complain(
-        f"unexpected error: {type(exc).__name__}: {exc}", hint="run with SAIA_DEBUG=1 for the traceback"
-    )
+    story = " ".join(f"{type(exc).__name__}: {exc}".split())
+    _complain(f"unexpected error: {story}", hint="run with SAIA_DEBUG=1 for the traceback")
     return FAILED
 
 
@@ -374,7 +373,7 @@ def _read_pubkey(pubkey: str) -> str:
 def demo(seconds: float, as_json: bool) -> int:
     """Show hand-overs under load, on this machine.
 
-    A small cluster, services, a proxy and traffic; at the end it says what was dropped: nothing.
+    A small cluster, services, a proxy and traffic; at the end it counts what was served and what was dropped.
     """
     from saia_engine.demo.run import main as run_demo
 

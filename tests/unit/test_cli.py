@@ -1,0 +1,310 @@
+"""`saia-engine` as its users meet it: a process, its output and its exit code."""
+
+import asyncio
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from saia_engine import cli
+from saia_engine.cli import pick_instance
+from tests.unit.fake_engine import Served, served
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "sample_configs" / "slurm-minimal" / "engine.toml"
+UNIT = ROOT / "sample_configs" / "systemd" / "saia-engine.service"
+
+
+async def saia(*arguments: str, stdin: int = subprocess.DEVNULL, **environment: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "saia_engine.cli", *arguments),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environment},
+    )
+    output, errors = await process.communicate()
+    return process.returncode or 0, output.decode(), errors.decode()
+
+
+@pytest.fixture
+async def api():
+    async with served() as running:
+        yield running
+
+
+async def told(api: Served, *arguments: str, **options) -> tuple[int, str, str]:
+    return await saia(*arguments, "--socket", str(api.operator), **options)
+
+
+def configured(directory: Path) -> str:
+    """A configuration whose sockets lie in the directory's `run`."""
+    file = directory / "engine.toml"
+    file.write_text(
+        '[cluster]\nname = "hpc"\nkind = "local"\nshared_dir = "shared"\nstate_dir = "state"\nruntime_dir = "run"\n'
+        "[proxies.cloud]\n"
+    )
+    return str(file)
+
+
+async def test_status_shows_the_worst_first_and_nothing_hostile(api: Served):
+    api.engine.alarm("job \x1b]52;c;x\x07 is\nCRITICAL forged \u202e", severity="warning")
+    code, output, errors = await told(api, "status")
+    assert (code, errors) == (0, "")
+    lines = output.splitlines()
+    assert lines[0].startswith("hpc (i1) on login1, saia 0.1.0, up ")
+    assert lines[2].startswith(r"! WARNING s: job \x1b]52;c;x\x07 is\nCRITICAL forged \u202e (a, for ")
+    assert all(line.isprintable() for line in lines)
+    header = next(line for line in lines if line.startswith("INSTANCE"))
+    row = next(line for line in lines if line.startswith("chat.aaaa0001"))
+    for column in ("STATE", "LEFT", "JOB"):
+        assert row[header.index(column) - 1] == " " != row[header.index(column)]
+    assert "  1h  " in row
+    assert lines.index(row) > lines.index(header)
+
+
+async def test_status_json_holds_every_field(api: Served):
+    code, output, _ = await told(api, "status", "--json")
+    state = json.loads(output)
+    assert code == 0
+    assert state["services"]["chat"]["ready"] == 0
+    assert state["engine"]["engine"]["cluster"] == "hpc"
+    assert sorted(state["instances"]) == sorted(api.engine.instances)
+
+
+async def test_plan_in_words_and_json(api: Served):
+    assert await told(api, "plan") == (0, "launch chat: 1 of 2 (missing)\n", "")
+    _, output, _ = await told(api, "plan", "--json")
+    assert json.loads(output) == api.engine.plan()
+
+
+async def test_scale_and_back(api: Served):
+    assert (await told(api, "scale", "chat", "3"))[0] == 0
+    assert api.engine.overrides == {"chat": (3, os.geteuid())}
+    assert (await told(api, "scale", "chat", "config"))[0] == 0
+    assert api.engine.overrides == {}
+
+
+async def test_an_undercut_needs_yes(api: Served):
+    code, _, errors = await told(api, "scale", "chat", "0")
+    assert code == 6
+    assert errors.endswith("; to do it all the same, add --yes\n")
+    assert api.engine.overrides == {}
+    assert (await told(api, "scale", "chat", "0", "--yes"))[0] == 0
+    assert api.engine.overrides["chat"][0] == 0
+
+
+async def test_at_a_terminal_it_asks(api: Served):
+    for answer, code, overrides in (
+        (b"n\n", cli.INTERRUPTED, {}),
+        (b"y\n", 0, {"chat": (0, os.geteuid())}),
+    ):
+        ours, theirs = pty.openpty()
+        try:
+            os.write(ours, answer)
+            assert (await told(api, "scale", "chat", "0", stdin=theirs))[0] == code
+            assert api.engine.overrides == overrides
+        finally:
+            os.close(ours)
+            os.close(theirs)
+
+
+async def test_drain_takes_the_end_of_an_id(api: Served):
+    code, output, _ = await told(api, "drain", "aaaa0001")
+    assert (code, output) == (0, "i1.hpc.chat.aaaa0001: drains\n")
+    assert api.engine.drained == [(os.geteuid(), "i1.hpc.chat.aaaa0001")]
+    code, _, errors = await told(api, "drain", "bb")
+    assert code == 2
+    assert "could be any of: i1.hpc.chat.bbbb0002, i1.hpc.chat.bbcc0003" in errors
+    assert len(api.engine.drained) == 1
+
+
+def test_pick_instance():
+    ids = ["i1.hpc.chat.aa11", "i1.hpc.chat.aa22", "i1.hpc.rechat.aa11"]
+    assert pick_instance("i1.hpc.chat.aa11", ids) == ids[0]
+    assert pick_instance(".chat.aa11", ids) == ids[0]
+    assert pick_instance("aa2", ids) == ids[1]
+    assert pick_instance("22", ids) == ids[1]
+    for asked, says in (("aa11", "any of"), ("", "no living"), ("zz", "no living"), ("chat", "no living")):
+        with pytest.raises(click.UsageError, match=says):
+            pick_instance(asked, ids)
+    with pytest.raises(click.UsageError, match="no living"):
+        pick_instance("aa", [])
+
+
+async def test_maintenance(api: Served):
+    assert (await told(api, "maintenance", "cloud", "on"))[0] == 0
+    assert api.engine.in_maintenance == {"cloud": True}
+    assert (await told(api, "maintenance", "cloud", "off"))[0] == 0
+    assert api.engine.in_maintenance == {"cloud": False}
+
+
+async def test_the_configuration_says_where_the_engine_is():
+    async with served() as api:
+        file = configured(api.directory)
+        code, _, errors = await saia("status", "--config", file)
+        assert (code, errors) == (0, "")
+        assert (await saia("status", SAIA_CONFIG=file))[0] == 0
+
+
+async def test_no_engine_is_exit_5(tmp_path: Path):
+    for command in (
+        ["status"],
+        ["plan"],
+        ["scale", "chat", "1"],
+        ["drain", "x"],
+        ["maintenance", "cloud", "on"],
+    ):
+        code, output, errors = await saia(*command, "--config", configured(tmp_path))
+        assert (code, output) == (5, ""), command
+        assert errors.startswith("saia-engine: no engine answers at ")
+
+
+async def test_not_found_is_exit_1(api: Served):
+    for command in (["scale", "nosuch", "1"], ["maintenance", "nosuch", "on"]):
+        assert await told(api, *command) == (1, "", "saia-engine: there is no nosuch\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+async def test_not_allowed_is_exit_6(api: Served):
+    program = (
+        "import os, sys; from saia_engine import cli\n"
+        "assert cli.main(sys.argv[1:]) == 0\n"  # as root: now all modules are loaded
+        "os.setegid(65534); os.seteuid(65534)\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, "plan", "--socket", str(api.operator)),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 6
+    assert b"you may not open" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["statu"], "Did you mean 'status'?"),
+        (["status", "--jsn"], "Did you mean '--json'?"),
+        (["scale", "chat"], "Missing argument"),
+        (["scale", "chat", "many"], "N must be a number of replicas"),
+        (["scale", "chat", "\u0663"], "N must be a number of replicas"),
+        (["maintenance", "cloud", "onn"], "'onn' is not one of 'on', 'off'"),
+        (["demo", "--seconds", "0"], "Invalid value"),
+        (["check", "/nosuch/engine.toml"], "/nosuch/engine.toml: there is no such file"),
+        (["run", "--config", "/nosuch/engine.toml"], "there is no such file"),
+        (["takeover", "--config", "/nosuch/engine.toml"], "there is no such file"),
+        (["status", "--config", "/nosuch/\x1b[2Jx"], r"/nosuch/\x1b[2Jx: there is no such file"),
+        (["gate-key", "k", "--proxy", "clowd", "--config", str(SAMPLE)], "did you mean cloud?"),
+    ],
+)
+async def test_wrong_usage_is_exit_2(arguments: list[str], says: str):
+    code, output, errors = await saia(*arguments)
+    assert (code, output) == (2, "")
+    assert says in errors
+    assert "Traceback" not in errors
+    assert all(line.startswith("saia-engine: ") and line.isprintable() for line in errors.splitlines())
+
+
+async def test_alone_it_shows_its_commands():
+    code, _, errors = await saia()
+    assert code == 2
+    for command in (
+        "check",
+        "run",
+        "status",
+        "scale",
+        "drain",
+        "maintenance",
+        "plan",
+        "takeover",
+        "gate-key",
+        "demo",
+    ):
+        assert f"  {command} " in errors
+    assert (await saia("--help"))[0] == 0
+    assert (await saia("--version"))[1].startswith("saia-engine, version ")
+
+
+async def test_check_says_what_a_file_says_and_all_its_faults(tmp_path: Path):
+    code, output, _ = await saia("check", str(SAMPLE))
+    assert code == 0
+    assert "service hello" in output
+    bad = tmp_path / "bad.toml"
+    bad.write_text('[cluster]\nname = "A B"\nshared_dirr = "x"\n')
+    code, output, errors = await saia("check", str(bad))
+    assert (code, output) == (2, "")
+    assert len(errors.splitlines()) >= 3
+    assert "did you mean shared_dir?" in errors
+
+
+async def test_a_reader_that_leaves_is_no_traceback(api: Served):
+    process = await asyncio.create_subprocess_shell(
+        f"{sys.executable} -m saia_engine.cli status --socket {api.operator} | true",
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    _, errors = await process.communicate()
+    assert errors == b""
+
+
+def test_what_nobody_expected_is_one_line_and_the_traceback_on_request(monkeypatch, capsys):
+    def broken(file: Path) -> None:
+        raise RuntimeError("odd\nthing")
+
+    monkeypatch.setattr(cli, "_load", broken)
+    monkeypatch.delenv("SAIA_DEBUG", raising=False)
+    assert cli.main(["check", "x"]) == 1
+    assert capsys.readouterr().err == (
+        "saia-engine: unexpected error: RuntimeError: odd thing\n"
+        "saia-engine: run with SAIA_DEBUG=1 for the traceback\n"
+    )
+    monkeypatch.setenv("SAIA_DEBUG", "1")
+    assert cli.main(["check", "x"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_each_error_in_the_table_of_exit_codes_exists():
+    import importlib
+
+    for name in cli.EXIT_CODES:
+        module, _, kind = name.rpartition(".")
+        assert issubclass(getattr(importlib.import_module(module), kind), Exception)
+
+
+async def test_help_loads_nothing_heavy():
+    program = (
+        "import sys; from saia_engine import cli; cli.main(['--help'])\n"
+        "print([m for m in ('httpx', 'pydantic', 'starlette', 'uvicorn', 'sqlite3', 'asyncio') if m in sys.modules])"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    output, _ = await process.communicate()
+    assert output.decode().splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+async def test_the_systemd_unit_is_sound(tmp_path: Path):
+    program = tmp_path / "saia-engine"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit = tmp_path / UNIT.name
+    text = UNIT.read_text()
+    assert text.count("ExecStart=/opt/saia/bin/saia-engine run ") == 1
+    unit.write_text(text.replace("/opt/saia/bin/saia-engine", str(program)))
+    process = await asyncio.create_subprocess_exec(
+        "systemd-analyze", "verify", str(unit), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (0, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -15,6 +16,7 @@ from saia_tui import acts
 from saia_tui.actions import ACTIONS, bindings, hints
 from saia_tui.acts import Act
 from saia_tui.cells import text
+from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import VIEWS, hints_line, status_line, tabs_line
 from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES, PROXIES
@@ -40,28 +42,28 @@ class SaiaApp(App[str]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(table=False)]
     CSS = """
-    Screen { background: $background; color: $foreground; }
-    #status { margin-bottom: 0; }
     #tabs { margin-bottom: 1; }
     ContentSwitcher { height: 1fr; }
     View { height: 1fr; }
     ListView > RowTable { height: 1fr; }
-    #filter { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
+    #filter { display: none; height: 1; padding: 0 1; background: $surface; }
     #filter.shown { display: block; }
     .short #tabs { margin-bottom: 0; }
     """
 
-    def __init__(self, feed: Feed, engine: Engine, *, embedded_pid: int | None = None) -> None:
+    def __init__(self, feed: Feed, engine: Engine, *, embedded: Embedded | None = None) -> None:
         super().__init__()
         self.feed = feed
         self._engine = engine
-        self._embedded_pid = embedded_pid
+        self._embedded = embedded
         self._status, self._tabs, self._hints = Line(id="status"), Line(id="tabs"), Line(id="hints")
         self._filter_entry = Input(
-            id="filter", placeholder="words to find; !word to leave out; Enter keeps, Esc clears"
+            id="filter",
+            compact=True,
+            placeholder="words to find; !word to leave out; Enter keeps, Esc clears",
         )
         self._filtered: RowTable | None = None
-        self._views: dict[str, View] = {"overview": Overview(feed, id="overview")}
+        self._views: dict[str, View] = {"overview": Overview(feed)}
         for listing in (INSTANCES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
@@ -81,7 +83,7 @@ class SaiaApp(App[str]):
         self.run_worker(self.feed.follow(), name="feed", exit_on_error=True)
         self.set_interval(REPAINT_S, self.repaint)
         self.set_interval(SAMPLE_S, self.feed.sample_rates)
-        self.view.first().focus()
+        self.view.first.focus()
         self.repaint()
 
     # ------------------------------------------------------------ showing
@@ -97,7 +99,7 @@ class SaiaApp(App[str]):
         focused = self.screen_stack[0].focused if self.screen_stack else None
         if focused is self._filter_entry and self._filtered is not None:
             return self._filtered
-        return focused if isinstance(focused, RowTable) else self.view.first()
+        return focused if isinstance(focused, RowTable) else self.view.first
 
     def repaint(self) -> None:
         """Bring what changed, and the time, to the screen."""
@@ -108,7 +110,10 @@ class SaiaApp(App[str]):
 
     def _show_lines(self) -> None:
         feed, width, view = self.feed, self.size.width, self.view
-        self._status.show(status_line(feed.tables, feed.link, feed.now, feed.monotonic, width))
+        link = feed.link
+        if not link.up and self._embedded is not None and not self._embedded.alive:
+            link = replace(link, fault=self._embedded.obituary)
+        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width))
         self._tabs.show(tabs_line(feed.tables, view.id or "", view.caption(), width))
         self._hints.show(hints_line(hints(self.table.listing.table), width))
 
@@ -126,7 +131,7 @@ class SaiaApp(App[str]):
             self._switcher.current = name
             self.view.show_stale(not self.feed.link.up)
             self.view.take_all()
-        first = self.view.first()
+        first = self.view.first
         self._filtered = first
         self._show_filter(first.rows.filter, shown=bool(first.rows.filter))
         first.focus()
@@ -278,10 +283,10 @@ class SaiaApp(App[str]):
     # ------------------------------------------------------------ leaving
 
     async def action_quit(self) -> None:
-        if self._embedded_pid is None:
+        if self._embedded is None or not self._embedded.alive:
             self.exit(None)
         elif not isinstance(self.screen, LeaveWindow):
-            self._leave(self._embedded_pid)
+            self._leave(self._embedded.pid)
 
     def action_help_quit(self) -> None:
         """Ctrl+C asks as `q` does; it never kills."""

@@ -11,7 +11,8 @@ from rich.text import Text
 GAP = 2
 """Cells between two columns."""
 
-Rates = Mapping[str, Sequence[float]]
+NARROWEST = 6
+"""No column that may grow becomes smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Sight:
     """What cells need beside their row: the engine's clock, and the recent rate of each service."""
 
     now: float
-    rates: Rates = field(default_factory=dict)
+    rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,7 @@ def _needed(columns: Sequence[Column]) -> int:
 
 def _share_out(shown: Sequence[Column], widths: dict[str, int], spare: int) -> None:
     if spare < 0:
-        # Narrower than the columns that never go: take from those that may grow.
-        for column in shown:
-            if column.grow:
-                taken = min(-spare, max(0, widths[column.name] - 6))
-                widths[column.name] -= taken
-                spare += taken
+        _take_in(shown, widths, -spare)
         return
     growing = [column for column in shown if column.grow]
     while spare > 0 and growing:
@@ -89,3 +85,13 @@ def _share_out(shown: Sequence[Column], widths: dict[str, int], spare: int) -> N
             widths[column.name] += more
             spare -= more
         growing = [column for column in growing if widths[column.name] < column.limit]
+
+
+def _take_in(shown: Sequence[Column], widths: dict[str, int], missing: int) -> None:
+    """Narrower than the columns that never go: the widest of those that may grow gives, cell by cell."""
+    giving = [column.name for column in shown if column.grow]
+    for _ in range(missing):
+        widest = max(giving, key=widths.__getitem__, default=None)
+        if widest is None or widths[widest] <= NARROWEST:
+            return
+        widths[widest] -= 1

@@ -92,7 +92,7 @@ def tabs_line(tables: Tables, current: str, caption: str, width: int) -> Text:
         label = f"{number} {name.capitalize()}"
         parts.append(text(f"[{label}]", "key") if name == current else text(f" {label} ", "quiet"))
         if name == "overview" and worst is not None:
-            parts += [worst, text(" ")]
+            parts += [text(" " if name == current else ""), worst, text(" ")]
     line = join(" ", *parts)
     gap = width - line.cell_len - len(caption) - 1
     return join(line, text(" " * gap), text(caption, "quiet")) if gap > 1 and caption else line

@@ -14,14 +14,14 @@ from saia_tui.widgets.row_table import RowTable
 
 class ListView(View):
     def __init__(self, feed: Feed, listing: Listing) -> None:
-        super().__init__(feed, id=listing.table)
-        self._listing = listing
+        table = RowTable(listing, lambda: feed.sight)
+        super().__init__(feed, table, id=listing.table, first=table)
 
     def compose(self) -> ComposeResult:
-        yield RowTable(self._listing, lambda: self.feed.sight)
+        yield self.first
 
     def caption(self) -> str:
-        rows = self.first().rows
+        rows = self.first.rows
         shown = len(rows.keys)
         return f"{shown:,}" if shown == rows.total else f"{shown:,} of {rows.total:,}"
 
@@ -31,7 +31,7 @@ class JobsView(ListView):
 
     def toggle_ours(self) -> None:
         self.ours_only = not self.ours_only
-        self.first().show_where(_is_ours if self.ours_only else lambda row: True)
+        self.first.show_where(_is_ours if self.ours_only else lambda row: True)
 
     def caption(self) -> str:
         return f"{'ours' if self.ours_only else 'all'}: {super().caption()}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
-from saia_tui.columns import Sight
-from saia_tui.listings import ALARMS, EVENTS, INSTANCES, NODES, PROXIES, SERVICES, is_live
+from saia_tui.feed import Feed
+from saia_tui.listings import ALARMS, EVENTS, INSTANCES, NODES, PROXIES, SERVICES
+from saia_tui.listings.instances import is_live
 from saia_tui.views.view import View
 from saia_tui.widgets.row_table import RowTable
 
@@ -56,22 +58,24 @@ class Overview(View):
     Overview #right { width: 8fr; margin-left: 2; }
     """
 
+    def __init__(self, feed: Feed) -> None:
+        self._panels = {
+            listing.table: RowTable(listing, lambda: feed.sight, where=where, id=listing.table)
+            for listing, where in (
+                (ALARMS, _all), (SERVICES, _all), (INSTANCES, is_live), (EVENTS, _all), (PROXIES, _all), (NODES, _all),
+            )
+        }  # fmt: skip
+        self._right = Vertical(self._panels["proxies"], self._panels["nodes"], id="right")
+        super().__init__(feed, *self._panels.values(), id="overview", first=self._panels["services"])
+
     def compose(self) -> ComposeResult:
-        yield RowTable(ALARMS, self._sight, id="alarms")
+        yield self._panels["alarms"]
         with Horizontal():
             with Vertical(id="left"):
-                yield RowTable(SERVICES, self._sight, id="services")
-                yield RowTable(INSTANCES, self._sight, where=is_live, id="instances")
-                yield RowTable(EVENTS, self._sight, id="events")
-            with Vertical(id="right"):
-                yield RowTable(PROXIES, self._sight, id="proxies")
-                yield RowTable(NODES, self._sight, id="nodes")
-
-    def _sight(self) -> Sight:
-        return self.feed.sight
-
-    def first(self) -> RowTable:
-        return self.query_one("#services", RowTable)
+                yield self._panels["services"]
+                yield self._panels["instances"]
+                yield self._panels["events"]
+            yield self._right
 
     def on_mount(self) -> None:
         self._arrange()
@@ -83,15 +87,22 @@ class Overview(View):
         self._arrange()
 
     def _arrange(self) -> None:
-        tables = {table.id: table for table in self.row_tables()}
         wide = self.size.width >= TWO_COLUMNS_FROM
-        self.query_one("#right").display = wide
+        counts = {name: len(table.rows.keys) for name, table in self._panels.items()}
         heights = share(
             self.size.height,
             wide=wide,
-            **{name: len(tables[name].rows.keys) for name in ("alarms", "services", "instances", "proxies")},
+            alarms=counts["alarms"],
+            services=counts["services"],
+            instances=counts["instances"],
+            proxies=counts["proxies"],
         )
-        for name, table in tables.items():
-            lines = getattr(heights, str(name))
+        self._right.display = wide
+        for name, table in self._panels.items():
+            lines = getattr(heights, name)
             table.display = lines > 0
             table.styles.height = max(1, lines)
+
+
+def _all(row: Any) -> bool:
+    return True

@@ -11,21 +11,22 @@ from saia_tui.widgets.row_table import RowTable
 
 
 class View(Container):
-    def __init__(self, feed: Feed, *, id: str) -> None:
+    """Made with its tables; `first` is where the cursor is when it opens."""
+
+    def __init__(self, feed: Feed, *tables: RowTable, id: str, first: RowTable) -> None:
         super().__init__(id=id)
         self.feed = feed
-
-    def row_tables(self) -> list[RowTable]:
-        return list(self.query(RowTable))
+        self.tables = tables
+        self.first = first
 
     def take_all(self) -> None:
         """Show the present state, whatever was shown before."""
-        for table in self.row_tables():
+        for table in self.tables:
             table.take(self.feed.rows(table.listing.table))
 
     def take(self, changed: Mapping[str, set[str] | None]) -> None:
         """Show the rows that changed, and let time pass in the others."""
-        for table in self.row_tables():
+        for table in self.tables:
             name = table.listing.table
             if name in changed:
                 table.take(self.feed.rows(name), changed[name])
@@ -33,12 +34,8 @@ class View(Container):
                 table.repaint()
 
     def show_stale(self, stale: bool) -> None:
-        for table in self.row_tables():
+        for table in self.tables:
             table.show_stale(stale)
-
-    def first(self) -> RowTable:
-        """Where the cursor is when the view opens."""
-        return self.row_tables()[0]
 
     def caption(self) -> str:
         """A few words at the right of the tabs."""

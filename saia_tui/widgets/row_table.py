@@ -24,6 +24,8 @@ from saia_tui.widgets.segments import cell_segments
 
 CURSOR_MARK = "▸ "
 MARGIN = len(CURSOR_MARK)
+SCROLLBAR = 1
+"""Kept free, so that columns stay where they are when the rows outgrow the screen."""
 HIGHLIGHT = Style(bgcolor=CURSOR)
 STALE = Style(dim=True, color=STYLES["faint"].color)
 
@@ -32,8 +34,7 @@ class RowTable(ScrollView, can_focus=True):
     """Shows a listing. The cursor belongs to a key, and stays on it through insert, sort and filter."""
 
     DEFAULT_CSS = """
-    RowTable { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; scrollbar-gutter: stable;
-        background: $background; }
+    RowTable { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; background: $background; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(table=True)]
 
@@ -207,7 +208,7 @@ class RowTable(ScrollView, can_focus=True):
     # ------------------------------------------------------------ events
 
     def on_resize(self, event: events.Resize) -> None:
-        self._columns = fit(self.listing.columns, event.size.width - MARGIN)
+        self._columns = fit(self.listing.columns, event.size.width - MARGIN - SCROLLBAR)
         self._painted.clear()
         self.virtual_size = Size(event.size.width, len(self.rows.keys) + 1)
         self._keep_cursor_in_sight()

@@ -8,12 +8,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.widgets import Button, Input, Static
 
 from saia_tui.acts import Act
 from saia_tui.cells import text
-from saia_tui.windows.window import Window, facts
+from saia_tui.windows.window import Window, facts, label
 
 
 class ConfirmWindow(Window[bool]):
@@ -30,11 +29,11 @@ class ConfirmWindow(Window[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = Content(text(self._act.title).plain)
+            box.border_title = label(self._act.title)
             yield Static(facts(self._act.effects))
             with Horizontal(classes="buttons"):
-                yield Button(text("Cancel (n)"), id="cancel", compact=True)
-                yield Button(text(f"{self._act.title} (y)"), id="accept", compact=True)
+                yield Button(label("Cancel (n)"), id="cancel", compact=True)
+                yield Button(label(f"{self._act.title} (y)"), id="accept", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#cancel").focus()
@@ -58,15 +57,15 @@ class TypedNameWindow(Window[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = Content(text(f"{self._act.title}: are you sure?").plain)
+            box.border_title = label(f"{self._act.title}: are you sure?")
             yield Static(text(self._why, "warn"))
             yield Static(facts(self._act.effects[:2]), classes="note")
             with Horizontal(classes="entry"):
                 yield Static(text("type the name:", "quiet"))
-                yield Input(id="name")
+                yield Input(id="name", compact=True)
             with Horizontal(classes="buttons"):
-                yield Button(text("Cancel"), id="cancel", compact=True)
-                yield Button(text(self._act.title), id="accept", disabled=True, compact=True)
+                yield Button(label("Cancel"), id="cancel", compact=True)
+                yield Button(label(self._act.title), id="accept", disabled=True, compact=True)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()

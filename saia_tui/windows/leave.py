@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Static
 
 from saia_tui.cells import text
-from saia_tui.windows.window import Window, facts
+from saia_tui.windows.window import Window, facts, label
 
 Choice = Literal["keep", "stop"]
 
@@ -41,9 +41,9 @@ class LeaveWindow(Window[Choice]):
             yield Static(text(f"This screen started the engine (pid {self._pid}). Shall it stay?"))
             yield Static(facts(meaning), classes="note")
             with Horizontal(classes="buttons"):
-                yield Button(text("Cancel (c)"), id="cancel", compact=True)
-                yield Button(text("Stop engine (s)"), id="stop", compact=True)
-                yield Button(text("Keep running (k)"), id="keep", compact=True)
+                yield Button(label("Cancel (c)"), id="cancel", compact=True)
+                yield Button(label("Stop engine (s)"), id="stop", compact=True)
+                yield Button(label("Keep running (k)"), id="keep", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#keep").focus()

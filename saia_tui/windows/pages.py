@@ -6,17 +6,18 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 import msgspec
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.content import Content
 from textual.widgets import Static
 
 from saia_tui import moments
 from saia_tui.actions import ACTIONS, shown_keys
-from saia_tui.cells import gpu_cells, join, text
-from saia_tui.windows.window import Window, facts
+from saia_tui.cells import join, text
+from saia_tui.windows.window import Window, facts, label
 
 TIMES = (
     "since", "started_at", "ready_since", "end", "admit_until", "drain_by", "submit_time", "start_time",
@@ -26,6 +27,7 @@ MARKS = (
     ("● ok, ready", "ok"), ("▲ degraded, unready", "warn"), ("✖ down, failed", "bad"), ("◑ starting", "busy"),
     ("◔ pending", "quiet"), ("▽ draining", "busy"), ("○ stopped", "faint"),
 )  # fmt: skip
+GPU_MARKS = (("■ ours", "ours"), ("▣ others'", "quiet"), ("□ free", "ok"), ("× not usable", "faint"))
 
 
 class Readable(Vertical, can_focus=True):
@@ -36,35 +38,43 @@ class Page(Window[None]):
     BINDINGS: ClassVar = [Binding("q,enter,question_mark", "cancel", show=False)]
     AUTO_FOCUS = "Readable"
 
-    def __init__(self, title: str, body: Text) -> None:
+    def __init__(self, title: str, body: RenderableType) -> None:
         super().__init__()
         self._title = title
         self._body = body
 
     def compose(self) -> ComposeResult:
         with Readable() as box:
-            box.border_title = Content(text(self._title).plain)
+            box.border_title = label(self._title)
             yield Static(self._body)
 
 
 def help_page() -> Page:
-    lines: list[Text] = []
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
     for group, actions in groupby(
         sorted(ACTIONS, key=lambda each: _first(each.group)), lambda each: each.group
     ):
-        lines.append(text(group, "title"))
+        grid.add_row(text(group, "title"))
         for action in actions:
-            where = f"  ({', '.join(action.on)})" if action.on else ""
-            keys = " ".join(shown_keys(action))
-            lines.append(join(text(f"  {keys:<12}", "key"), text(action.help), text(where, "faint")))
-    lines.append(text("Signs", "title"))
-    lines.append(join("  ", *(text(words + "   ", style) for words, style in MARKS[:4])))
-    lines.append(join("  ", *(text(words + "   ", style) for words, style in MARKS[4:])))
-    lines.append(
-        join("  GPUs: ", gpu_cells(4, 2, 3, 4), text("  ■ ours  ▣ others'  □ free  × not usable", "quiet"))
+            where = f"  on {', '.join(action.on)}" if action.on else ""
+            keys = text("  " + " ".join(shown_keys(action)), "key")
+            grid.add_row(keys, join(text(action.help), text(where, "faint")))
+    grid.add_row(text("Signs", "title"))
+    grid.add_row(
+        text("  states", "quiet"), _wrapping(*(text(words + "   ", style) for words, style in MARKS))
     )
-    lines.append(text("  READY 2/3* has an override; a column with ~ is a proxy's own word", "quiet"))
-    return Page("Help", Text("\n").join(lines))
+    grid.add_row(text("  GPUs", "quiet"), join(*(text(words + "   ", style) for words, style in GPU_MARKS)))
+    grid.add_row(text("  2/3*", "quiet"), text("two of three ready; an operator's override holds"))
+    grid.add_row(text("  NAME~", "quiet"), text("a column of the proxy's own word"))
+    return Page("Help", grid)
+
+
+def _wrapping(*parts: Text) -> Text:
+    line = join(*parts)
+    line.no_wrap = False
+    return line
 
 
 def _first(group: str) -> int:

@@ -42,7 +42,7 @@ class ScaleWindow(Window[int]):
             yield Static(facts(known))
             with Horizontal(classes="entry"):
                 yield Static(text("replicas:", "quiet"))
-                yield Input(str(row.replicas), restrict=r"[0-9]{0,4}", id="replicas")
+                yield Input(str(row.replicas), restrict=r"[0-9]{0,4}", id="replicas", compact=True)
             yield Static(
                 text("↑ ↓ or type, Enter goes on to the confirmation, Esc leaves", "faint"), classes="note"
             )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, TypeVar
 
-from rich.text import Text
+from rich.table import Table
 from textual.binding import Binding
+from textual.content import Content
 from textual.screen import ModalScreen
 
-from saia_tui.cells import join, text
+from saia_tui.cells import text
 
 Result = TypeVar("Result")
 
@@ -24,16 +25,14 @@ class Window(ModalScreen[Result]):
     }
     Window Static { height: auto; background: $surface; }
     Window .note { margin-top: 1; }
-    Window Input { border: none; height: 1; width: 1fr; background: $background; padding: 0 1; }
+    Window Input { width: 1fr; background: $background; padding: 0 1; }
     Window .entry { height: 1; margin-top: 1; }
     Window .entry Static { width: auto; margin-right: 1; }
     Window .buttons { height: 1; margin-top: 1; align-horizontal: right; }
-    Window Button {
-        border: none; height: 1; min-width: 10; margin-left: 2; background: $background; color: $foreground;
-        text-style: none;
+    Window Button { min-width: 10; margin-left: 2; background: $background !important; text-style: none !important; }
+    Window Button:focus {
+        background: $primary !important; color: $background !important; text-style: bold underline !important;
     }
-    Window Button:focus { background: $primary; color: $background; text-style: bold; }
-    Window Button:disabled { color: $foreground 40%; }
     """
     BINDINGS: ClassVar = [
         Binding("escape", "cancel", show=False),
@@ -45,11 +44,18 @@ class Window(ModalScreen[Result]):
         self.dismiss(None)
 
 
-def facts(rows: Iterable[tuple[str, str]], style: str = "") -> Text:
-    """Names and values in two columns, one a line."""
-    pairs = list(rows)
-    width = max((len(name) for name, _ in pairs), default=0)
-    lines = [join(text(f"{name:>{width}}  ", "quiet"), text(value, style)) for name, value in pairs]
-    folded = Text("\n").join(lines)
-    folded.no_wrap = False
-    return folded
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values in two columns; a long value goes on below itself."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        words = text(value)
+        words.no_wrap = False
+        grid.add_row(text(name, "quiet"), words)
+    return grid
+
+
+def label(words: str) -> Content:
+    """For titles and buttons: clean, never markup."""
+    return Content(text(words).plain)

@@ -1,12 +1,14 @@
 """One fixed state of a busy, slightly broken site: a degraded service, a drained node, hostile names.
 
-Run as a program it prints the state as `GET /v1/state` would.
+`python -m tests.tui.sample OUT.svg` draws it, for the README.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +25,7 @@ from saia_engine.view import (
     ProxyView,
     ServiceView,
 )
+from saia_tui.picture import draw
 
 NOW = 1_795_489_927.0
 """2026-11-24 03:12:07 UTC."""
@@ -225,7 +228,10 @@ def state() -> dict[str, Rows]:
 def rates() -> dict[str, list[float]]:
     """A recent past of request rates for the sparklines, two minutes of it."""
     return {
-        name: [row.requests_per_s * (0.7 + 0.3 * math.sin(step / 5 + len(name))) for step in range(60)]
+        name: [
+            row.requests_per_s * (0.55 + 0.3 * math.sin(step / 4 + len(name)) + 0.15 * math.sin(step * 1.7))
+            for step in range(60)
+        ]
         for name, row in services().items()
     }
 
@@ -248,7 +254,7 @@ def encode(row: Any) -> bytes:
 
 
 if __name__ == "__main__":
-    body = {
-        name: {key: msgspec.Raw(encode(row)) for key, row in rows.items()} for name, rows in state().items()
-    }
-    sys.stdout.buffer.write(msgspec.json.encode(body))
+    from tests.tui.fake_engine import FakeEngine
+
+    drawn = asyncio.run(draw(FakeEngine(), rates=rates(), monotonic=lambda: 0.0))
+    Path(sys.argv[1]).write_text(drawn)

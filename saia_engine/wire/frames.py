@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
+WIRE_VERSION = 1
 MAGIC = b"\x00saia\x01\r\n"
 HEADER = struct.Struct("!IBI")
 MAX_DATA = 64 * 1024
@@ -88,6 +89,8 @@ class Decoder:
                 if size - start < length:
                     break
                 position = start + length
-                yield Frame(known, stream, bytes(buffer[start:position]))
+                with memoryview(buffer) as view:
+                    payload = bytes(view[start:position])
+                yield Frame(known, stream, payload)
         finally:
             del buffer[:position]

@@ -9,9 +9,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from saia_engine.wire import frames
 from saia_engine.wire.frames import WireError
 
-WIRE_VERSION: Final = 1
+WIRE_VERSION: Final = frames.WIRE_VERSION
 
 # Reset codes. Those in NOT_TAKEN say that the instance provably did not take the request.
 DRAINING: Final = "draining"
@@ -25,6 +26,8 @@ CLOSING: Final = "closing"
 FORBIDDEN: Final = "forbidden"
 """Method, path or service outside the allow-list, or a request that cannot be sent on."""
 INSTANCE_LOST: Final = "instance_lost"
+OVERFLOW: Final = "overflow"
+"""The receiver's buffers are full, and the instance may have had part of the request."""
 BAD_RESPONSE: Final = "bad_response"
 CANCELLED: Final = "cancelled"
 TUNNEL_LOST: Final = "tunnel_lost"
@@ -127,6 +130,7 @@ class Metrics(Message, frozen=True, tag="metrics"):
 Control = Routes | Admin | Applied | Metrics
 
 M = TypeVar("M")
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def pack(message: Message) -> bytes:
@@ -137,7 +141,7 @@ def unpack(kind: type[M], payload: bytes) -> M:
     """Raises WireError for a payload that is not such a message."""
     try:
         return msgspec.json.decode(payload, type=kind)
-    except msgspec.MsgspecError as exc:
+    except _UNREADABLE as exc:
         raise WireError(f"bad {getattr(kind, '__name__', 'control')} message: {exc}") from exc
 
 
@@ -148,5 +152,5 @@ def unpack_control(payload: bytes) -> Control:
     """Raises WireError."""
     try:
         return _control.decode(payload)
-    except msgspec.MsgspecError as exc:
+    except _UNREADABLE as exc:
         raise WireError(f"bad control message: {exc}") from exc

@@ -7,184 +7,24 @@ Both ends use the same class over any byte transport: they pass `write` in and c
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from saia_engine.wire import frames, messages
 from saia_engine.wire.frames import HEADER, MAGIC, Decoder, Kind, WireError
 from saia_engine.wire.messages import Control, Head, Hello, Open, Reset, pack, unpack
+from saia_engine.wire.stream import WINDOW, Stream, StreamReset
 
-WINDOW = 256 * 1024
-"""Bytes a sender may have under way on one stream before the receiver took them."""
+__all__ = ["PING_INTERVAL_S", "SILENCE_LIMIT_S", "WINDOW", "Mux", "MuxClosed", "Stream", "StreamReset"]
+
+FLUSH_AT = 256 * 1024
+"""Bytes that wait for the end of the loop's turn at most; so the transport can pause us in time."""
 PING_INTERVAL_S = 5.0
 SILENCE_LIMIT_S = 15.0
-
-
-class StreamReset(Exception):
-    """The peer, the connection or we ended this stream; `code` is one of `messages`' reset codes."""
-
-    def __init__(self, code: str, text: str = "") -> None:
-        super().__init__(text or code)
-        self.code = code
-        self.text = text
-
-    @property
-    def not_taken(self) -> bool:
-        """The instance provably did not take the request."""
-        return self.code in messages.NOT_TAKEN
+LAST_STREAM_ID = 2**32 - 1
 
 
 class MuxClosed(Exception):
     """The connection is gone; the text says why."""
-
-
-class Stream:
-    """One request and its response. Made by `Mux.open` (proxy) or handed to `on_open` (gate)."""
-
-    def __init__(self, mux: Mux, stream_id: int, head: Open) -> None:
-        self.id = stream_id
-        self.request = head
-        self._mux = mux
-        self._response: asyncio.Future[Head] = mux.loop.create_future()
-        self._chunks: deque[bytes] = deque()
-        self._buffered = 0
-        self._taken = 0
-        self._peer_ended = False
-        self._ended = False
-        self._failure: StreamReset | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._credit = WINDOW
-        self._writer: asyncio.Future[None] | None = None
-        self.on_reset: Callable[[StreamReset], None] | None = None
-        """Called once if the peer or the connection ends the stream."""
-
-    # -- sending
-
-    def respond(self, head: Head) -> None:
-        """Gate: send the response's head, before any `send`."""
-        self._check()
-        self._mux.send_frame(Kind.HEAD, self.id, pack(head))
-
-    async def send(self, data: bytes) -> None:
-        """Send bytes of the body; waits for the peer's credit and the transport. Raises StreamReset."""
-        view = memoryview(data)
-        while view:
-            while self._failure is None and (self._credit <= 0 or self._mux.paused):
-                if self._credit > 0:
-                    await self._mux.writable()
-                    continue
-                self._writer = self._mux.loop.create_future()
-                await self._writer
-            self._check()
-            part = view[: min(len(view), self._credit, frames.MAX_DATA)]
-            self._credit -= len(part)
-            self._mux.send_frame(Kind.DATA, self.id, part)
-            view = view[len(part) :]
-
-    def end(self) -> None:
-        """No more bytes from this side."""
-        if self._failure is None and not self._ended:
-            self._ended = True
-            self._mux.send_frame(Kind.END, self.id)
-            self._maybe_forget()
-
-    def reset(self, code: str, text: str = "") -> None:
-        """End the stream both ways; harmless on one that is over."""
-        if self._failure is None and not (self._ended and self._peer_ended):
-            self._mux.send_frame(Kind.RESET, self.id, pack(Reset(code, text)))
-            self._fail(StreamReset(code, text), tell=False)
-
-    # -- receiving
-
-    async def response(self) -> Head:
-        """Proxy: the response's head. Raises StreamReset."""
-        return await asyncio.shield(self._response)
-
-    async def receive(self) -> bytes:
-        """The next bytes of the peer's body, b"" at its end. Raises StreamReset after what came before it."""
-        while not self._chunks:
-            if self._failure is not None:
-                raise self._failure
-            if self._peer_ended:
-                return b""
-            self._reader = self._mux.loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        self._release_buffer()
-        self._taken += len(data)
-        if self._taken >= WINDOW // 2 and not self._peer_ended and self._failure is None:
-            self._mux.send_frame(Kind.CREDIT, self.id, self._taken.to_bytes(4, "big"))
-            self._taken = 0
-        return data
-
-    @property
-    def over(self) -> bool:
-        return self._failure is not None or (self._ended and self._peer_ended)
-
-    # -- called by the mux
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def _got_head(self, head: Head) -> None:
-        if self._response.done():
-            raise WireError("a second response head on one stream")
-        self._response.set_result(head)
-
-    def _got_data(self, data: bytes) -> None:
-        if self._failure is not None:
-            return
-        if self._peer_ended:
-            raise WireError("data after the end of a stream")
-        self._buffered += len(data)
-        if self._buffered > WINDOW:
-            raise WireError("data beyond the stream's credit")
-        self._mux.buffered += len(data)
-        if self._mux.buffered > self._mux.buffer_limit:
-            self.reset(messages.LIMIT, "the connection's buffers are full")
-            return
-        self._chunks.append(data)
-        _wake(self._reader)
-
-    def _got_end(self) -> None:
-        self._peer_ended = True
-        _wake(self._reader)
-        self._maybe_forget()
-
-    def _got_credit(self, amount: int) -> None:
-        self._credit += amount
-        if self._credit > WINDOW:
-            raise WireError("credit beyond the window")
-        _wake(self._writer)
-
-    def _fail(self, failure: StreamReset, tell: bool = True) -> None:
-        if self._failure is not None:
-            return
-        self._failure = failure
-        self._release_buffer()
-        if not tell:
-            self._chunks.clear()
-        if not self._response.done():
-            self._response.set_exception(failure)
-            self._response.exception()  # seen: nobody may be waiting for it
-        _wake(self._reader)
-        _wake(self._writer)
-        self._mux.forget(self.id)
-        if tell and self.on_reset is not None:
-            self.on_reset(failure)
-
-    def _release_buffer(self) -> None:
-        self._mux.buffered -= self._buffered
-        self._buffered = 0
-
-    def _maybe_forget(self) -> None:
-        if self._ended and self._peer_ended:
-            self._mux.forget(self.id)
 
 
 class Mux:
@@ -192,7 +32,8 @@ class Mux:
 
     `on_open` is given on the gate's side only; a proxy's mux refuses OPEN. `max_streams` and
     `buffer_limit` (bytes) bound what the peer can make us hold: above them one stream is reset with
-    `limit`, nothing else happens.
+    `limit`, nothing else happens. A peer that makes us answer more than `buffer_limit` bytes without reading
+    them loses the connection.
     """
 
     def __init__(
@@ -211,25 +52,27 @@ class Mux:
         self.peer: Hello | None = None
         self.buffered = 0
         self.buffer_limit = buffer_limit
+        self.max_streams = max_streams
         self.paused = False
         self.closed_because = ""
         self._write = write
         self._on_control = on_control
         self._on_open = on_open
         self._on_closed = on_closed
-        self._max_streams = max_streams
         self._decoder = Decoder()
         self._out: list[bytes | memoryview] = []
+        self._out_size = 0
+        self._written_while_paused = 0
         self._next_id = 1
         self._last_opened = 0
         self._heard_at = self.loop.time()
         self._ready: asyncio.Future[Hello] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
-        self._drain_waiters: list[asyncio.Future[None]] = []
+        self._held: dict[Stream, None] = {}
         self._out.append(MAGIC)
         self.send_frame(Kind.HELLO, 0, pack(Hello(messages.WIRE_VERSION, program)))
         self.loop.call_soon(self._flush)
-        self._pinger = self.loop.call_later(PING_INTERVAL_S, self._ping)
+        self._schedule_ping()
 
     # -- for users
 
@@ -248,9 +91,12 @@ class Mux:
         """Proxy: start a request. Raises MuxClosed, or StreamReset(limit) at the bound."""
         if self.closed:
             raise MuxClosed(self.closed_because)
-        if len(self.streams) >= self._max_streams:
+        if len(self.streams) >= self.max_streams:
             raise StreamReset(messages.LIMIT, "too many streams on this connection")
-        stream = Stream(self, self._next_id, head)
+        if self._next_id > LAST_STREAM_ID:
+            self.close("all stream numbers were used")
+            raise MuxClosed(self.closed_because)
+        stream = Stream(self, self._next_id, head, ours=True)
         self._next_id += 1
         self.streams[stream.id] = stream
         self.send_frame(Kind.OPEN, stream.id, pack(head))
@@ -291,9 +137,10 @@ class Mux:
 
     def resume_writing(self) -> None:
         self.paused = False
-        waiters, self._drain_waiters = self._drain_waiters, []
-        for waiter in waiters:
-            _wake(waiter)
+        self._written_while_paused = 0
+        held, self._held = self._held, {}
+        for stream in held:
+            stream.wake()
 
     # -- for streams
 
@@ -305,11 +152,13 @@ class Mux:
         self._out.append(HEADER.pack(len(payload), kind, stream))
         if payload:
             self._out.append(payload)
+        self._out_size += HEADER.size + len(payload)
+        if self._out_size >= FLUSH_AT:
+            self._flush()
 
-    async def writable(self) -> None:
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        self._drain_waiters.append(waiter)
-        await waiter
+    def wake_on_resume(self, stream: Stream) -> None:
+        if self.paused:
+            self._held[stream] = None
 
     def forget(self, stream_id: int) -> None:
         self.streams.pop(stream_id, None)
@@ -317,18 +166,33 @@ class Mux:
     # -- inside
 
     def _flush(self) -> None:
-        if self._out and not self.closed:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._write(data)
+        if not self._out or self.closed:
+            return
+        data = b"".join(self._out)
+        self._out.clear()
+        self._out_size = 0
+        if self.paused:
+            self._written_while_paused += len(data)
+            if self._written_while_paused > self.buffer_limit:
+                self._finish("the peer does not read what it makes us answer")
+                return
+        self._write(data)
 
     def _ping(self) -> None:
-        silent = self.loop.time() - self._heard_at
+        now = self.loop.time()
+        late = now - self._ping_due
+        if late > PING_INTERVAL_S:
+            self._heard_at += late  # we were stopped: what the peer said meanwhile is not read yet
+        silent = now - self._heard_at
         if silent > SILENCE_LIMIT_S:
             self._finish(f"the peer was silent for {silent:.0f} s")
             return
         self.send_frame(Kind.PING, 0)
-        self._pinger = self.loop.call_later(PING_INTERVAL_S, self._ping)
+        self._schedule_ping()
+
+    def _schedule_ping(self) -> None:
+        self._ping_due = self.loop.time() + PING_INTERVAL_S
+        self._pinger = self.loop.call_at(self._ping_due, self._ping)
 
     def _finish(self, why: str) -> None:
         if self.closed:
@@ -350,8 +214,11 @@ class Mux:
         if self.peer is None:
             if kind is not Kind.HELLO:
                 raise WireError(f"{kind.name} before HELLO")
-            self.peer = unpack(Hello, payload)
-            self._ready.set_result(self.peer)
+            hello = unpack(Hello, payload)
+            if hello.version < messages.WIRE_VERSION:
+                raise WireError(f"the peer speaks version {hello.version}, which is none of ours")
+            self.peer = hello
+            self._ready.set_result(hello)
             return
         stream = self.streams.get(stream_id)
         if kind is Kind.DATA:
@@ -385,14 +252,12 @@ class Mux:
         if stream_id <= self._last_opened:
             raise WireError(f"stream {stream_id} opened out of order")
         self._last_opened = stream_id
-        stream = Stream(self, stream_id, unpack(Open, payload))
+        stream = Stream(self, stream_id, unpack(Open, payload), ours=False)
         self.streams[stream_id] = stream
-        if len(self.streams) > self._max_streams:
+        if len(self.streams) > self.max_streams:
             stream.reset(messages.LIMIT, "too many streams on this connection")
             return
+        if self.buffered >= self.buffer_limit:
+            stream.reset(messages.LIMIT, "the connection's buffers are full")
+            return
         self._on_open(stream)
-
-
-def _wake(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)

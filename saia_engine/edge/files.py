@@ -21,7 +21,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int, gid: int | None = No
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
-        os.unlink(name)
+        Path(name).unlink(missing_ok=True)
         raise

@@ -25,6 +25,8 @@ class SlurmCli:
     value of SLURM_CONF (empty: Slurm's default). `calls` counts the commands sent.
     """
 
+    COMMANDS = ("squeue", "sinfo", "scontrol", "sbatch", "scancel")
+
     def __init__(
         self,
         user: str,

@@ -1,0 +1,423 @@
+"""The engine as a process: wires the parts, runs the two loops, answers the API.
+
+One task polls Slurm, one reacts to what agents say; both publish routes and rows. When the journal fails or the
+lease is lost it stops acting, keeps the routes as they are, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from saia_engine import config as configuration
+from saia_engine import rows, site, view
+from saia_engine.api.hub import Hub
+from saia_engine.api.port import Refused
+from saia_engine.api.server import serving
+from saia_engine.api.sockets import group_id
+from saia_engine.clock import SteadyClock
+from saia_engine.config import Config, ConfigFaults
+from saia_engine.edge import lifeline, logs
+from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.lease import SHARED_DELAY_S, Lease, LeaseLost
+from saia_engine.model import DrainKind, Override, Reason, State
+from saia_engine.probes import Probes
+from saia_engine.publisher import Publisher
+from saia_engine.reconciler import Identity, Reconciler
+from saia_engine.relays import Relays
+from saia_engine.reports import GateReport
+from saia_engine.slurm.cli import SlurmCli
+from saia_engine.slurm.local import LocalCluster, declare_nodes
+from saia_engine.slurm.port import Slurm, SlurmUnavailable
+from saia_engine.store import Event, JournalError, ProxyWish, Store
+
+EVENTS_SHOWN = 500
+REACT_AT_MOST_S = 1.0
+REACT_AT_LEAST_S = 0.1
+TIDY_EVERY_S = 600.0
+
+log = logs.get_logger("engine")
+
+
+class Engine:
+    """Behind the API: one cluster's reconciler, and what operators and gates say to it."""
+
+    def __init__(self, config: Config, lease: Lease, slurm: Slurm, clock: SteadyClock) -> None:
+        self.hub = Hub()
+        self._config = config
+        self._clock = clock
+        self._slurm = slurm
+        self._store = Store(config.paths.state_db)
+        self._relays = Relays()
+        self._wake = asyncio.Event()
+        self._started_at = clock.now()
+        self._acting_fault = ""
+        self._shown_snapshot: object = None
+        self._proxies = config.proxies
+        self._wishes = self._store.proxies()
+        self._events = OrderedDict((e.seq, e) for e in self._store.events(EVENTS_SHOWN))
+        self._installation = site.installation_id(config)
+        dirs = InstanceDirs(config.paths.instances_dir, config.agent_python, config.port_range)
+        self._dirs = dirs
+        first, last = config.port_range
+        self._probes = Probes(dirs, clock.now, self._wake.set, range(first, last + 1))
+        self._publisher = Publisher(
+            config.paths.routes,
+            group_id(config.gate_group),
+            installation=self._installation,
+            cluster=config.name,
+            gate_socket=config.paths.gate_socket,
+        )
+        self.reconciler = Reconciler(
+            identity=Identity(self._installation, config.name, _user()),
+            services=config.services,
+            poll_interval_s=config.poll_interval_s,
+            submits_per_hour=config.submits_per_hour,
+            slurm=slurm,
+            store=self._store,
+            lease=lease,
+            dirs=dirs,
+            probes=self._probes,
+            now=clock.now,
+            on_event=self._note_event,
+        )
+
+    # -- loops
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; jobs and routes stay as they are."""
+        self.reconciler.record("engine-started", "engine", f"pid {os.getpid()} on {socket.gethostname()}")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                loops = [
+                    tasks.create_task(self._poll_loop()),
+                    tasks.create_task(self._react_loop()),
+                    tasks.create_task(self._tidy_loop()),
+                ]
+                await stop.wait()
+                for loop in loops:
+                    loop.cancel()
+        finally:
+            await self._probes.close()
+            await self._slurm.close()
+            try:
+                self.reconciler.record("engine-stopped", "engine", "its jobs and the traffic go on")
+            except JournalError:
+                pass
+            self._store.close()
+
+    async def _poll_loop(self) -> None:
+        pause = max(self._config.poll_interval_s, self._config.rpc_floor_s)
+        while True:
+            began = time.monotonic()
+            await self._guarded(self.reconciler.poll)
+            await asyncio.sleep(max(0.05, began + pause - time.monotonic()))
+
+    async def _react_loop(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(REACT_AT_MOST_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            await self._guarded(self.reconciler.react)
+            await asyncio.sleep(REACT_AT_LEAST_S)
+
+    async def _tidy_loop(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_EVERY_S)
+            await self._guarded(self.reconciler.forget_old)
+
+    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
+        """One step and what follows from it; a lost lease or journal ends all acting (promises 18, 19)."""
+        if not self._acting_fault:
+            try:
+                await step()
+            except JournalError as exc:
+                self._stop_acting(f"{exc}; traffic goes on; mend the disk, then restart the engine")
+            except LeaseLost as exc:
+                self._stop_acting(f"another engine may act now: {exc}")
+        if self.reconciler.snapshot is not None:
+            self._publish_routes()
+        self._publish_rows()
+
+    def _stop_acting(self, why: str) -> None:
+        self._acting_fault = why
+        log.critical("not_acting", reason=why)
+
+    # -- publishing
+
+    def _publish_routes(self) -> None:
+        reconciler = self.reconciler
+        self._publisher.publish(
+            services=reconciler.desired.services,
+            proxies=self._proxies,
+            instances=reconciler.instances,
+            statuses=self._probes.statuses,
+            endpoints=self._probes.endpoints,
+            addresses={i.id: reconciler.address(i) for i in reconciler.instances.values() if i.node},
+            now=self._clock.now(),
+        )
+
+    def _publish_rows(self) -> None:
+        reconciler, hub, now = self.reconciler, self.hub, self._clock.now()
+        desired = reconciler.desired.services
+        records = reconciler.instances
+        configured = {name: s for name in desired if (s := reconciler.configured(name)) is not None}
+        hub.publish("engine", {"engine": self._engine_row()})
+        hub.publish(
+            "services",
+            rows.services(desired, configured, reconciler.overrides, records, self._relays, now),
+        )
+        logs_of = {name: str(self._dirs.log(name)) for name in records}
+        in_flight = self._relays.in_flight()
+        hub.publish(
+            "instances",
+            rows.instances(records, self._probes.statuses, desired, in_flight, logs_of, now),
+        )
+        snapshot = reconciler.snapshot
+        if snapshot is not None:
+            hub.publish("nodes", rows.nodes(snapshot, records, self._probes.statuses))
+            if snapshot is not self._shown_snapshot:
+                self._shown_snapshot = snapshot
+                ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
+                hub.publish("jobs", rows.jobs(snapshot, ours))
+        hub.publish("proxies", rows.proxies(self._proxies, self._wishes, self._relays, now))
+        hub.publish("alarms", rows.alarms(reconciler.alarms) | self._own_alarms(now))
+        hub.publish("events", {str(seq): rows.event(e) for seq, e in self._events.items()})
+
+    def _engine_row(self) -> view.EngineView:
+        config, snapshot = self._config, self.reconciler.snapshot
+        return view.EngineView(
+            installation=self._installation,
+            cluster=config.name,
+            kind=config.kind,
+            version=version("saia"),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_at=self._started_at,
+            now=snapshot.taken_at if snapshot else self._started_at,
+            poll_interval_s=config.poll_interval_s,
+            snapshot_at=snapshot.taken_at if snapshot else None,
+            slurm_fault=self.reconciler.slurm_fault,
+            slurm_calls=getattr(self._slurm, "calls", 0),
+            routes_generation=self._publisher.table.generation,
+            acting=not self._acting_fault,
+            not_acting_because=self._acting_fault,
+        )
+
+    def _own_alarms(self, now: float) -> dict[str, view.AlarmView]:
+        found = {}
+        if self._acting_fault:
+            found["not-acting:engine"] = view.AlarmView(
+                "not-acting", "critical", "engine", self._acting_fault, now
+            )
+        if self._publisher.fault:
+            found["routes-not-written:engine"] = view.AlarmView(
+                "routes-not-written", "critical", "engine", self._publisher.fault, now
+            )
+        shown = self.hub.row
+        return {
+            key: replace(alarm, since=before.since)
+            if isinstance(before := shown("alarms", key), view.AlarmView) and before.text == alarm.text
+            else alarm
+            for key, alarm in found.items()
+        }
+
+    def _note_event(self, event: Event) -> None:
+        self._events[event.seq] = event
+        while len(self._events) > EVENTS_SHOWN:
+            self._events.popitem(last=False)
+
+    # -- the API's port
+
+    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> dict[str, Any]:
+        self._must_act()
+        configured = self.reconciler.configured(service)
+        if configured is None:
+            raise Refused("not_found", f"there is no service {service}", 404)
+        if replicas < configured.min_available and not confirm:
+            raise Refused(
+                "needs_confirmation",
+                f"{service} would have {replicas} replicas, fewer than its min_available of"
+                f" {configured.min_available}",
+            )
+        before = self.reconciler.desired.services[service].replicas
+        self.reconciler.set_override(Override(service, replicas, uid, self._clock.now()))
+        self.reconciler.record("scale", service, f"{before} -> {replicas}", uid)
+        self._wake.set()
+        return {"service": service, "before": before, "replicas": replicas}
+
+    def clear_override(self, uid: int, service: str) -> dict[str, Any]:
+        self._must_act()
+        configured = self.reconciler.configured(service)
+        if configured is None or service not in self.reconciler.overrides:
+            raise Refused("not_found", f"{service} has no override", 404)
+        self.reconciler.clear_override(service)
+        self.reconciler.record(
+            "override-cleared", service, f"back to {configured.replicas} replicas of the configuration", uid
+        )
+        self._wake.set()
+        return {"service": service, "replicas": configured.replicas}
+
+    def drain(self, uid: int, instance: str, confirm: bool) -> dict[str, Any]:
+        self._must_act()
+        record = self.reconciler.instances.get(instance)
+        if record is None or record.ended:
+            raise Refused("not_found", f"there is no live instance {instance}", 404)
+        if record.drain is not None:
+            raise Refused("already_draining", f"{instance} is draining already ({record.drain.kind})")
+        service = self.reconciler.desired.services.get(record.service)
+        ready = sum(
+            1
+            for i in self.reconciler.instances.values()
+            if i.service == record.service and i.state is State.READY and i.id != instance
+        )
+        if service is not None and ready < service.min_available and not confirm:
+            raise Refused(
+                "needs_confirmation",
+                f"{ready} ready instances of {record.service} would be left, fewer than its min_available"
+                f" of {service.min_available}",
+            )
+        reason = Reason("operator", "drained by an operator; its slot is filled again")
+        self.reconciler.start_drain(record, DrainKind.OPERATOR, reason, uid)
+        self._wake.set()
+        return {"instance": instance, "ready_left": ready}
+
+    def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
+        self._must_act()
+        if proxy not in self._proxies:
+            raise Refused("not_found", f"there is no proxy {proxy}", 404)
+        wish = self._wishes.get(proxy) or ProxyWish()
+        if wish.maintenance != on:
+            wish = ProxyWish(wish.revision + 1, on)
+            self._store.set_proxy(proxy, wish)
+            self._wishes[proxy] = wish
+            self.reconciler.record("maintenance", proxy, "on" if on else "off", uid)
+        self._wake.set()
+        return {"proxy": proxy, "maintenance": on, "revision": wish.revision}
+
+    def plan(self) -> dict[str, Any]:
+        return view.plan_rows(self.reconciler.preview())
+
+    def report(self, report: GateReport) -> dict[str, Any]:
+        if report.proxy not in self._proxies:
+            raise Refused("not_found", f"there is no proxy {report.proxy}", 404)
+        self._relays.note(report, self.reconciler.desired.services, self._clock.now())
+        wish = self._wishes.get(report.proxy) or ProxyWish()
+        return {"revision": wish.revision, "maintenance": wish.maintenance}
+
+    def reload(self) -> None:
+        """Take in the changed configuration file; a bad one changes nothing and raises an alarm."""
+        try:
+            fresh = configuration.load(self._config.file)
+        except ConfigFaults as exc:
+            self.reconciler.warn("config-bad", "config", str(exc).replace("\n", "; "))
+            return
+        self.reconciler.calm("config-bad", "config")
+        self._proxies = fresh.proxies
+        self.reconciler.configure(fresh.services, fresh.submits_per_hour)
+        self.reconciler.record("config-reloaded", "config", str(self._config.file))
+        self._wake.set()
+
+    def _must_act(self) -> None:
+        if self._acting_fault:
+            raise Refused("not_acting", f"the engine does not act: {self._acting_fault}", 503)
+
+
+# ---------------------------------------------------------------- the process
+
+
+def run(config: Config, log_file: Path | None = None) -> int:
+    """Until SIGTERM or SIGINT; returns the exit code. Raises the errors that `cli` maps to exit codes."""
+    logs.set_up(file=log_file)
+    site.prepare(config)
+    lease = Lease.acquire(config.paths.state_dir, config.paths.shared_dir)
+    try:
+        asyncio.run(serve(config, lease))
+    finally:
+        lease.release()
+    return 0
+
+
+def takeover(config: Config) -> int:
+    """Run here for a lost host: raise the epoch, wait until the old holder must have seen it, then run."""
+    logs.set_up()
+    site.prepare(config)
+    lease = Lease.acquire(config.paths.state_dir, config.paths.shared_dir, takeover=True)
+    try:
+        wait_s = SHARED_DELAY_S + config.command_timeout_s
+        log.warning("takeover", epoch=lease.holder.epoch, waiting_s=wait_s)
+        time.sleep(wait_s)
+        asyncio.run(serve(config, lease))
+    finally:
+        lease.release()
+    return 0
+
+
+async def serve(config: Config, lease: Lease) -> None:
+    """The whole engine, until SIGTERM, SIGINT or the end of the demo's lifeline."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    pipe = lifeline.inherited()
+    if pipe is not None:
+        lifeline.follow(pipe, lambda: os._exit(1))
+    clock = SteadyClock()
+    engine = Engine(config, lease, slurm_of(config, clock, pipe), clock)
+    loop.add_signal_handler(signal.SIGHUP, engine.reload)
+    async with serving(
+        engine,
+        operator_socket=config.paths.operator_socket,
+        gate_socket=config.paths.gate_socket,
+        operators_group=config.operators_group,
+        gate_group=config.gate_group,
+    ):
+        log.info("engine_started", cluster=config.name, socket=str(config.paths.operator_socket))
+        await engine.run(stop)
+    log.info("engine_stopped")
+
+
+def slurm_of(config: Config, clock: SteadyClock, pipe: int | None = None) -> Slurm:
+    """The adapter for the configured kind of cluster. Raises SlurmUnavailable where Slurm is not installed."""
+    if config.kind == "local":
+        local = config.local
+        declared = declare_nodes(
+            local.nodes,
+            cpus=local.cpus_per_node,
+            memory_mib=local.memory_per_node_mib,
+            gpus=local.gpus_per_node,
+        )
+        return LocalCluster(config.paths.state_dir / "local", declared, _user(), pipe)
+    where = str(config.slurm_bin) if config.slurm_bin else os.environ.get("PATH", os.defpath)
+    missing = [name for name in SlurmCli.COMMANDS if shutil.which(name, path=where) is None]
+    if missing:
+        raise SlurmUnavailable(
+            f"Slurm's {', '.join(missing)} not found in {where}: install Slurm's client commands, set"
+            ' cluster.slurm_bin, or try saia without Slurm by cluster.kind = "local"'
+        )
+    return SlurmCli(
+        _user(),
+        str(config.slurm_bin or ""),
+        str(config.slurm_conf or ""),
+        config.command_timeout_s,
+        clock.now,
+    )
+
+
+def _user() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name

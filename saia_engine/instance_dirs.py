@@ -1,0 +1,98 @@
+"""The instance directories on the shared file system: what the engine leaves for the agent, and reads back."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from saia_engine import agent
+from saia_engine.edge.files import write_atomically
+from saia_engine.front import Endpoint, EndpointFault, endpoint_name, exit_name, parse_endpoint, parse_exit
+from saia_engine.model import Instance, LaunchSpec
+from saia_engine.slurm.port import JobRequest
+
+STOP_GRACE_S = 10.0
+"""How long the agent lets the service end after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceDirs:
+    """All of them, under `root`. File system errors are OSError; a missing file is None."""
+
+    root: Path
+    agent_python: str = "python3"
+    port_range: tuple[int, int] = (20000, 20999)
+
+    def path(self, instance: str) -> Path:
+        return self.root / instance
+
+    def log(self, instance: str) -> Path:
+        return self.path(instance) / "output.log"
+
+    def prepare(self, instance: Instance, spec: LaunchSpec) -> JobRequest:
+        """Write all that the job needs; `spec` has the real environment. Raises OSError."""
+        directory = self.path(instance.id)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        launch = {
+            "version": 1,
+            "instance": instance.id,
+            "service": instance.service,
+            "command": list(spec.command),
+            "script": spec.script,
+            "listen": spec.listen,
+            "environment": dict(spec.environment),
+            "readiness_path": spec.readiness_path,
+            "port_range": list(self.port_range),
+            "stop_grace_s": STOP_GRACE_S,
+        }
+        agent_copy = directory / "agent.py"
+        script = directory / "job.sh"
+        write_atomically(agent_copy, Path(agent.__file__).read_bytes(), mode=0o600)
+        write_atomically(directory / "launch.json", msgspec.json.encode(launch), mode=0o600)
+        write_atomically(directory / "instance.json", msgspec.json.encode(instance), mode=0o600)
+        # -I: what a service leaves in its directory must not stand in for the standard library.
+        words = shlex.join([self.agent_python, "-I", str(agent_copy), str(directory)])
+        # sbatch got no environment to pass on; the `srun` steps of a service shall have the job's.
+        lines = ["#!/bin/sh", "export SLURM_EXPORT_ENV=ALL", f"exec {words}", ""]
+        write_atomically(script, "\n".join(lines).encode(), mode=0o700)
+        return JobRequest(
+            name=instance.job_name,
+            script=script,
+            output=self.log(instance.id),
+            workdir=directory,
+            spec=spec,
+        )
+
+    def endpoint(self, instance: str, generation: int) -> Endpoint | None:
+        """Raises EndpointFault for a file that can't be right."""
+        try:
+            text = (self.path(instance) / endpoint_name(generation)).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as exc:
+            raise EndpointFault(f"cannot be read: {exc}") from exc
+        return parse_endpoint(text)
+
+    def exit_sentence(self, instance: str, generation: int) -> str:
+        """How the agent says that the service ended; empty where it says nothing."""
+        try:
+            record = parse_exit((self.path(instance) / exit_name(generation)).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, EndpointFault):
+            return ""
+        if record.signal is not None:
+            return f"the service was ended by signal {record.signal}"
+        return f"the service exited with code {record.exit_code}"
+
+    def recorded(self, instance: str) -> Instance | None:
+        """The record as it was at launch, for adoption; None where there is none that can be used."""
+        try:
+            return msgspec.json.decode((self.path(instance) / "instance.json").read_bytes(), type=Instance)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def remove(self, instance: str) -> None:
+        shutil.rmtree(self.path(instance), ignore_errors=True)

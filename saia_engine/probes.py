@@ -1,0 +1,203 @@
+"""The engine's ear at each instance: one control connection to its agent, from first endpoint to last status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from saia_engine import front
+from saia_engine.edge.logs import get_logger
+from saia_engine.front import Endpoint, EndpointFault, FrontError
+from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.model import AgentStatus, Gpu
+
+INTERVAL_S = 2.0
+RETRY_S = 1.0
+REPLY_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 10.0
+MAX_STATUS_BYTES = 64 * 1024
+
+log = get_logger("probes")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A started instance: where Slurm says it runs, and what we want of it."""
+
+    instance: str
+    generation: int
+    address: str
+    node_names: tuple[str, ...]
+    """What its endpoint file may call its host."""
+    readiness_path: str
+    drain: bool = False
+
+
+class Probes:
+    """`statuses` and `endpoints` hold the newest word of each watched instance; `on_change` tells of news."""
+
+    def __init__(
+        self, dirs: InstanceDirs, now: Callable[[], float], on_change: Callable[[], None], port_range: range
+    ) -> None:
+        self.statuses: dict[str, AgentStatus] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+        self.faults: dict[str, str] = {}
+        """By instance: what is wrong with its endpoint file or its agent's proof."""
+        self._dirs = dirs
+        self._now = now
+        self._on_change = on_change
+        self._port_range = port_range
+        self._targets: dict[str, Target] = {}
+        self._tasks: dict[str, tuple[Target, asyncio.Task[None], asyncio.Event]] = {}
+
+    def watch(self, targets: Iterable[Target]) -> None:
+        """The whole set to watch from now on; what is not in it is let go."""
+        wanted: Mapping[str, Target] = {t.instance: t for t in targets}
+        for name, (target, task, wake) in list(self._tasks.items()):
+            new = wanted.get(name)
+            if new is None or (new.generation, new.address) != (target.generation, target.address):
+                task.cancel()
+                del self._tasks[name]
+                for known in (self.statuses, self.endpoints, self.faults):
+                    known.pop(name, None)
+            elif new.drain != self._targets[name].drain:
+                wake.set()
+        self._targets = dict(wanted)
+        for name, target in wanted.items():
+            if name not in self._tasks:
+                wake = asyncio.Event()
+                self._tasks[name] = (target, asyncio.create_task(self._follow(target, wake)), wake)
+
+    async def close(self) -> None:
+        tasks = [task for _, task, _ in self._tasks.values()]
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, target: Target, wake: asyncio.Event) -> None:
+        while True:
+            try:
+                endpoint = await asyncio.to_thread(self._dirs.endpoint, target.instance, target.generation)
+                if endpoint is not None:
+                    self._accept(target, endpoint)
+                    await self._converse(target, endpoint, wake)
+            except EndpointFault as exc:
+                self._fault(target, f"endpoint file: {exc}")
+            except (FrontError, OSError, EOFError, ValueError, TimeoutError) as exc:
+                if self.endpoints.get(target.instance) is not None:
+                    self._fault(target, f"agent: {exc or type(exc).__name__}")
+            await asyncio.sleep(RETRY_S)
+
+    def _accept(self, target: Target, endpoint: Endpoint) -> None:
+        """Believe port, protocol and secrets only; the address is Slurm's for the job's node."""
+        if endpoint.port not in self._port_range:
+            raise EndpointFault(f"port {endpoint.port} is outside port_range")
+        if endpoint.host and endpoint.host not in (*target.node_names, target.address):
+            self._fault(
+                target,
+                f"endpoint file names host {endpoint.host}, but Slurm runs the job on"
+                f" {target.node_names[0]}: the file was changed; its host is ignored",
+            )
+        self.endpoints[target.instance] = endpoint
+
+    def _fault(self, target: Target, text: str) -> None:
+        if self.faults.get(target.instance) != text:
+            self.faults[target.instance] = text
+            log.warning("agent_fault", instance=target.instance, fault=text)
+            self._on_change()
+
+    async def _converse(self, target: Target, endpoint: Endpoint, wake: asyncio.Event) -> None:
+        reader, writer = await front.connect(
+            target.address,
+            endpoint.port,
+            front.CONTROL,
+            secret=endpoint.control_secret,
+            instance=target.instance,
+            generation=target.generation,
+        )
+        try:
+            if self.faults.get(target.instance, "").startswith("agent:"):
+                del self.faults[target.instance]
+            verified = False
+            while True:
+                wake.clear()
+                current = self._targets.get(target.instance, target)
+                want = "draining" if current.drain else "serving"
+                writer.write(json.dumps({"want": want}).encode() + b"\n")
+                async with asyncio.timeout(REPLY_TIMEOUT_S):
+                    line = await reader.readuntil(b"\n")
+                status = parse_status(line, self._now())
+                if status.ready and not verified and not status.draining:
+                    verified = await self._request_once(target, endpoint)
+                self._note(target, replace(status, verified=verified))
+                await _wait(wake, INTERVAL_S)
+        finally:
+            writer.close()
+
+    def _note(self, target: Target, status: AgentStatus) -> None:
+        before = self.statuses.get(target.instance)
+        self.statuses[target.instance] = status
+        if before is None or replace(before, seen_at=0.0) != replace(status, seen_at=0.0):
+            self._on_change()
+
+    async def _request_once(self, target: Target, endpoint: Endpoint) -> bool:
+        """One request through the front as a client's would go: proof that the way is open."""
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                reader, writer = await front.connect(
+                    target.address,
+                    endpoint.port,
+                    front.DATA,
+                    secret=endpoint.gate_secret,
+                    instance=target.instance,
+                    generation=target.generation,
+                )
+                try:
+                    request = (
+                        f"GET {target.readiness_path} HTTP/1.1\r\nHost: saia\r\nConnection: close\r\n\r\n"
+                    )
+                    writer.write(request.encode())
+                    status_line = await reader.readuntil(b"\n")
+                finally:
+                    writer.close()
+        except (FrontError, OSError, EOFError, ValueError, TimeoutError):
+            return False
+        words = status_line.split()
+        return len(words) >= 2 and words[1].startswith(b"2")
+
+
+def parse_status(line: bytes, now: float) -> AgentStatus:
+    """An agent's answer on its control connection. Raises ValueError."""
+    try:
+        data = json.loads(line)
+        state, ready, opened = data["state"], data["ready"], data["open"]
+        gpus = tuple(_gpu(item) for item in data.get("gpus", [])[:64])
+        fault = str(data.get("fault", ""))[:500]
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise ValueError(f"a status that can't be read: {exc}") from exc
+    if state not in ("serving", "draining") or not isinstance(ready, bool):
+        raise ValueError("a status with an unknown state")
+    if type(opened) is not int or opened < 0:
+        raise ValueError("a status without a count of open connections")
+    return AgentStatus(now, ready, state == "draining", opened, False, gpus, fault)
+
+
+def _gpu(item: dict[str, object]) -> Gpu:
+    def number(key: str) -> float | None:
+        value = item.get(key)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    return Gpu(
+        int(number("index") or 0), number("utilisation"), number("memory_used"), number("memory_total")
+    )
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass

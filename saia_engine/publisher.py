@@ -1,0 +1,130 @@
+"""From records to `routes.json`: who may get traffic now, as the gates are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import structs
+
+from saia_engine.edge.logs import get_logger
+from saia_engine.front import Endpoint
+from saia_engine.model import COMING, AgentStatus, Instance, ProxyLimits, Service, State, Timing
+from saia_engine.planner import lifecycle, timeline
+from saia_engine.routes import Route, RoutesFault, RouteTable, ServiceEntry, load, write
+
+log = get_logger("publisher")
+
+
+class Publisher:
+    """Writes the table when its content changes, with the next generation."""
+
+    def __init__(
+        self,
+        path: Path,
+        gid: int | None,
+        *,
+        installation: str,
+        cluster: str,
+        gate_socket: Path,
+    ) -> None:
+        self._path = path
+        self._gid = gid
+        self.fault = ""
+        try:
+            # The last engine's table: its routes stand until our own probes have spoken.
+            self.table = load(path)
+        except RoutesFault:
+            self.table = RouteTable(1, 0, 0.0, installation, cluster, str(gate_socket))
+        self.table = structs.replace(
+            self.table, installation=installation, cluster=cluster, gate_socket=str(gate_socket)
+        )
+        self._written: RouteTable | None = None
+
+    def publish(
+        self,
+        *,
+        services: Mapping[str, Service],
+        proxies: Mapping[str, ProxyLimits],
+        instances: Mapping[str, Instance],
+        statuses: Mapping[str, AgentStatus],
+        endpoints: Mapping[str, Endpoint],
+        addresses: Mapping[str, str],
+        now: float,
+    ) -> None:
+        """Write what changed; a write that fails is kept in `fault` and tried again next time."""
+        known = {(r.instance, r.generation): r for r in self.table.routes}
+        routes = []
+        for instance in sorted(instances.values(), key=lambda i: i.id):
+            if not lifecycle.routable(instance, statuses.get(instance.id), now):
+                continue
+            route = _route(
+                instance,
+                services.get(instance.service),
+                endpoints.get(instance.id),
+                addresses.get(instance.id, ""),
+                known.get((instance.id, instance.generation)),
+            )
+            if route is not None:
+                routes.append(route)
+        table = structs.replace(
+            self.table,
+            proxies=dict(proxies),
+            services={name: _entry(service, instances) for name, service in services.items()},
+            routes=tuple(routes),
+        )
+        if table == self._written:
+            return
+        table = structs.replace(table, generation=self.table.generation + 1, written_at=now)
+        try:
+            write(self._path, table, self._gid)
+        except (OSError, RoutesFault) as exc:
+            self.fault = f"{self._path} cannot be written: {exc}"
+            log.error("routes_not_written", fault=self.fault)
+            return
+        self.fault = ""
+        self.table = self._written = table
+
+
+def _route(
+    instance: Instance,
+    service: Service | None,
+    endpoint: Endpoint | None,
+    address: str,
+    known: Route | None,
+) -> Route | None:
+    end = instance.end_time
+    if end is None:
+        return None
+    timing = service.timing if service else Timing()
+    times = {
+        "admit_until": timeline.admit_until(end, timing),
+        "end": end,
+        "draining": instance.state is State.DRAINING,
+    }
+    if endpoint is None or not address:
+        return structs.replace(known, **times) if known is not None else None
+    return Route(
+        instance=instance.id,
+        service=instance.service,
+        generation=instance.generation,
+        host=address,
+        port=endpoint.port,
+        secret=endpoint.gate_secret,
+        protocol=endpoint.protocol,
+        methods=service.methods if service else (),
+        paths=service.paths if service else (),
+        **times,
+    )
+
+
+def _entry(service: Service, instances: Mapping[str, Instance]) -> ServiceEntry:
+    own = [i for i in instances.values() if i.service == service.name]
+    return ServiceEntry(
+        models=service.models,
+        methods=service.methods,
+        paths=service.paths,
+        replicas=service.replicas,
+        ready=sum(1 for i in own if i.state is State.READY),
+        starting=sum(1 for i in own if i.state in COMING),
+    )

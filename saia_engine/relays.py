@@ -1,0 +1,76 @@
+"""What the gates' relays report: who is connected, what is in flight, how many requests went through."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from saia_engine.reports import GateReport
+
+GONE_AFTER_S = 5.0
+RATE_WINDOW_S = 10.0
+
+
+@dataclass(slots=True)
+class _Relay:
+    report: GateReport
+    heard_at: float
+
+
+@dataclass(slots=True)
+class Traffic:
+    """One service's counts over all relays; never falling while the engine runs."""
+
+    requests: int = 0
+    errors: int = 0
+    history: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def rate(self, now: float) -> float:
+        """Requests a second over the last 10 s."""
+        while len(self.history) > 1 and self.history[1][0] <= now - RATE_WINDOW_S:
+            self.history.popleft()
+        if not self.history:
+            return 0.0
+        since, count = self.history[0]
+        return max(0.0, (self.requests - count) / max(now - since, 1.0))
+
+
+class Relays:
+    """Newest report of each live relay, and the sums."""
+
+    def __init__(self) -> None:
+        self._relays: dict[tuple[str, str], _Relay] = {}
+        self.traffic: dict[str, Traffic] = {}
+        self.proxy_requests: dict[str, int] = {}
+
+    def note(self, report: GateReport, services: Mapping[str, object], now: float) -> None:
+        """Take in one report; counts of services that are not ours are ignored."""
+        key = (report.proxy, report.relay)
+        before = self._relays.get(key)
+        for name, count in report.requests.items():
+            if name not in services:
+                continue
+            traffic = self.traffic.setdefault(name, Traffic())
+            known = before.report if before else None
+            new = max(0, count - (known.requests.get(name, 0) if known else 0))
+            traffic.requests += new
+            traffic.errors += max(0, report.errors.get(name, 0) - (known.errors.get(name, 0) if known else 0))
+            traffic.history.append((now, traffic.requests))
+            self.proxy_requests[report.proxy] = self.proxy_requests.get(report.proxy, 0) + new
+        self._relays[key] = _Relay(report, now)
+
+    def of(self, proxy: str, now: float) -> list[GateReport]:
+        """The live relays of one proxy; forgets those that fell silent."""
+        for key, relay in list(self._relays.items()):
+            if now - relay.heard_at > GONE_AFTER_S:
+                del self._relays[key]
+        return [r.report for (name, _), r in self._relays.items() if name == proxy]
+
+    def in_flight(self) -> dict[str, int]:
+        """By instance, over all live relays."""
+        total: dict[str, int] = {}
+        for relay in self._relays.values():
+            for instance, count in relay.report.in_flight.items():
+                total[instance] = total.get(instance, 0) + count
+        return total

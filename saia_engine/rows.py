@@ -1,0 +1,229 @@
+"""The engine's state as rows for operators: pure functions from records to `view`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from saia_engine.model import (
+    COMING,
+    AgentStatus,
+    Alarm,
+    Instance,
+    Override,
+    ProxyLimits,
+    Service,
+    Snapshot,
+    State,
+    Timing,
+)
+from saia_engine.planner import timeline
+from saia_engine.relays import Relays, Traffic
+from saia_engine.store import Event, ProxyWish
+from saia_engine.view import (
+    AlarmView,
+    EventView,
+    InstanceView,
+    JobView,
+    NodeView,
+    ProxyView,
+    ServiceView,
+)
+
+SHOWN_ENDED_S = 600.0
+
+
+def services(
+    desired: Mapping[str, Service],
+    configured: Mapping[str, Service],
+    overrides: Mapping[str, Override],
+    instances: Mapping[str, Instance],
+    relays: Relays,
+    now: float,
+) -> dict[str, ServiceView]:
+    """One row a configured service, and one for each removed one that still has instances."""
+    live: dict[str, list[Instance]] = {name: [] for name in desired}
+    for instance in instances.values():
+        if instance.live:
+            live.setdefault(instance.service, []).append(instance)
+    in_flight = relays.in_flight()
+    rows = {}
+    for name, own in live.items():
+        service = desired.get(name)
+        ready = [i for i in own if i.state is State.READY]
+        traffic = relays.traffic.get(name) or Traffic()
+        override = overrides.get(name) if service else None
+        rows[name] = ServiceView(
+            name=name,
+            models=list(service.models) if service else [],
+            replicas=service.replicas if service else 0,
+            configured_replicas=configured[name].replicas if service else 0,
+            ready=len(ready),
+            starting=sum(1 for i in own if i.state in COMING),
+            draining=sum(1 for i in own if i.drain is not None),
+            unready=sum(1 for i in own if i.state in (State.UNREADY, State.LOST)),
+            min_available=service.min_available if service else 0,
+            status=_status(service, len(ready)),
+            next_end=min((i.end_time for i in ready if i.end_time is not None), default=None),
+            in_flight=sum(in_flight.get(i.id, 0) for i in own),
+            requests=traffic.requests,
+            errors=traffic.errors,
+            requests_per_s=round(traffic.rate(now), 2),
+            override_by_uid=override.uid if override else None,
+            override_at=override.at if override else None,
+        )
+    return rows
+
+
+def _status(service: Service | None, ready: int) -> str:
+    if service is None:
+        return "removed"
+    if service.replicas == 0:
+        return "stopped"
+    if ready == 0:
+        return "down"
+    return "ok" if ready >= service.replicas else "degraded"
+
+
+def instances(
+    records: Mapping[str, Instance],
+    statuses: Mapping[str, AgentStatus],
+    desired: Mapping[str, Service],
+    in_flight: Mapping[str, int],
+    logs: Mapping[str, str],
+    now: float,
+) -> dict[str, InstanceView]:
+    """The live ones, and those that ended in the last ten minutes."""
+    rows = {}
+    for record in records.values():
+        if record.ended_at is not None and now - record.ended_at > SHOWN_ENDED_S:
+            continue
+        service = desired.get(record.service)
+        timing = service.timing if service else Timing()
+        end = record.end_time if record.live else None
+        status = statuses.get(record.id)
+        rows[record.id] = InstanceView(
+            id=record.id,
+            service=record.service,
+            state=str(record.state),
+            since=record.state_since,
+            revision=record.revision,
+            generation=record.generation,
+            job_id=record.job_id,
+            node=record.node,
+            reason=record.reason if record.state is State.PENDING else "",
+            replaces=record.replaces,
+            started_at=record.started_at,
+            ready_since=record.ready_since,
+            end=end,
+            admit_until=timeline.admit_until(end, timing) if end is not None else None,
+            drain_by=timeline.drain_by(end, timing) if end is not None else None,
+            drain_kind=str(record.drain.kind) if record.drain else "",
+            open_connections=status.open_connections if status else None,
+            in_flight=in_flight.get(record.id, 0),
+            gpus=list(status.gpus) if status else [],
+            outcome=record.outcome,
+            log=logs.get(record.id, ""),
+        )
+    return rows
+
+
+def jobs(snapshot: Snapshot, ours: Mapping[int, str]) -> dict[str, JobView]:
+    """All of the cluster's; `ours` maps job ids to instances."""
+    return {
+        str(job.id): JobView(
+            id=job.id,
+            name=job.name,
+            user=job.user,
+            state=job.state,
+            partition=job.partition,
+            reason=job.reason,
+            nodes=",".join(job.nodes),
+            gres=job.gres,
+            gpus=job.gpus,
+            submit_time=job.submit_time,
+            start_time=job.start_time,
+            end_time=job.end_time,
+            time_limit_s=job.time_limit_s,
+            instance=ours.get(job.id, ""),
+        )
+        for job in snapshot.jobs
+    }
+
+
+def nodes(
+    snapshot: Snapshot, records: Mapping[str, Instance], statuses: Mapping[str, AgentStatus]
+) -> dict[str, NodeView]:
+    """GPUs of ours are those of our running jobs there; live use is what their agents report."""
+    gpus_of_job = {job.id: job.gpus // max(1, job.node_count) for job in snapshot.jobs}
+    ours: dict[str, list[Instance]] = {}
+    for record in records.values():
+        if record.live and record.node:
+            ours.setdefault(record.node, []).append(record)
+    rows = {}
+    for node in snapshot.nodes:
+        here = ours.get(node.name, [])
+        live = {gpu.index: gpu for i in here if i.id in statuses for gpu in statuses[i.id].gpus}
+        rows[node.name] = NodeView(
+            name=node.name,
+            state=node.state,
+            partitions=list(node.partitions),
+            reason=node.reason,
+            usable=node.usable,
+            cpus=node.cpus,
+            cpus_allocated=node.cpus_allocated,
+            memory_mib=node.memory_mib,
+            gpu_type=node.gpu_type,
+            gpus=node.gpus,
+            gpus_allocated=node.gpus_allocated,
+            gpus_ours=sum(gpus_of_job.get(i.job_id, 0) for i in here),
+            live=[live[index] for index in sorted(live)],
+        )
+    return rows
+
+
+def proxies(
+    configured: Mapping[str, ProxyLimits], wishes: Mapping[str, ProxyWish], relays: Relays, now: float
+) -> dict[str, ProxyView]:
+    """One row a configured proxy; a proxy has acknowledged once all its live relays have."""
+    rows = {}
+    for name, limits in configured.items():
+        wish = wishes.get(name) or ProxyWish()
+        reports = relays.of(name, now)
+        rows[name] = ProxyView(
+            name=name,
+            services=list(limits.services),
+            connected=bool(reports),
+            connected_since=min((r.connected_since for r in reports), default=None),
+            relays=len(reports),
+            peer=", ".join(sorted({r.peer for r in reports if r.peer})),
+            routes_generation=min((r.routes_generation for r in reports), default=0),
+            in_flight=sum(sum(r.in_flight.values()) for r in reports),
+            requests=relays.proxy_requests.get(name, 0),
+            maintenance=wish.maintenance,
+            maintenance_acked=wish.revision == 0
+            or (bool(reports) and all(r.admin_revision >= wish.revision for r in reports)),
+            said_version=next((r.version for r in reports), ""),
+            said_queue=sum(sum(r.queued.values()) for r in reports),
+        )
+    return rows
+
+
+def alarms(current: Mapping[tuple[str, str], Alarm]) -> dict[str, AlarmView]:
+    return {
+        f"{alarm.code}:{alarm.subject}": AlarmView(
+            alarm.code, str(alarm.severity), alarm.subject, alarm.text, alarm.since
+        )
+        for alarm in current.values()
+    }
+
+
+def event(happened: Event) -> EventView:
+    return EventView(
+        happened.seq,
+        happened.at,
+        happened.code,
+        happened.severity,
+        happened.subject,
+        happened.text,
+        happened.uid,
+    )

@@ -1,0 +1,50 @@
+"""The engine's own directories and its installation id."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+
+from saia_engine.api.sockets import group_id
+from saia_engine.config import Config
+from saia_engine.edge.files import write_atomically
+
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+
+
+class SiteFault(Exception):
+    """A directory can't be used; the text says which and why."""
+
+
+def prepare(config: Config) -> None:
+    """Make the directories that are missing, with the modes that keep others out. Raises SiteFault."""
+    paths = config.paths
+    try:
+        paths.shared_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths.instances_dir.mkdir(mode=0o700, exist_ok=True)
+        # The gate's account passes through state_dir to its own directory, and sees nothing else there.
+        paths.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        paths.gate_dir.mkdir(mode=0o750, exist_ok=True)
+        gid = group_id(config.gate_group)
+        if gid is not None and paths.gate_dir.stat().st_gid != gid:
+            paths.gate_dir.chmod(0o750)
+            os.chown(paths.gate_dir, -1, gid)
+    except OSError as exc:
+        raise SiteFault(f"{exc.filename}: {exc.strerror}: make it, or give it to the engine's user") from exc
+
+
+def installation_id(config: Config) -> str:
+    """The configured one, or the one made at the first start and kept in `shared_dir`. Raises SiteFault."""
+    if config.installation:
+        return config.installation
+    file = config.paths.shared_dir / "installation"
+    try:
+        if not file.exists():
+            write_atomically(file, f"{secrets.token_hex(4)}\n".encode(), mode=0o600)
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SiteFault(f"{file}: {exc}") from exc
+    if not _ID.fullmatch(text):
+        raise SiteFault(f"{file} does not hold an installation id; restore it, or set cluster.installation")
+    return text

@@ -98,3 +98,7 @@ def _load(file: Path) -> ProxyConfig:
 def _fail(code: int, text: str) -> NoReturn:
     click.echo(text, err=True)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -146,5 +146,5 @@ def _not_ours(seen: bytes) -> Unusable:
         return Unusable(Trouble.GATE_REFUSED, text)
     return Unusable(
         Trouble.UNEXPECTED_OUTPUT,
-        f"{text!r}; does a shell start-up file of the gate's account print, or is its key not restricted?",
+        f"'{text}'; does a shell start-up file of the gate's account print, or is its key not restricted?",
     )

@@ -177,9 +177,18 @@ async def pair(gate: Gate, make: Callable[[asyncio.Transport], Mux]) -> asyncio.
     return transport
 
 
+async def _echo_when_asked(stream: Stream) -> None:
+    body = await read_all(stream)
+    await asyncio.sleep(json.loads(body).get("answer_after_s", 0))
+    stream.respond(Head(200, JSON))
+    await stream.send(json.dumps({"body": body.decode()}).encode())
+    stream.end()
+
+
 async def _on_stdio() -> None:
     loop = asyncio.get_running_loop()
     gate = Gate([service()], [instance("one")])
+    gate.answers["one"] = _echo_when_asked
     writer = cast(
         asyncio.WriteTransport, (await loop.connect_write_pipe(asyncio.Protocol, sys.stdout.buffer))[0]
     )

@@ -12,6 +12,7 @@ from saia_engine.wire.mux import Mux
 EXIT_WAIT_S = 1.0
 """After the end of the gate's output: how long its exit status may take to arrive."""
 STDERR_KEPT = 400
+VERB = "relay"
 LIFELINE = "SAIA_LIFELINE_FD"
 """Environment variable: a pipe whose end means that the demo is over."""
 

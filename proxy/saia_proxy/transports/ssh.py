@@ -11,7 +11,7 @@ from typing import TypeVar
 import asyncssh
 
 from saia_engine.edge.text import plain
-from saia_proxy.transports import Connect, Link, MakeMux, Trouble, Unusable
+from saia_proxy.transports import VERB, Connect, Link, MakeMux, Trouble, Unusable
 
 WINDOW = 8 * 1024 * 1024
 """Bytes that the gate may send ahead of us; the mux's own credit keeps each stream bounded."""
@@ -54,7 +54,7 @@ def connector(*, host: str, port: int, user: str, key: str, known_hosts: str, ti
         try:
             async with asyncio.timeout(timeout_s):
                 await connection.create_session(
-                    lambda: _Session(link), "relay", encoding=None, window=WINDOW, request_pty=False
+                    lambda: _Session(link), VERB, encoding=None, window=WINDOW, request_pty=False
                 )
         except (OSError, asyncssh.Error, TimeoutError) as exc:
             await link.close()
@@ -153,6 +153,9 @@ def _trouble(exc: BaseException, where: str, key: str, known_hosts: str) -> Unus
         return Unusable(Trouble.HOST_KEY, text)
     if isinstance(exc, TimeoutError):
         return Unusable(Trouble.UNREACHABLE, f"{where} did not answer in time")
+    if isinstance(exc, asyncssh.ConnectionLost):  # also what a host does that has no key of the pinned kind
+        text = f"{where} closed the connection; has it a host key of the kind pinned in {known_hosts}?"
+        return Unusable(Trouble.UNREACHABLE, text)
     if isinstance(exc, asyncssh.ChannelOpenError):
         return Unusable(Trouble.GATE_REFUSED, f"{where} opened no session: {reason}")
     if isinstance(exc, OSError) and exc.errno is not None and exc.errno in errno.errorcode:

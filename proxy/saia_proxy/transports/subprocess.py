@@ -7,16 +7,18 @@ import os
 from collections.abc import Sequence
 from typing import cast
 
-from saia_proxy.transports import LIFELINE, Connect, Link, MakeMux, Trouble, Unusable
+from saia_proxy.transports import LIFELINE, VERB, Connect, Link, MakeMux, Trouble, Unusable
 
 KILL_AFTER_S = 2.0
 
 
 def connector(command: Sequence[str]) -> Connect:
-    """Spawns `command` as sshd would: the verb in SSH_ORIGINAL_COMMAND, nothing else of our environment."""
+    """Spawns `command` as sshd would; the verb is in SSH_ORIGINAL_COMMAND where it is not its last word."""
 
     async def connect(make_mux: MakeMux) -> Link:
-        environment = {"SSH_ORIGINAL_COMMAND": "relay", "PATH": os.environ.get("PATH", os.defpath)}
+        environment = {"PATH": os.environ.get("PATH", os.defpath)}
+        if command[-1] != VERB:
+            environment["SSH_ORIGINAL_COMMAND"] = VERB
         lifeline = os.environ.get(LIFELINE)
         if lifeline is not None:
             environment[LIFELINE] = lifeline

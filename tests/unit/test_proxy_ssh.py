@@ -1,0 +1,200 @@
+"""The ssh transport against a real OpenSSH sshd on loopback, with every refusal that an operator may meet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+import httpx
+import pytest
+from saia_proxy.config import ProxyConfig, SshUpstream
+from saia_proxy.ping import ping_all
+from saia_proxy.server import listen, serve
+from saia_proxy.transports import Unusable, ssh
+
+from tests.unit.proxy_running import KEY, TIMEOUTS, config, until_async
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+ROOT = Path(__file__).parents[2]
+GATE = f"cd {ROOT} && exec {sys.executable} -m tests.unit.proxy_gate"
+pytestmark = [
+    pytest.mark.real_sshd,
+    pytest.mark.skipif(SSHD is None or os.geteuid() != 0, reason="needs OpenSSH's sshd, and root to run it"),
+]
+
+
+@dataclass
+class Sshd:
+    directory: Path
+    port: int
+
+    def upstream(self, **changes) -> SshUpstream:
+        values = {
+            "name": "login1",
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": getpass.getuser(),
+            "key": self.directory / "key",
+            "known_hosts": self.directory / "known_hosts",
+        }
+        return SshUpstream(**(values | changes))
+
+    def settings(self, **changes) -> ProxyConfig:
+        plain = config(self.directory)
+        return ProxyConfig(
+            file=plain.file,
+            server=plain.server,
+            upstreams=(self.upstream(**changes),),
+            timeouts=TIMEOUTS,
+            keys=plain.keys,
+        )
+
+
+def make_key(path: Path, algorithm: str = "ssh-ed25519") -> asyncssh.SSHKey:
+    key = asyncssh.generate_private_key(algorithm)
+    key.write_private_key(path)
+    path.chmod(0o600)
+    return key
+
+
+@contextlib.contextmanager
+def sshd(directory: Path, command: str) -> Iterator[Sshd]:
+    """A real sshd that accepts one key and runs `command` for it."""
+    assert SSHD is not None
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    host_key, client_key = make_key(directory / "host_key"), make_key(directory / "key")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    public = client_key.export_public_key().decode()
+    (directory / "authorized_keys").write_text(f'restrict,command="{command}" {public}')
+    (directory / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key.export_public_key().decode()}")
+    (directory / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {directory}/host_key\nPidFile none\nUsePAM no\n"
+        f"AuthorizedKeysFile {directory}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
+        "PermitRootLogin prohibit-password\nLogLevel ERROR\n"
+    )
+    process = subprocess.Popen(
+        [SSHD, "-D", "-e", "-f", str(directory / "sshd_config")], stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None
+            time.sleep(0.03)
+        yield Sshd(directory, port)
+    finally:
+        process.terminate()
+        process.wait(5)
+
+
+async def ping(settings: ProxyConfig) -> str:
+    [(name, line, good)] = await ping_all(settings)
+    assert name == "login1"
+    assert good == line.startswith("connected")
+    return line
+
+
+async def test_requests_go_through_sshd(tmp_path):
+    with sshd(tmp_path, GATE) as server:
+        listener, stop = listen("127.0.0.1", 0), asyncio.Event()
+        port = listener.getsockname()[1]
+        task = asyncio.create_task(serve(server.settings(), listener, stop))
+        try:
+            headers = {"authorization": f"Bearer {KEY}"}
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+
+                async def connected() -> bool:
+                    return (await client.get("/healthz")).status_code == 200
+
+                await until_async(connected, within_s=10)
+                big = {"model": "llama", "input": "x" * 700_000}
+                calls = [client.post("/v1/embeddings", json=big, timeout=20) for _ in range(8)]
+                answers = await asyncio.gather(*calls)
+                assert {answer.status_code for answer in answers} == {200}
+                assert all(len(answer.json()["body"]) > 700_000 for answer in answers)
+        finally:
+            stop.set()
+            await task
+
+
+async def test_ping_says_that_all_is_well(tmp_path):
+    with sshd(tmp_path, GATE) as server:
+        assert await ping(server.settings()) == "connected to test-gate/1; services 1, instances ready 1"
+
+
+async def test_a_key_that_is_not_accepted(tmp_path):
+    with sshd(tmp_path, GATE) as server:
+        make_key(tmp_path / "other")
+        line = await ping(server.settings(key=tmp_path / "other"))
+    assert line.startswith("key refused: ")
+    assert "authorized_keys" in line
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "words"),
+    [("ssh-ed25519", "host key mismatch: "), ("ecdsa-sha2-nistp256", "has it a host key of the kind pinned")],
+)
+async def test_a_host_whose_key_is_another(tmp_path, algorithm, words):
+    with sshd(tmp_path, GATE) as server:
+        other = asyncssh.generate_private_key(algorithm).export_public_key().decode()
+        (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {other}")
+        line = await ping(server.settings())
+    assert words in line
+    assert "known_hosts" in line
+
+
+async def test_a_host_that_is_not_pinned_is_not_trusted(tmp_path):
+    with sshd(tmp_path, GATE) as server:
+        (tmp_path / "known_hosts").write_text("# nobody\n")
+        assert (await ping(server.settings())).startswith("host key mismatch: ")
+
+
+async def test_hosts_that_cannot_be_reached(tmp_path):
+    with sshd(tmp_path, GATE) as server:
+        settings = server.settings()
+        assert (await ping(server.settings(host="no-such-host.invalid"))).startswith("host unreachable: ")
+    assert (await ping(settings)).startswith("host unreachable: ")
+
+
+async def test_a_start_up_file_that_prints_is_shown_safely(tmp_path):
+    with sshd(tmp_path, f"printf 'Welcome \\033[31m to login1'; {GATE}") as server:
+        line = await ping(server.settings())
+    assert line.startswith("unexpected output before the handshake: ")
+    assert "Welcome \\x1b[31m to login1" in line
+    assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("where", ["1", "2"])
+async def test_the_gates_own_refusal_is_passed_on(tmp_path, where):
+    with sshd(tmp_path, f"echo 'saia-gate: proxy cloud2 is not known here' >&{where}; exit 6") as server:
+        line = await ping(server.settings())
+    assert line.startswith(("refused by the gate: ", "connection ended: the gate ended with status 6: "))
+    assert "proxy cloud2 is not known here" in line
+
+
+async def test_a_gate_that_says_nothing_and_ends(tmp_path):
+    with sshd(tmp_path, "exit 3") as server:
+        assert await ping(server.settings()) == "connection ended: the gate ended with status 3"
+
+
+async def test_a_key_file_that_is_none(tmp_path):
+    for text in ("not a key", ""):
+        (tmp_path / "key").write_text(text)
+        connect = ssh.connector(
+            host="h", port=1, user="u", key=str(tmp_path / "key"), known_hosts="none", timeout_s=1
+        )
+        with pytest.raises(Unusable, match="not usable here: the private key"):
+            await connect(lambda write: None)  # type: ignore[arg-type,return-value]

@@ -1122,7 +1122,7 @@ class Agent:
         done = self._write(
             endpoint_name(self._generation),
             protocol=PROTOCOL,
-            host=socket.gethostname(),
+            host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
             port=port,
             gate_secret=front.gate_secret,
             control_secret=front.control_secret,

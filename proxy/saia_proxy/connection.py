@@ -1,30 +1,71 @@
-"""uvicorn's HTTP connection, taught to end an answer so that the client notices, and to refuse in JSON."""
+"""uvicorn's HTTP connection, with bounds on a request's head, errors in JSON, and an end that clients notice."""
 
 from __future__ import annotations
+
+import asyncio
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from saia_proxy.errors import ApiError
 from saia_proxy.exchange import CUT
 
+MAX_HEAD = 64 * 1024
+HEAD_TIMEOUT_S = 30.0
 CUT_FLUSH_S = 2.0
 """How long what the client has not read yet may take to leave before the connection is reset."""
 
 
 class Connection(HttpToolsProtocol):
+    _head_open = True
+    _head_size = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_open and self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+        self._head_size += len(data)
+        super().data_received(data)
+        if self._head_open and self._head_size > MAX_HEAD and not self.transport.is_closing():
+            self._refuse(ApiError(431, "head_too_large", "The request's headers are too large."))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {CUT: self._cut}  # type: ignore[typeddict-item]
+
+    def on_headers_complete(self) -> None:
+        self._head_open = False
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._head_open = True
+        self._head_size = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(ApiError(400, "bad_http", msg))
+
+    def _refuse(self, error: ApiError) -> None:
+        body = error.body()
+        lines = [name + b": " + value + b"\r\n" for name, value in error.headers()]
+        lines.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
+        self.transport.write(b"".join([STATUS_LINE[error.status], *lines, body]))
+        self.transport.close()
 
     def _cut(self) -> None:
         # The answer's last chunk or last announced byte is missing, so a plain close is no clean end.
         self.transport.close()
         self.loop.call_later(CUT_FLUSH_S, self.transport.abort)
 
-    def send_400_response(self, msg: str) -> None:
-        error = ApiError(400, "bad_http", msg)
-        body = error.body()
-        lines = [name + b": " + value + b"\r\n" for name, value in error.headers()]
-        lines.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
-        self.transport.write(b"".join([STATUS_LINE[400], *lines, body]))
-        self.transport.close()
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

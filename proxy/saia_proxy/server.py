@@ -28,6 +28,8 @@ from saia_proxy.tunnel import Tunnel
 GRACE_S = 10
 """How long open requests may go on after SIGTERM."""
 BACKLOG = 2048
+KEEP_ALIVE_S = 75
+"""Longer than clients and load balancers keep an idle connection: who closes first must not be us."""
 
 
 def run(config: ProxyConfig) -> None:
@@ -135,6 +137,7 @@ def _uvicorn_config(config: ProxyConfig, app: App) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(server.trusted_proxies),
         forwarded_allow_ips=list(server.trusted_proxies),
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         ssl_certfile=server.tls_certificate,
         ssl_keyfile=server.tls_key,

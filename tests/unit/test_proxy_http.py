@@ -8,7 +8,7 @@ import json
 import httpx
 import openai
 import pytest
-from saia_proxy import forward, tunnel
+from saia_proxy import connection, forward, tunnel
 from saia_proxy.config import Timeouts
 
 from saia_engine.wire import messages
@@ -288,6 +288,33 @@ async def test_what_is_not_http_is_refused_in_json(tmp_path):
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert json.loads(body)["error"]["code"] == "bad_http"
+
+
+async def test_a_head_without_end_is_refused_and_a_slow_one_dropped(tmp_path, monkeypatch):
+    gate = Gate([service()], [instance("one")])
+    async with running(config(tmp_path, "a"), gate) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nx-long: " + b"a" * 300_000)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 431 ")
+        writer.close()
+        monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.1)
+        for beginning in (b"", b"GET /healthz HTTP/1.1\r\n\r\n", b"GET /heal"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+            writer.write(beginning)
+            if b"\r\n\r\n" in beginning:  # then the second request of a connection is the slow one
+                await reader.readuntil(b'"in_flight":0}')
+                writer.write(b"GET /heal")
+            assert await asyncio.wait_for(reader.read(), 3) == b""
+            writer.close()
+
+
+async def test_a_long_body_on_a_kept_connection_counts_as_no_head(tmp_path):
+    gate = Gate([service()], [instance("one")])
+    big = {"model": "llama", "input": "x" * 200_000}
+    async with running(config(tmp_path, "a"), gate) as proxy:
+        assert [(await proxy.client.post("/v1/embeddings", json=big)).status_code for _ in range(3)] == [
+            200
+        ] * 3
 
 
 # ---------------------------------------------------------------- to another instance, or not

@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait more than they compute.
+JOBS ?= 4
 
 .PHONY: demo test lint cluster clean install system-deps
 
@@ -22,7 +24,7 @@ system-deps:
 	@tests/system_deps
 
 test: install system-deps
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: install
 	@$(BIN)/ruff check .

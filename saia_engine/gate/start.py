@@ -1,0 +1,76 @@
+"""The verb `relay`: what must hold before one runs, and its process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from pathlib import Path
+
+from saia_engine.gate import slots
+from saia_engine.gate.command import FAILED, OK, REFUSED, say
+from saia_engine.gate.journal import note, shown, take_over
+from saia_engine.gate.ping import own_version
+from saia_engine.gate.relay import Relay
+from saia_engine.gate.routes_file import RoutesFile
+from saia_engine.gate.stdio import Stdio
+from saia_engine.routes import RoutesFault
+
+LIFELINE = "SAIA_LIFELINE_FD"
+OPEN_FILES_MAX = 65536
+
+
+def start(routes: str, proxy: str) -> int:
+    """Runs a relay on stdin and stdout to its end; returns the exit code."""
+    take_over()
+    try:
+        file = RoutesFile(Path(routes))
+    except RoutesFault as fault:
+        return _refuse("the routes are not readable", FAILED, str(fault))
+    limits = file.table.proxies.get(proxy)
+    if limits is None:
+        return _refuse("refused", REFUSED, f"no proxy {proxy} in the routes")
+    try:
+        slots.take(Path(routes), file.table.installation, proxy, limits.relays)
+    except slots.NoSlot:
+        return _refuse(f"limit: {limits.relays} relays of this proxy run already", FAILED, "relays")
+    except slots.SlotsFault as fault:
+        return _refuse("no place for the relays' slots", FAILED, str(fault))
+    _raise_open_files()
+    note(f"relay for {proxy} begins")
+    # Not asyncio.run, which would wait for a thread that hangs on a file system.
+    why = asyncio.new_event_loop().run_until_complete(_run(proxy, file))
+    note(f"relay for {proxy} ends: {shown(why)}")
+    return OK
+
+
+async def _run(proxy: str, file: RoutesFile) -> str:
+    _watch_lifeline()
+    return await Relay(proxy, file).run(Stdio(0, 1), f"saia-gate/{own_version()}")
+
+
+def _refuse(line: str, code: int, detail: str) -> int:
+    note(f"refused: {shown(detail)}")
+    say(f"saia-gate: {line}")
+    return code
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    goal = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < goal:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (goal, hard))
+
+
+def _watch_lifeline() -> None:
+    """In the demo: at the end of this pipe, which its first process holds, we end too."""
+    text = os.environ.get(LIFELINE, "")
+    if not text.isdigit():
+        return
+    descriptor = int(text)
+
+    def look() -> None:
+        if not os.read(descriptor, 4096):
+            os._exit(OK)
+
+    asyncio.get_running_loop().add_reader(descriptor, look)

@@ -1,0 +1,174 @@
+"""The instances as a gate reaches them: each with its route, its watch and a pool of proven connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from saia_engine import front
+from saia_engine.front import FrontError, FrontRefused, FrontUnreachable
+from saia_engine.gate.admission import Refusal
+from saia_engine.gate.http1 import Connection
+from saia_engine.gate.watch import Watch
+from saia_engine.routes import Route
+from saia_engine.wire import messages
+
+IDLE_S = 3.0
+"""Below the 5 s after which common servers close idle connections, or a POST would meet a closed one."""
+
+
+def identity(route: Route) -> tuple[int, str, int, str]:
+    """What makes it another instance behind the same id."""
+    return route.generation, route.host, route.port, route.secret
+
+
+class Upstream:
+    """One generation of one instance. `lost` once another generation took its place."""
+
+    def __init__(self, route: Route, changed: Callable[[], None]) -> None:
+        self.route = route
+        self.lost = False
+        self.gone = False
+        """Not in the routes any more: no new request, but what is open goes on."""
+        self.exchanges: set[asyncio.Task[None]] = set()
+        self._told = changed
+        self._idle: dict[Connection, asyncio.TimerHandle] = {}
+        self._loop = asyncio.get_running_loop()
+        self.watch = Watch(self._connect_watch, self._watch_changed)
+
+    @property
+    def identity(self) -> tuple[int, str, int, str]:
+        return identity(self.route)
+
+    @property
+    def draining(self) -> bool:
+        return self.route.draining or self.watch.draining
+
+    @property
+    def offered(self) -> bool:
+        """Worth telling the proxy of."""
+        return self.watch.live or self.watch.young or self.draining
+
+    async def usable(self) -> None:
+        """Raises Refusal where no request may be opened here now."""
+        if not (self.gone or self.draining):
+            await self.watch.settled()
+        if self.gone:
+            raise Refusal(messages.NO_ROUTE, "this instance is not there any more")
+        if self.draining:
+            raise Refusal(messages.DRAINING, "this instance drains")
+        if not self.watch.live:
+            raise Refusal(messages.NO_ROUTE, "this instance does not answer")
+
+    async def take(self) -> Connection:
+        """A proven connection of ours alone. Raises Refusal."""
+        while self._idle:
+            connection, expiry = self._idle.popitem()
+            expiry.cancel()
+            if connection.quiet():
+                return connection
+            connection.abort()
+        try:
+            _, connection = await front.connect_protocol(Connection, **self._address(front.DATA))
+        except FrontRefused as exc:
+            if exc.code == "draining":
+                self.watch.drains()
+                raise Refusal(messages.DRAINING, "this instance drains") from None
+            raise Refusal(messages.REFUSED, "this instance refused the connection") from None
+        except FrontUnreachable:
+            raise Refusal(messages.REFUSED, "this instance does not answer") from None
+        except FrontError:
+            raise Refusal(messages.NO_ROUTE, "this instance is not who it should be") from None
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep it for the next request, if it may serve one."""
+        if not connection.reusable or self.draining or self.gone or self.lost:
+            connection.abort()
+            return
+        connection.rest()
+        self._idle[connection] = self._loop.call_later(IDLE_S, self._expire, connection)
+
+    def update(self, route: Route) -> None:
+        """The same instance, as newer routes describe it."""
+        self.route = route
+        if self.draining:
+            self.close_idle()
+
+    def leave(self) -> None:
+        """It left the routes."""
+        self.gone = True
+        self.watch.close()
+        self.close_idle()
+
+    def replace(self) -> None:
+        """Another generation took its place: whatever is open here has lost its instance."""
+        self.lost = True
+        self.leave()
+        for exchange in list(self.exchanges):
+            exchange.cancel()
+
+    def close_idle(self) -> None:
+        idle, self._idle = self._idle, {}
+        for connection, expiry in idle.items():
+            expiry.cancel()
+            connection.abort()
+
+    async def _connect_watch(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await front.connect(**self._address(front.WATCH))
+
+    def _address(self, role: str) -> dict[str, Any]:
+        route = self.route
+        return {
+            "host": route.host,
+            "port": route.port,
+            "role": role,
+            "secret": route.secret,
+            "instance": route.instance,
+            "generation": route.generation,
+        }
+
+    def _watch_changed(self) -> None:
+        if self.draining:
+            self.close_idle()
+        self._told()
+
+    def _expire(self, connection: Connection) -> None:
+        del self._idle[connection]
+        connection.abort()
+
+
+class Upstreams:
+    """All instances that one proxy may reach, kept as the routes say."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._by_instance: dict[str, Upstream] = {}
+
+    def __iter__(self):
+        return iter(self._by_instance.values())
+
+    def find(self, instance: str) -> Upstream:
+        """Raises Refusal."""
+        upstream = self._by_instance.get(instance)
+        if upstream is None:
+            raise Refusal(messages.NO_ROUTE, "no such instance")
+        return upstream
+
+    def apply(self, routes: Iterable[Route]) -> None:
+        wanted = {route.instance: route for route in routes}
+        for instance in [known for known in self._by_instance if known not in wanted]:
+            self._by_instance.pop(instance).leave()
+        for instance, route in wanted.items():
+            known = self._by_instance.get(instance)
+            if known is not None and known.identity == identity(route):
+                known.update(route)
+                continue
+            if known is not None:
+                known.replace()
+            self._by_instance[instance] = Upstream(route, self._changed)
+
+    def close(self) -> None:
+        for upstream in self._by_instance.values():
+            upstream.leave()

@@ -140,7 +140,7 @@ class SaiaApp(App[str]):
     def action_up(self) -> None:
         if self.table.rows.filter:
             table = self.table
-            self._filter_table("")
+            self._filter_table(table, "")
             table.focus()
         else:
             self.action_show("overview")
@@ -150,7 +150,7 @@ class SaiaApp(App[str]):
         row = event.table.rows.current
         if event.table.listing.table == "services":
             self.action_show("instances")
-            self._filter_table(f".{event.key}.")
+            self._filter_table(self.view.first, f".{event.key}.")
         elif row is not None:
             self.push_screen(row_page(row, self.feed.now))
 
@@ -164,9 +164,9 @@ class SaiaApp(App[str]):
         self._show_filter(self._filtered.rows.filter, shown=True)
         self._filter_entry.focus()
 
-    def _filter_table(self, words: str) -> None:
-        self._filtered = self.table
-        self._filtered.filter_by(words)
+    def _filter_table(self, table: RowTable, words: str) -> None:
+        self._filtered = table
+        table.filter_by(words)
         self._show_filter(words, shown=bool(words))
 
     def _show_filter(self, words: str, *, shown: bool) -> None:

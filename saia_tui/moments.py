@@ -39,6 +39,11 @@ def clock(at: float, now: float) -> str:
     return time.strftime("%d %b", moment).rjust(8)
 
 
+def stamp(at: float) -> str:
+    """Local date and time, whole."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
 def _coarse(seconds: float) -> str:
     minutes = int(seconds) // 60
     if minutes < 60:

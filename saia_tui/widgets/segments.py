@@ -9,9 +9,11 @@ from rich.text import Text
 
 def cell_segments(content: Text, width: int, right: bool) -> list[Segment]:
     """Exactly `width` cells of it; what is cut off ends in `…`."""
+    if width <= 0:
+        return []
     if content.cell_len > width:
         content = content.copy()
-        content.truncate(max(0, width), overflow="ellipsis")
+        content.truncate(width, overflow="ellipsis")
     gap = Segment(" " * max(0, width - content.cell_len))
     parts = [Segment(content.plain[start:end], style) for start, end, style in _spans(content) if end > start]
     return [gap, *parts] if right else [*parts, gap]

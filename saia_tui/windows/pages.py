@@ -35,6 +35,7 @@ class Readable(Vertical, can_focus=True):
 
 
 class Page(Window[None]):
+    DEFAULT_CSS = "Page > Readable { width: 104; }"
     BINDINGS: ClassVar = [Binding("q,enter,question_mark", "cancel", show=False)]
     AUTO_FOCUS = "Readable"
 
@@ -103,7 +104,7 @@ def _shown(name: str, value: Any, now: float) -> str:
 
 def _moment(at: float, now: float) -> str:
     distance = f"in {moments.countdown(at - now)}" if at > now else f"{moments.age(now - at)} ago"
-    return f"{moments.clock(at, now).strip()}  ({distance})"
+    return f"{moments.stamp(at)}  ({distance})"
 
 
 def _gpu(gpu: Any) -> str:

@@ -1,0 +1,99 @@
+"""The screen in a real terminal, on a real socket."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pty.conftest import Serve, operator_socket
+from tests.pty.terminal import terminal
+
+pytestmark = pytest.mark.pty
+
+
+def tui(directory: Path) -> list[str]:
+    return [sys.executable, "-m", "saia_tui.cli", "--socket", str(operator_socket(directory))]
+
+
+def test_it_shows_resizes_acts_and_leaves(short: Path, served: Serve) -> None:
+    served()
+    with terminal(short, tui(short), size=(80, 24)) as window:
+        screen = window.wait("● acting", "✖ down", "▲ degraded", "chat-large", "s scale")
+        assert len(screen.splitlines()) == 24
+        window.resize(200, 60)
+        window.wait("LIVE USE", "PROXY", "INSTANCE", "■■■▣")
+        window.resize(80, 24)
+        window.until(lambda text: "LIVE USE" not in text and "ALARM" in text, "the small layout")
+        window.press("3")
+        window.wait("88415", "all: 34")
+        window.press("/")
+        window.press("-l", "owned")
+        window.wait(r"\x1b[2J", "1 of 34")
+        window.press("Escape")
+        window.press("1")
+        window.wait("[1 Overview]")
+        window.press("Down", "s")
+        window.wait("replicas:")
+        window.press("5", "Enter")
+        window.wait("3 → 5", "Cancel")
+        window.press("y")
+        window.wait("the engine has it")
+        assert (short / "intents.jsonl").read_text() == '["scale", "chat-large", 5]\n'
+        window.press("q")
+        screen = window.wait("exit code 0")
+        assert "chat-large" not in screen
+
+
+def test_it_outlives_the_engine_and_finds_it_again(short: Path, served: Serve) -> None:
+    engine = served()
+    with terminal(short, tui(short)) as window:
+        window.wait("● acting")
+        engine.kill()
+        engine.wait()
+        window.wait("engine away", "next try in", "chat-large")
+        served()
+        window.wait("● acting", "chat-large")
+
+
+def test_no_engine_at_the_socket_is_said_with_exit_code_5(short: Path) -> None:
+    with terminal(short, tui(short)) as window:
+        window.wait("no engine answers at", "exit code 5")
+
+
+def test_a_quiet_screen_sends_nothing(short: Path, served: Serve) -> None:
+    served("--quiet")
+    controller, terminal_end = pty.openpty()
+    fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    process = subprocess.Popen(
+        tui(short), stdin=terminal_end, stdout=terminal_end, stderr=terminal_end, env=environment
+    )
+    try:
+        seen = _read(controller, lambda data: b"Configuration read" in data, 20.0)
+        assert b"Configuration read" in seen, "it never drew the events"
+        _read(controller, lambda data: False, 2.0)
+        assert _read(controller, lambda data: False, 4.0) == b""
+    finally:
+        process.kill()
+        process.wait()
+        os.close(controller)
+        os.close(terminal_end)
+
+
+def _read(descriptor: int, enough, within_s: float) -> bytes:
+    data = b""
+    deadline = time.monotonic() + within_s
+    while (left := deadline - time.monotonic()) > 0 and not enough(data):
+        if select.select([descriptor], [], [], left)[0]:
+            data += os.read(descriptor, 65536)
+    return data

@@ -1,0 +1,253 @@
+"""What an operator does, by keys, and what reaches the engine."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from textual.widgets import Button, Input
+
+from saia_engine.client import ClientError, NeedsConfirmation
+from saia_tui.app import SaiaApp
+from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
+from saia_tui.windows.leave import LeaveWindow
+from saia_tui.windows.pages import Page
+from saia_tui.windows.scale import ScaleWindow
+from tests.tui import sample
+from tests.tui.fake_engine import FakeEngine
+from tests.tui.screen import Clock, shown, until, words
+
+VICTIM = "k7q2.hpc.chat-large.a81f"
+
+
+def toasts(app: SaiaApp) -> list[str]:
+    return [note.message for note in app._notifications]
+
+
+async def test_the_worst_stands_first_without_a_key_pressed() -> None:
+    async with shown(FakeEngine(), (80, 24)) as (app, _):
+        lines = words(app).splitlines()
+        assert lines[0].startswith(" saia  hpc slurm  ● acting")
+        alarm = next(number for number, line in enumerate(lines) if "✖ critical" in line)
+        service = next(number for number, line in enumerate(lines) if "✖ down" in line)
+        assert lines[alarm - 1].split()[0] == "ALARM" and "images" in lines[alarm]
+        assert lines[service - 1].split()[0] == "SERVICE" and "images" in lines[service]
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [("1", "SERVICE"), ("2", "INSTANCE"), ("3", "NODES (REASON)"), ("4", "LIVE USE"), ("5", "MAINTENANCE"),
+     ("6", "EVENT")],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+async def test_a_number_goes_to_each_screen(key: str, word: str, size: tuple[int, int]) -> None:
+    async with shown(FakeEngine(), size) as (app, pilot):
+        await pilot.press(key)
+        await until(pilot, lambda: word in words(app))
+
+
+async def test_hostile_job_names_show_as_escapes() -> None:
+    async with shown(FakeEngine(), (200, 60)) as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "train-00021" in words(app))
+        screen = words(app)
+        assert r"\x1b[2J\x1b[31mowned\x1b]52;c;ZXZpbA==\x07" in screen
+        assert "job[/x] [bold red]markup" in screen
+        assert r"two\nlines\r\tand \u202eright" in screen
+        assert "\x1b" not in screen
+
+
+async def test_scaling_sends_the_number_only_after_the_confirmation() -> None:
+    engine = FakeEngine()
+    async with shown(engine) as (app, pilot):
+        await pilot.press("down", "s")
+        await until(pilot, lambda: isinstance(app.screen, ScaleWindow))
+        assert app.screen.query_one(Input).value == "3"
+        await pilot.press("5", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        assert "chat-large" in words(app) and "3 → 5" in words(app)
+        focused = app.screen.focused
+        assert isinstance(focused, Button) and focused.id == "cancel"
+        await pilot.press("enter")
+        await until(pilot, lambda: not isinstance(app.screen, ConfirmWindow))
+        assert engine.intents == []
+        await pilot.press("s", "up", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        await pilot.press("right", "enter")
+        await until(pilot, lambda: bool(engine.intents))
+        assert engine.intents == [("scale", "chat-large", 4, False)]
+        await until(pilot, lambda: "Scale: chat-large: the engine has it" in toasts(app))
+
+
+async def test_what_the_engine_wants_confirmed_needs_the_typed_name() -> None:
+    engine = FakeEngine()
+    engine.refuse = [NeedsConfirmation("needs_confirmation", "only 0 of min_available 2 would stay ready")]
+    async with shown(engine) as (app, pilot):
+        await pilot.press("down", "s", "0", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, TypedNameWindow))
+        assert "min_available 2" in words(app)
+        await pilot.press(*"chat-larg", "enter")
+        assert isinstance(app.screen, TypedNameWindow) and len(engine.intents) == 1
+        await pilot.press("e", "enter")
+        await until(pilot, lambda: len(engine.intents) == 2)
+        assert engine.intents[1] == ("scale", "chat-large", 0, True)
+
+
+async def test_a_drain_goes_to_the_row_it_was_opened_for() -> None:
+    engine = FakeEngine()
+    async with shown(engine) as (app, pilot):
+        await pilot.press("2", "d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        assert VICTIM in words(app) and "ready → draining" in words(app)
+        other = msgspec.structs.replace(sample.instances()["k7q2.hpc.embed.4f4f"], end=sample.NOW + 1)
+        engine.put("instances", {other.id: other})  # now it sorts before the victim
+        await until(pilot, lambda: app.feed.tables.instances[other.id].end == sample.NOW + 1)
+        await pilot.press("y")
+        await until(pilot, lambda: bool(engine.intents))
+        assert engine.intents == [("drain", VICTIM, False)]
+
+
+async def test_a_target_that_is_gone_or_changed_is_refused() -> None:
+    engine = FakeEngine()
+    async with shown(engine) as (app, pilot):
+        await pilot.press("2", "d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        engine.put("instances", gone=[VICTIM])
+        await until(pilot, lambda: VICTIM not in app.feed.tables.instances)
+        await pilot.press("y")
+        await until(pilot, lambda: any("is gone" in note for note in toasts(app)))
+        await pilot.press("1", "home", "s", "2", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        changed = msgspec.structs.replace(sample.services()["images"], replicas=7)
+        engine.put("services", {"images": changed})
+        await until(pilot, lambda: app.feed.tables.services["images"].replicas == 7)
+        await pilot.press("y")
+        await until(pilot, lambda: any("changed meanwhile (1 → 7)" in note for note in toasts(app)))
+        assert engine.intents == []
+
+
+async def test_maintenance_and_the_end_of_an_override() -> None:
+    engine = FakeEngine()
+    async with shown(engine) as (app, pilot):
+        await pilot.press("5", "down", "down", "m")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        assert "off → on" in words(app)
+        await pilot.press("y")
+        await until(pilot, lambda: engine.intents == [("maintenance", "cloud", True)])
+        await pilot.press("1", "down", "u")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        await pilot.press("y")
+        await until(pilot, lambda: engine.intents[1:] == [("clear_override", "chat-large")])
+
+
+async def test_an_act_on_the_wrong_table_says_where_it_works() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("d")
+        await until(pilot, lambda: any("drain works on instances" in note for note in toasts(app)))
+
+
+async def test_a_refusal_of_the_engine_is_shown() -> None:
+    engine = FakeEngine()
+    engine.refuse = [ClientError("failed", "the lease was lost [/x]")]
+    async with shown(engine) as (app, pilot):
+        await pilot.press("2", "d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        await pilot.press("y")
+        await until(pilot, lambda: any("the lease was lost [/x]" in note for note in toasts(app)))
+
+
+async def test_link_loss_keeps_the_last_state_says_so_and_sends_nothing() -> None:
+    engine, clock = FakeEngine(), Clock()
+    async with shown(engine, clock=clock) as (app, pilot):
+        engine.go_away()
+        await until(pilot, lambda: not app.feed.link.up)
+        clock.at += 12
+        await until(pilot, lambda: "engine away 12 s" in words(app).splitlines()[0])
+        assert "chat-large" in words(app) and app.view.first.stale
+        await pilot.press("2", "d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
+        await pilot.press("y")
+        await until(pilot, lambda: any("engine is away" in note for note in toasts(app)))
+        assert engine.intents == []
+        engine.reachable = True
+        await until(pilot, lambda: "● acting" in words(app).splitlines()[0])
+        assert not app.view.first.stale
+
+
+async def test_the_filter_finds_and_escape_shows_all_again() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("3", "slash", *"train-0001", "enter")
+        await until(pilot, lambda: "10 of 34" in words(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "all: 34" in words(app))
+        await pilot.press("a")
+        await until(pilot, lambda: "ours: 10" in words(app))
+
+
+async def test_enter_on_a_service_leads_to_its_instances_and_on_to_all_their_fields() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "4 of 12" in words(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Page) and "output.log" in words(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Page))
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: "[1 Overview]" in words(app))
+
+
+async def test_the_cursor_stays_on_its_row_while_rows_come_and_go() -> None:
+    engine = FakeEngine()
+    async with shown(engine) as (app, pilot):
+        await pilot.press("3", *["down"] * 15)
+        mine = app.table.rows.cursor
+        late = [sample.jobs(40)[str(70_000 + number)] for number in range(30, 40)]
+        engine.put("jobs", {str(row.id): row for row in late}, gone=["88415", "88101"])
+        await until(pilot, lambda: "all: 42" in words(app))
+        assert app.table.rows.cursor == mine
+        assert f"▸    {mine}" in words(app)
+
+
+async def test_help_lists_every_action() -> None:
+    async with shown(FakeEngine(), (120, 60)) as (app, pilot):
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "drain the instance; its slot is filled again" in words(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Page))
+
+
+class Child:
+    pid = 4242
+    alive = True
+    obituary = "the engine started here ended with exit code 3, see engine.log"
+
+
+@pytest.mark.parametrize(("key", "result"), [("enter", "keep"), ("k", "keep"), ("s", "stop")])
+async def test_leaving_asks_what_becomes_of_the_engine_started_here(key: str, result: str) -> None:
+    async with shown(FakeEngine(), embedded=Child()) as (app, pilot):
+        await pilot.press("q")
+        await until(pilot, lambda: isinstance(app.screen, LeaveWindow) and "4242" in words(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, LeaveWindow))
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: isinstance(app.screen, LeaveWindow))
+        await pilot.press(key)
+        await until(pilot, lambda: not app.is_running)
+    assert app.return_value == result
+
+
+async def test_leaving_an_engine_that_was_attached_to_asks_nothing() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("q")
+        await until(pilot, lambda: not app.is_running)
+    assert app.return_value is None
+
+
+@pytest.mark.parametrize("size", [(60, 15), (30, 8), (10, 3), (1, 1), (300, 100)])
+async def test_any_size_of_terminal_is_borne(size: tuple[int, int]) -> None:
+    async with shown(FakeEngine(), size) as (app, pilot):
+        for key in ("2", "3", "4", "5", "6", "1", "s", "escape", "question_mark", "escape"):
+            await pilot.press(key)
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "SERVICE" in words(app))

@@ -142,9 +142,10 @@ async def handshake(link: Link, timeout_s: float) -> Hello:
 
 def _not_ours(seen: bytes) -> Unusable:
     text = plain(seen.strip(), 200)
-    if seen.startswith(b"saia"):  # the gate says in one line why it will not
+    if seen.strip() == b"saia-gate: refused":  # it tells no more to one that may have no right to know
+        hint = "is this proxy's name among the engine's [proxies], and its key's line that of gate-key?"
+        return Unusable(Trouble.GATE_REFUSED, f"{text}; {hint}")
+    if seen.startswith(b"saia-gate: "):
         return Unusable(Trouble.GATE_REFUSED, text)
-    return Unusable(
-        Trouble.UNEXPECTED_OUTPUT,
-        f"'{text}'; does a shell start-up file of the gate's account print, or is its key not restricted?",
-    )
+    hint = "does a shell start-up file of the gate's account print, or is its key not restricted?"
+    return Unusable(Trouble.UNEXPECTED_OUTPUT, f"'{text}'; {hint}")

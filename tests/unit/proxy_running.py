@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from saia_proxy.config import ApiKey, ProxyConfig, Server, SubprocessUpstream, Timeouts, hash_key
 from saia_proxy.server import listen, serve
 from saia_proxy.transports import Link, MakeMux, Trouble, Unusable
-
 from tests.unit.proxy_gate import Gate, pair
 
 KEY = "sk-saia-test"

@@ -8,14 +8,22 @@ import json
 import httpx
 import openai
 import pytest
-from saia_proxy import connection, forward, tunnel
-from saia_proxy.config import Timeouts
+import uvloop
 
 from saia_engine.wire import messages
 from saia_engine.wire.messages import Admin, Head, Routes
 from saia_engine.wire.mux import Stream
+from saia_proxy import connection, forward, tunnel
+from saia_proxy.config import Timeouts
 from tests.unit.proxy_gate import EVENTS, JSON, Gate, echo, instance, read_all, service
 from tests.unit.proxy_running import BODY, KEY, RESTRICTED_KEY, config, raw_post, running, until, until_async
+
+pytestmark = pytest.mark.filterwarnings("ignore:Overriding the")
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy():
+    return uvloop.EventLoopPolicy()
 
 
 def refusing(code: str):

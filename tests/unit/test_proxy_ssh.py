@@ -18,20 +18,27 @@ from pathlib import Path
 import asyncssh
 import httpx
 import pytest
+import uvloop
+
 from saia_proxy.config import ProxyConfig, SshUpstream
 from saia_proxy.ping import ping_all
 from saia_proxy.server import listen, serve
 from saia_proxy.transports import Unusable, ssh
-
 from tests.unit.proxy_running import KEY, TIMEOUTS, config, until_async
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 ROOT = Path(__file__).parents[2]
 GATE = f"cd {ROOT} && exec {sys.executable} -m tests.unit.proxy_gate"
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:Overriding the"),
     pytest.mark.real_sshd,
     pytest.mark.skipif(SSHD is None or os.geteuid() != 0, reason="needs OpenSSH's sshd, and root to run it"),
 ]
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy():
+    return uvloop.EventLoopPolicy()
 
 
 @dataclass

@@ -153,7 +153,9 @@ def _trouble(exc: BaseException, where: str, key: str, known_hosts: str) -> Unus
         return Unusable(Trouble.HOST_KEY, text)
     if isinstance(exc, TimeoutError):
         return Unusable(Trouble.UNREACHABLE, f"{where} did not answer in time")
-    if isinstance(exc, asyncssh.ConnectionLost):  # also what a host does that has no key of the pinned kind
+    if isinstance(
+        exc, asyncssh.ConnectionLost | ConnectionResetError
+    ):  # also what a host does that has no key of the pinned kind
         text = f"{where} closed the connection; has it a host key of the kind pinned in {known_hosts}?"
         return Unusable(Trouble.UNREACHABLE, text)
     if isinstance(exc, asyncssh.ChannelOpenError):

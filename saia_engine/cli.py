@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from saia_engine.client import EngineClient
     from saia_engine.config import Config
 
@@ -326,9 +328,14 @@ def maintenance(proxy: str, state: str, config_file: Path, socket: Path | None) 
 @click.argument("pubkey")
 @click.option("--proxy", required=True, help="Its name in the configuration.")
 @click.option("--from", "sources", default="", metavar="PATTERNS", help="Addresses that may use the key.")
-@click.option("--expires", default="", metavar="WHEN", help="When the key ends: YYYYMMDD or YYYYMMDDHHMM.")
+@click.option(
+    "--expires",
+    type=click.DateTime(["%Y-%m-%d", "%Y%m%d", "%Y%m%d%H%M"]),
+    metavar="WHEN",
+    help="When the key ends: YYYY-MM-DD, or YYYYMMDDHHMM (this host's time).",
+)
 @_config_option
-def gate_key(pubkey: str, proxy: str, sources: str, expires: str, config_file: Path) -> None:
+def gate_key(pubkey: str, proxy: str, sources: str, expires: datetime | None, config_file: Path) -> None:
     """Print a proxy's line for authorized_keys.
 
     PUBKEY is a file, the key itself, or - for standard input. With its line the key can do nothing but
@@ -346,10 +353,9 @@ def gate_key(pubkey: str, proxy: str, sources: str, expires: str, config_file: P
         line = authorized_keys_line(
             _read_pubkey(pubkey),
             proxy=proxy,
-            routes_path=config.paths.routes,
-            python=Path(sys.executable),
-            sources=sources,
-            expiry=expires,
+            routes_path=str(config.paths.routes),
+            sources=[source for source in sources.split(",") if source],
+            expiry=expires.astimezone() if expires else None,
         )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None

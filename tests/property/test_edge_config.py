@@ -8,11 +8,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from saia_proxy import config as proxy_config
 
 from saia_engine import config
 from saia_engine.config import ConfigFaults
 from saia_engine.config.tables import ClusterTable, LocalTable, ProxyTable, ServiceTable
+from saia_proxy import config as proxy_config
 
 SAMPLES = Path(__file__).parents[2] / "sample_configs"
 DIRECTORY = Path(tempfile.gettempdir())

@@ -159,7 +159,9 @@ async def test_a_failure_of_the_engine_is_an_answer_without_its_inside(api: Serv
         status, answer = await ask(api, "GET", "/v1/plan")
     assert (status, answer["error"]["code"]) == (500, "internal")
     assert "secret" not in json.dumps(answer)
-    assert [(entry["event"], str(entry["exc_info"])) for entry in logged] == [("request failed", "secret detail")]
+    assert [(entry["event"], str(entry["exc_info"])) for entry in logged] == [
+        ("request failed", "secret detail")
+    ]
 
 
 async def test_a_report_is_answered_with_the_proxys_desired_state(api: Served):

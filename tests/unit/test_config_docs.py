@@ -5,10 +5,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from saia_proxy import config as proxy_config
 
 from saia_engine.config import tables
 from saia_engine.edge import words
+from saia_proxy import config as proxy_config
 
 TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 SECTIONS = {

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from saia_proxy import config
 from saia_proxy.config import ApiKey, ConfigFaults, ProxyConfig, SshUpstream, SubprocessUpstream
 

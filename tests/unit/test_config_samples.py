@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from saia_proxy import config as proxy_config
 
 from saia_engine import config
 from saia_engine.planner import timeline
+from saia_proxy import config as proxy_config
 
 SAMPLES = Path(__file__).parents[2] / "sample_configs"
 

@@ -39,7 +39,10 @@ def start(routes: str, proxy: str) -> int:
     _raise_open_files()
     note(f"relay for {proxy} begins")
     # Not asyncio.run, which would wait for a thread that hangs on a file system.
-    why = asyncio.new_event_loop().run_until_complete(_run(proxy, file))
+    try:
+        why = asyncio.new_event_loop().run_until_complete(_run(proxy, file))
+    except OSError as exc:
+        return _refuse("stdin and stdout must be pipes or sockets", FAILED, str(exc))
     note(f"relay for {proxy} ends: {shown(why)}")
     return OK
 

@@ -28,6 +28,10 @@ class Action:
     table: bool = False
     """Belongs to the table under the cursor, not to the program."""
 
+    @property
+    def of_textual(self) -> bool:
+        return self.name.startswith("app.")
+
 
 ACTIONS: tuple[Action, ...] = (
     Action("scale", "s", "scale", "scale the service under the cursor", "Act", ("services",)),
@@ -79,9 +83,15 @@ SHOWN_KEYS = {
 
 
 def bindings(*, table: bool) -> list[Binding]:
-    """Textual's bindings of the program's actions, or of a table's."""
+    """Textual's bindings of the program's actions, or of a table's.
+
+    With priority: a key acts before the next one is looked at, so that keys typed ahead (`/drain`) go where the
+    first one leads.
+    """
     return [
-        Binding(action.keys, action.name, action.hint or action.help, show=False)
+        Binding(
+            action.keys, action.name, action.hint or action.help, show=False, priority=not action.of_textual
+        )
         for action in ACTIONS
         if action.table is table
     ]

@@ -33,6 +33,7 @@ from saia_tui.windows.scale import ScaleWindow
 
 REPAINT_S = 0.25
 SAMPLE_S = 2.0
+KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
 
 
 class SaiaApp(App[str]):
@@ -46,8 +47,8 @@ class SaiaApp(App[str]):
     ContentSwitcher { height: 1fr; }
     View { height: 1fr; }
     ListView > RowTable { height: 1fr; }
-    #filter { display: none; height: 1; padding: 0 1; background: $surface; }
-    #filter.shown { display: block; }
+    #filter { height: 0; padding: 0 1; background: $surface; }
+    #filter.shown { height: 1; }
     .short #tabs { margin-bottom: 0; }
     """
 
@@ -62,6 +63,7 @@ class SaiaApp(App[str]):
             compact=True,
             placeholder="words to find; !word to leave out; Enter keeps, Esc clears",
         )
+        self._filter_entry.can_focus = False
         self._filtered: RowTable | None = None
         self._views: dict[str, View] = {"overview": Overview(feed)}
         for listing in (INSTANCES, JOBS, NODES, PROXIES, EVENTS):
@@ -85,6 +87,14 @@ class SaiaApp(App[str]):
         self.set_interval(SAMPLE_S, self.feed.sample_rates)
         self.view.first.focus()
         self.repaint()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Keys are the program's only while no window is open, and nobody types into the filter."""
+        if action not in KEYED:
+            return True
+        if len(self.screen_stack) != 1:
+            return False
+        return action == "up" or not isinstance(self.focused, Input)
 
     # ------------------------------------------------------------ showing
 
@@ -162,7 +172,8 @@ class SaiaApp(App[str]):
     def action_filter(self) -> None:
         self._filtered = self.table
         self._show_filter(self._filtered.rows.filter, shown=True)
-        self._filter_entry.focus()
+        # At once, not by `focus()`: the next key may be here already, and must not reach the table.
+        self.screen.set_focus(self._filter_entry)
 
     def _filter_table(self, table: RowTable, words: str) -> None:
         self._filtered = table
@@ -172,6 +183,7 @@ class SaiaApp(App[str]):
     def _show_filter(self, words: str, *, shown: bool) -> None:
         with self._filter_entry.prevent(Input.Changed):
             self._filter_entry.value = words
+        self._filter_entry.can_focus = shown
         self._filter_entry.set_class(shown, "shown")
 
     @on(Input.Changed, "#filter")
@@ -182,7 +194,7 @@ class SaiaApp(App[str]):
     @on(Input.Submitted, "#filter")
     def _filter_done(self, event: Input.Submitted) -> None:
         table = self.table
-        event.input.set_class(bool(event.value), "shown")
+        self._show_filter(event.value, shown=bool(event.value))
         table.focus()
 
     def action_sort_next(self) -> None:
@@ -198,15 +210,17 @@ class SaiaApp(App[str]):
 
     # ------------------------------------------------------------ acting
 
-    def action_scale(self) -> None:
-        if self._target("scale") is not None:
-            self._scale(self._target("scale"))
+    async def action_scale(self) -> None:
+        row = self._target("scale")
+        if row is None:
+            return
 
-    @work(exclusive=True, group="act")
-    async def _scale(self, row: Any) -> None:
-        replicas = await self.push_screen_wait(ScaleWindow(row))
-        if replicas is not None:
-            await self._carry_out(acts.scale(row, replicas))
+        def asked(replicas: int | None) -> None:
+            if replicas is not None:
+                self._act(acts.scale(row, replicas))
+
+        # Awaited, so that a number typed ahead reaches the window.
+        await self.push_screen(ScaleWindow(row), asked)
 
     def action_clear_override(self) -> None:
         row = self._target("clear_override")

@@ -16,6 +16,8 @@ from saia_tui.feed import Link
 from saia_tui.palette import STYLES
 
 LATE_POLLS = 2
+ROOMY = 100
+"""Columns from which the tabs stand further apart."""
 VIEWS = ("overview", "instances", "jobs", "nodes", "proxies", "events")
 
 
@@ -85,15 +87,18 @@ def _bar(words: str, style: str, width: int) -> Text:
 
 
 def tabs_line(tables: Tables, current: str, caption: str, width: int) -> Text:
-    """The screens by number, the present one set off by brackets too, and its caption at the right."""
-    worst = _worst(tables)
-    parts: list[Text | str] = []
+    """The screens by number, the present one in brackets, and its caption at the right."""
+    apart = "  " if width >= ROOMY else " "
+    line = join()
     for number, name in enumerate(VIEWS, 1):
-        label = f"{number} {name.capitalize()}"
-        parts.append(text(f"[{label}]", "key") if name == current else text(f" {label} ", "quiet"))
-        if name == "overview" and worst is not None:
-            parts += [text(" " if name == current else ""), worst, text(" ")]
-    line = join(" ", *parts)
+        here = name == current
+        before, after = ("[", "]") if here else ("", "")
+        words = join(
+            text(f"{before}{number} ", "key"), text(name.capitalize(), "strong" if here else "quiet")
+        )
+        line.append_text(join(apart if number > 1 else " ", words, text(after, "key")))
+        if name == "overview" and (worst := _worst(tables)) is not None:
+            line.append_text(join(" ", worst))
     gap = width - line.cell_len - len(caption) - 1
     return join(line, text(" " * gap), text(caption, "quiet")) if gap > 1 and caption else line
 

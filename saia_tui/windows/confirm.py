@@ -36,7 +36,7 @@ class ConfirmWindow(Window[bool]):
                 yield Button(label(f"{self._act.title} (y)"), id="accept", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one("#cancel").focus()
+        self.set_focus(self.query_one("#cancel"))
 
     @on(Button.Pressed, "#cancel")
     def action_cancel(self) -> None:
@@ -68,7 +68,7 @@ class TypedNameWindow(Window[bool]):
                 yield Button(label(self._act.title), id="accept", disabled=True, compact=True)
 
     def on_mount(self) -> None:
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
 
     @on(Input.Changed)
     def _compare(self, event: Input.Changed) -> None:

@@ -46,7 +46,7 @@ class LeaveWindow(Window[Choice]):
                 yield Button(label("Keep running (k)"), id="keep", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one("#keep").focus()
+        self.set_focus(self.query_one("#keep"))
 
     @on(Button.Pressed, "#cancel")
     def action_cancel(self) -> None:

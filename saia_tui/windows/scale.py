@@ -49,7 +49,7 @@ class ScaleWindow(Window[int]):
 
     def on_mount(self) -> None:
         entry = self.query_one(Input)
-        entry.focus()
+        self.set_focus(entry)
         entry.select_all()
 
     def action_step(self, step: int) -> None:

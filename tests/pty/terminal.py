@@ -9,9 +9,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
+
+_numbers = count()
 
 
 def need_tmux() -> None:
@@ -60,7 +63,7 @@ class Terminal:
 def terminal(directory: Path, command: list[str], *, size: tuple[int, int] = (120, 40)) -> Iterator[Terminal]:
     """Runs the command; its exit code is written after it, as `exit code N`."""
     need_tmux()
-    window = Terminal(directory / "tmux.sock")
+    window = Terminal(directory / f"tmux{next(_numbers)}.sock")
     line = shlex.join(command) + "; echo exit code $?; exec sleep 600"
     environment = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "TEXTUAL_ANIMATIONS": "none"}
     options = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]

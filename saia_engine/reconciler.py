@@ -44,6 +44,8 @@ REMEMBER_ENDED_S = 3600.0
 RETAIN_S = 7 * 86400.0
 """Journal records and directories of ended instances are kept so long."""
 NONCE_BYTES = 4
+EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
+"""States that an act's own event tells of."""
 STALE_POLLS = 2
 """Between polls, plans are made on the last good snapshot while it is younger than so many polls."""
 
@@ -365,7 +367,7 @@ class Reconciler:
             return
         self._store.save(instance)
         self.instances[instance.id] = instance
-        if before is not None and before.state is not instance.state:
+        if before is not None and before.state is not instance.state and instance.state not in EXPLAINED:
             severity = Severity.WARNING if instance.state is State.FAILED else Severity.INFO
             text = f"{before.state} -> {instance.state}"
             if instance.outcome:

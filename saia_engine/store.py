@@ -168,4 +168,13 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError, msgspec.MsgspecError) as exc:
-            raise JournalError(f"cannot {verb} the journal {self.path}: {exc}") from exc
+            raise JournalError(f"cannot {verb} the journal {self.path}: {exc}{_advice(exc)}") from exc
+
+
+def _advice(fault: Exception) -> str:
+    if isinstance(fault, sqlite3.OperationalError | OSError):
+        return ""  # a full or read-only disk, a lock: it says so itself
+    return (
+        "; if it is damaged, move it away and start the engine again:"
+        " it adopts its jobs from Slurm and the instance directories"
+    )

@@ -26,6 +26,8 @@ CURSOR_MARK = "▸ "
 MARGIN = len(CURSOR_MARK)
 SCROLLBAR = 1
 """Kept free, so that columns stay where they are when the rows outgrow the screen."""
+LIFTED = {STYLES["faint"]: STYLES["quiet"]}
+"""On the highlight faint words would vanish in 16 colours."""
 HIGHLIGHT = Style(bgcolor=CURSOR)
 STALE = Style(dim=True, color=STYLES["faint"].color)
 
@@ -161,7 +163,10 @@ class RowTable(ScrollView, can_focus=True):
         for column, cells in self._columns:
             segments += cell_segments(column.cell(row, sight, cells), cells, column.right)
             segments.append(Segment(" " * GAP))
-        return self._strip(segments, width, HIGHLIGHT if chosen else None)
+        if not chosen:
+            return self._strip(segments, width)
+        lifted = [Segment(part.text, LIFTED.get(part.style or Style(), part.style)) for part in segments]
+        return self._strip(lifted, width, HIGHLIGHT)
 
     def _strip(self, segments: list[Segment], width: int, background: Style | None = None) -> Strip:
         if self.stale:

@@ -14,7 +14,7 @@ import httptools
 from saia_engine.gate import headers as rules
 from saia_engine.wire.stream import Bell
 
-HOLD = 256 * 1024
+HOLD = 64 * 1024
 """Bytes of a response that wait for their reader before the connection is not read any more."""
 LARGEST_OVERHEAD = 64 * 1024
 """Bytes in a row that are no body: a head, trailers, chunk extensions."""

@@ -20,6 +20,7 @@ LEAST_INTERVAL_S = 0.05
 TIMEOUT_S = 1.0
 LARGEST_ANSWER = 64 * 1024
 MOST_NAMES = 500
+LARGEST_COUNT = 2**53 - 1
 
 
 class Report(msgspec.Struct):
@@ -107,13 +108,15 @@ class Reporter:
             pid=os.getpid(),
             peer=self._peer,
             connected_since=self._since,
-            routes_generation=max(0, tally.applied.routes_generation),
-            admin_revision=max(0, tally.applied.admin_revision),
+            routes_generation=_count(tally.applied.routes_generation),
+            admin_revision=_count(tally.applied.admin_revision),
             in_flight=dict(tally.in_flight.most_common(MOST_NAMES)),
             requests=dict(tally.requests.most_common(MOST_NAMES)),
             errors=dict(tally.errors.most_common(MOST_NAMES)),
             version=clean(tally.metrics.version, 64),
-            queued={name: max(0, count) for name, count in tally.metrics.queued.items() if name in services},
+            queued={
+                name: _count(number) for name, number in tally.metrics.queued.items() if name in services
+            },
         )
 
     async def _post(self, body: bytes) -> bytes:
@@ -147,3 +150,8 @@ class Reporter:
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
+
+
+def _count(number: int) -> int:
+    """A proxy's word, within what the engine takes."""
+    return min(max(0, number), LARGEST_COUNT)

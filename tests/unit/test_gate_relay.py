@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from saia_engine import agent, reports
-from saia_engine.gate import exchange
+from saia_engine.gate import exchange, upstream, watch
 from saia_engine.model import ProxyLimits
 from saia_engine.wire import messages
 from saia_engine.wire.messages import Applied, Metrics
@@ -569,6 +569,62 @@ async def test_a_proxy_learns_neither_address_nor_secret_and_only_its_services(
 async def test_a_proxy_that_is_not_named_any_more_loses_its_relay(site: Site, proxy: Proxy):
     site.publish(proxies={})
     await asyncio.wait_for(proxy.mux.wait_closed(), 3)
+
+
+# ---------------------------------------------------------------- the watch and the pool
+
+
+async def test_a_watch_that_falls_silent_stops_new_requests(site: Site, instance: Instance, monkeypatch):
+    monkeypatch.setattr(agent, "LIVE_S", 0.3)
+    monkeypatch.setattr(watch, "FIRST_WORD_S", 0.2)
+    monkeypatch.setattr(watch, "RETRY_FIRST_S", 60)
+    site.publish(instance.route())
+    async with relay_of(site) as proxy:
+        assert (await proxy.ask(instance.name))[0] == 200
+        await eventually(lambda: not proxy.routes.instances, "its leaving of the offer")
+        reset = await reset_of(proxy.ask(instance.name))
+        assert reset.code == messages.NO_ROUTE and reset.not_taken
+
+
+async def test_a_lost_watch_is_found_again_and_requests_wait_for_it(proxy: Proxy, instance: Instance):
+    for _ in range(3):
+        await eventually(lambda: instance.front.watchers)
+        for watcher in list(instance.front.watchers):
+            watcher._transport.abort()
+        await asyncio.sleep(0.02)
+        assert (await proxy.ask(instance.name))[0] == 200
+
+
+async def test_a_watch_that_talks_nonsense_is_no_watch(site: Site, instance: Instance, monkeypatch):
+    monkeypatch.setattr(watch, "FIRST_WORD_S", 0.3)
+    for nonsense in ("nonsense", {"state": 3}, ["x"] * 3000):
+        monkeypatch.setattr(instance.front, "summary", lambda said=nonsense: said)
+        site.publish(instance.route())
+        async with relay_of(site) as proxy:
+            assert (await reset_of(proxy.ask(instance.name))).code == messages.NO_ROUTE
+    assert instance.service.connections == 0
+
+
+async def test_idle_connections_close_by_themselves(site: Site, instance: Instance, monkeypatch):
+    monkeypatch.setattr(upstream, "IDLE_S", 0.1)
+    site.publish(instance.route())
+    async with relay_of(site) as proxy:
+        await asyncio.gather(*(proxy.ask(instance.name) for _ in range(5)))
+        await eventually(lambda: not instance.front.open)
+        assert (await proxy.ask(instance.name))[0] == 200
+
+
+async def test_a_server_that_closes_idle_connections_loses_no_request(site: Site, start):
+    async def serve(reader, writer):
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    instance = await start(serve)
+    site.publish(instance.route())
+    async with relay_of(site) as proxy:
+        for _ in range(10):
+            assert (await proxy.ask(instance.name))[2] == b"ok"
+            await eventually(lambda: not instance.front.open)
 
 
 # ---------------------------------------------------------------- limits

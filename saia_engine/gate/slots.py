@@ -42,6 +42,10 @@ def _open(path: Path) -> int:
 
 def _directory(beside: Path, installation: str) -> Path:
     """`slots/` beside the routes where we may write it, else one of our own in memory."""
+    try:
+        beside.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        pass
     if os.access(beside, os.W_OK | os.X_OK):
         return beside
     own = SHARED_MEMORY / f"saia-gate-{os.geteuid()}-{installation}"

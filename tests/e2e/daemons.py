@@ -13,10 +13,11 @@ KEEPER = Path(__file__).parents[1] / "slurm" / "keeper.py"
 
 
 class Daemons:
-    """Owns `directory`, which is removed with the last process; each daemon's output is `NAME.log` in it."""
+    """Owns `directory`, which is removed with the last process; each daemon's output is in its `logs`, for root."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self._logs = directory / "logs"
+        self._logs.mkdir(mode=0o700)
         self._keeper = subprocess.Popen(
             [sys.executable, str(KEEPER), str(directory)],
             stdin=subprocess.PIPE,
@@ -52,12 +53,12 @@ class Daemons:
         self._keeper.wait(30)
 
     def log(self, name: str) -> Path:
-        return self.directory / f"{name}.log"
+        return self._logs / f"{name}.log"
 
     def log_ends(self, lines: int = 15) -> str:
         return "\n".join(
             f"--- {file.name}\n" + "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
-            for file in sorted(self.directory.glob("*.log"))
+            for file in sorted(self._logs.glob("*.log"))
         )
 
     def _order(self, order: dict[str, object]) -> None:

@@ -105,7 +105,8 @@ class Site:
         self.dir.chmod(0o755)
         for name in ("shared", "state", "run"):
             self._own_directory(name, self.engine, 0o711)
-        (self.dir / "sshd").mkdir(mode=0o755)
+        (self.dir / "sshd").mkdir(mode=0o750)
+        os.chown(self.dir / "sshd", 0, self.gate.gid)
         self._own_directory("proxy", self.proxy, 0o700)
         self.config = self.dir / "engine.toml"
 
@@ -261,6 +262,14 @@ services = ["*"]
         self.daemons.start(
             "sshd", [sshd, "-D", "-e", "-f", str(directory / "sshd_config")], {"PATH": SYSTEM_PATH}
         )
+
+    def freeze_routes(self) -> Path:
+        """A copy of routes.json, as the gate may read it, that nobody writes any more."""
+        copy = self.dir / "sshd" / "routes.json"
+        shutil.copy(self.routes, copy)
+        copy.chmod(0o640)
+        os.chown(copy, 0, self.gate.gid)
+        return copy
 
     def start_proxy(self) -> None:
         """Returns once it is connected."""

@@ -1,11 +1,13 @@
 """Light traffic through a proxy, each token of it checked; clients that never retry.
 
     python -m saia_engine.demo.traffic --base-url URL --key-file FILE --models a,b [--streams 10] [--short-rate 5]
-                                       [--token-rate 10] [--seconds N] [--report FILE | -]
+                                       [--token-rate 10] [--stream-seconds 10,20] [--wait] [--seconds N]
+                                       [--report FILE | -]
 
-Keeps `--streams` streams of 10 to 20 s open at all times and sends `--short-rate` short requests a second on
-keep-alive connections. It expects the numbered tokens of `saia_engine.demo.llm`. It ends on SIGTERM, SIGINT, after
-`--seconds`, or at the end of the pipe $SAIA_LIFELINE_FD, without waiting for what is open.
+Keeps `--streams` streams of 10 to 20 s open at all times and sends `--short-rate` short requests a second, in slow
+waves, on keep-alive connections. With `--wait` it begins once each model has a ready instance. It expects the numbered
+tokens of `saia_engine.demo.llm`. It ends on SIGTERM, SIGINT, after `--seconds`, or at the end of the pipe
+$SAIA_LIFELINE_FD, without waiting for what is open.
 
 The report is one JSON object, each second and at the end: as a line on stdout for `-`, otherwise in FILE, which is
 replaced atomically. Times are seconds since the epoch.
@@ -27,7 +29,7 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
+import math
 import random
 import signal
 import sys
@@ -40,6 +42,7 @@ from typing import Any, NoReturn
 
 import httpx
 
+from saia_engine.edge import lifeline
 from saia_engine.edge.files import write_atomically
 from saia_engine.edge.text import clean
 
@@ -53,6 +56,10 @@ TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 KEEP_ALIVE_S = 2.0
 """Below the 5 s of common servers, so that no request meets a connection that just closed."""
 REPORT_EVERY_S = 1.0
+LOOK_AGAIN_S = 0.2
+WAVE_S = 40.0
+WAVE_HEIGHT = 0.6
+"""How far the rate of short requests swings to either side, as a part of it."""
 INSTANCE_HEADER = "x-saia-instance"
 
 
@@ -212,6 +219,8 @@ class Settings:
     token_rate: float = 10.0
     """Tokens a second of each stream."""
     stream_seconds: tuple[float, float] = STREAM_SECONDS
+    wait: bool = False
+    """Begin once each model has a ready instance."""
 
 
 class Traffic:
@@ -233,13 +242,30 @@ class Traffic:
             trust_env=False,
         )
         async with client, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._keep_streaming(client)) for _ in range(settings.streams)]
-            if settings.short_rate > 0:
-                tasks.append(group.create_task(self._keep_asking(client)))
+            clients = group.create_task(self._clients(client))
             await stop.wait()
-            for task in tasks:
-                task.cancel()
+            clients.cancel()
         self._tally.cut(time.time())
+
+    async def _clients(self, client: httpx.AsyncClient) -> None:
+        if self._settings.wait:
+            await self._until_served(client)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._settings.streams):
+                group.create_task(self._keep_streaming(client))
+            if self._settings.short_rate > 0:
+                group.create_task(self._keep_asking(client))
+
+    async def _until_served(self, client: httpx.AsyncClient) -> None:
+        """Until the proxy says that each model has a ready instance."""
+        while True:
+            try:
+                rows = (await client.get("/v1/models")).json()["data"]
+                if set(self._settings.models) <= {row["id"] for row in rows if row["saia"]["ready"]}:
+                    return
+            except (httpx.HTTPError, ValueError, LookupError, TypeError):
+                pass  # not there yet
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     async def _keep_streaming(self, client: httpx.AsyncClient) -> None:
         while True:
@@ -258,7 +284,8 @@ class Traffic:
                     task = group.create_task(self._settle(exchange, self._ask(client, exchange)))
                     asking.add(task)
                     task.add_done_callback(asking.discard)
-                await asyncio.sleep(1 / self._settings.short_rate)
+                wave = 1 + WAVE_HEIGHT * math.sin(time.monotonic() * math.tau / WAVE_S)
+                await asyncio.sleep(1 / (self._settings.short_rate * wave))
 
     async def _settle(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> bool:
         """Books how one request ends; one that is cancelled stays open in the books, to be cut."""
@@ -317,9 +344,8 @@ async def run(settings: Settings, report: Report, seconds: float | None) -> None
         loop.add_signal_handler(number, stop.set)
     if seconds is not None:
         loop.call_later(seconds, stop.set)
-    if lifeline := os.environ.get("SAIA_LIFELINE_FD", ""):
-        descriptor = int(lifeline)
-        loop.add_reader(descriptor, lambda: os.read(descriptor, 64) or stop.set())
+    if (pipe := lifeline.inherited()) is not None:
+        lifeline.follow(pipe, stop.set)
     async with asyncio.TaskGroup() as group:
         reporter = group.create_task(_report_each_second(tally, report, stop))
         await Traffic(settings, tally, random.Random()).run(stop)
@@ -374,6 +400,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--token-rate", type=float, default=10.0, metavar="R", help="tokens a second of a stream"
     )
+    parser.add_argument("--stream-seconds", type=_span, default=STREAM_SECONDS, metavar="A,B")
+    parser.add_argument("--wait", action="store_true", help="begin once each model has a ready instance")
     parser.add_argument("--seconds", type=float, metavar="S", help="end after so long")
     parser.add_argument("--report", default="-", metavar="FILE", help="- for stdout")
     given = parser.parse_args(arguments)
@@ -387,11 +415,21 @@ def main(arguments: list[str] | None = None) -> None:
         streams=given.streams,
         short_rate=given.short_rate,
         token_rate=given.token_rate,
+        stream_seconds=given.stream_seconds,
+        wait=given.wait,
     )
     try:
         asyncio.run(run(settings, _reporter(given.report), given.seconds))
     except OSError as exc:
         _fail(f"cannot write the report: {exc}")
+
+
+def _span(text: str) -> tuple[float, float]:
+    """For argparse, which turns a ValueError into a usage message."""
+    least, most = (float(part) for part in text.split(","))
+    if not 0 < least <= most:
+        raise ValueError
+    return least, most
 
 
 def _fail(text: str) -> NoReturn:

@@ -31,6 +31,7 @@ EXIT_CODES = {
     "saia_engine.client.ClientError": FAILED,
     "saia_engine.api.sockets.SocketFault": FAILED,
     "saia_engine.lease.LeaseLost": FAILED,
+    "saia_engine.lease.LeaseUnreadable": FAILED,
     "saia_engine.store.JournalError": FAILED,
     "builtins.OSError": FAILED,
 }

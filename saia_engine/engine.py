@@ -15,9 +15,10 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
@@ -31,7 +32,7 @@ from saia_engine.clock import SteadyClock
 from saia_engine.config import Config, ConfigFaults
 from saia_engine.edge import lifeline, logs
 from saia_engine.instance_dirs import InstanceDirs
-from saia_engine.lease import SHARED_DELAY_S, Lease, LeaseLost
+from saia_engine.lease import SHARED_DELAY_S, Lease, LeaseLost, LeaseUnreadable
 from saia_engine.model import DrainKind, Override, Reason, State
 from saia_engine.probes import Probes
 from saia_engine.publisher import Publisher
@@ -47,8 +48,36 @@ EVENTS_SHOWN = 500
 REACT_AT_MOST_S = 1.0
 REACT_AT_LEAST_S = 0.1
 TIDY_EVERY_S = 600.0
+CLOCK_JUMP_S = 5.0
+FIXED = (
+    "name", "kind", "installation", "paths", "poll_interval_s", "rpc_floor_s", "command_timeout_s", "port_range",
+    "agent_python", "slurm_bin", "slurm_conf", "operators_group", "gate_group", "local",
+)  # fmt: skip
+"""What a reload does not change."""
+JOURNAL_ADVICE = "traffic goes on; mend the disk, then restart the engine"
 
 log = logs.get_logger("engine")
+
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+
+
+def _intent(
+    act: Callable[Concatenate[Engine, P], Answer],
+) -> Callable[Concatenate[Engine, P], Answer]:
+    """What an operator asks for: refused unless the engine acts and the journal takes it."""
+
+    @wraps(act)
+    def guarded(engine: Engine, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        if not engine.acting_fault:
+            try:
+                return act(engine, *args, **kwargs)
+            except JournalError as exc:
+                engine.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
+        raise Refused("not_acting", f"the engine does not act: {engine.acting_fault}", 503)
+
+    return guarded
 
 
 class Engine:
@@ -63,7 +92,7 @@ class Engine:
         self._relays = Relays()
         self._wake = asyncio.Event()
         self._started_at = clock.now()
-        self._acting_fault = ""
+        self.acting_fault = ""
         self._shown_snapshot: object = None
         self._proxies = config.proxies
         self._wishes = self._store.proxies()
@@ -143,19 +172,29 @@ class Engine:
 
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         """One step and what follows from it; a lost lease or journal ends all acting (promises 18, 19)."""
-        if not self._acting_fault:
+        if not self.acting_fault:
             try:
-                await step()
+                await self._unless_lease_unreadable(step)
             except JournalError as exc:
-                self._stop_acting(f"{exc}; traffic goes on; mend the disk, then restart the engine")
+                self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
             except LeaseLost as exc:
-                self._stop_acting(f"another engine may act now: {exc}")
+                self.stop_acting(f"another engine may act now: {exc}")
         if self.reconciler.snapshot is not None:
             self._publish_routes()
         self._publish_rows()
 
-    def _stop_acting(self, why: str) -> None:
-        self._acting_fault = why
+    async def _unless_lease_unreadable(self, step: Callable[[], Awaitable[None]]) -> None:
+        """A shared file system that is away for a while must not end all acting for good."""
+        try:
+            await step()
+        except LeaseUnreadable as exc:
+            self.reconciler.warn("lease-unreadable", "engine", f"nothing is done until it can be read: {exc}")
+        else:
+            self.reconciler.calm("lease-unreadable", "engine")
+
+    def stop_acting(self, why: str) -> None:
+        """For good: routes stay as they are, and every intent is refused."""
+        self.acting_fault = why
         log.critical("not_acting", reason=why)
 
     # -- publishing
@@ -183,7 +222,7 @@ class Engine:
             rows.services(desired, configured, reconciler.overrides, records, self._relays, now),
         )
         logs_of = {name: str(self._dirs.log(name)) for name in records}
-        in_flight = self._relays.in_flight()
+        in_flight = self._relays.in_flight(now)
         hub.publish(
             "instances",
             rows.instances(records, self._probes.statuses, desired, in_flight, logs_of, now),
@@ -215,15 +254,25 @@ class Engine:
             slurm_fault=self.reconciler.slurm_fault,
             slurm_calls=getattr(self._slurm, "calls", 0),
             routes_generation=self._publisher.table.generation,
-            acting=not self._acting_fault,
-            not_acting_because=self._acting_fault,
+            acting=not self.acting_fault,
+            not_acting_because=self.acting_fault,
         )
 
     def _own_alarms(self, now: float) -> dict[str, view.AlarmView]:
         found = {}
-        if self._acting_fault:
+        if self.acting_fault:
             found["not-acting:engine"] = view.AlarmView(
-                "not-acting", "critical", "engine", self._acting_fault, now
+                "not-acting", "critical", "engine", self.acting_fault, now
+            )
+        if abs(self._clock.skew_s) > CLOCK_JUMP_S:
+            way = "forward" if self._clock.skew_s > 0 else "back"
+            found["clock-jumped:engine"] = view.AlarmView(
+                "clock-jumped",
+                "warning",
+                "engine",
+                f"the wall clock was set {way} since the engine started, which goes on by the old one:"
+                " restart it once the clock is right",
+                now,
             )
         if self._publisher.fault:
             found["routes-not-written:engine"] = view.AlarmView(
@@ -244,8 +293,8 @@ class Engine:
 
     # -- the API's port
 
+    @_intent
     def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> dict[str, Any]:
-        self._must_act()
         configured = self.reconciler.configured(service)
         if configured is None:
             raise Refused("not_found", f"there is no service {service}", 404)
@@ -261,20 +310,23 @@ class Engine:
         self._wake.set()
         return {"service": service, "before": before, "replicas": replicas}
 
+    @_intent
     def clear_override(self, uid: int, service: str) -> dict[str, Any]:
-        self._must_act()
         configured = self.reconciler.configured(service)
         if configured is None or service not in self.reconciler.overrides:
             raise Refused("not_found", f"{service} has no override", 404)
         self.reconciler.clear_override(service)
         self.reconciler.record(
-            "override-cleared", service, f"back to {configured.replicas} replicas of the configuration", uid
+            "override-cleared",
+            service,
+            f"back to {configured.replicas} replicas of the configuration",
+            uid,
         )
         self._wake.set()
         return {"service": service, "replicas": configured.replicas}
 
+    @_intent
     def drain(self, uid: int, instance: str, confirm: bool) -> dict[str, Any]:
-        self._must_act()
         record = self.reconciler.instances.get(instance)
         if record is None or record.ended:
             raise Refused("not_found", f"there is no live instance {instance}", 404)
@@ -286,7 +338,8 @@ class Engine:
             for i in self.reconciler.instances.values()
             if i.service == record.service and i.state is State.READY and i.id != instance
         )
-        if service is not None and ready < service.min_available and not confirm:
+        undercuts = service is not None and record.state is State.READY and ready < service.min_available
+        if service is not None and undercuts and not confirm:
             raise Refused(
                 "needs_confirmation",
                 f"{ready} ready instances of {record.service} would be left, fewer than its min_available"
@@ -297,8 +350,8 @@ class Engine:
         self._wake.set()
         return {"instance": instance, "ready_left": ready}
 
+    @_intent
     def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
-        self._must_act()
         if proxy not in self._proxies:
             raise Refused("not_found", f"there is no proxy {proxy}", 404)
         wish = self._wishes.get(proxy) or ProxyWish()
@@ -321,7 +374,14 @@ class Engine:
         return {"revision": wish.revision, "maintenance": wish.maintenance}
 
     def reload(self) -> None:
-        """Take in the changed configuration file; a bad one changes nothing and raises an alarm."""
+        """Take in services and proxies of the changed file; a bad one changes nothing and raises an alarm."""
+        try:
+            self._reload()
+        except Refused as exc:
+            log.error("config_not_reloaded", reason=exc.message)
+
+    @_intent
+    def _reload(self) -> None:
         try:
             fresh = configuration.load(self._config.file)
         except ConfigFaults as exc:
@@ -330,12 +390,10 @@ class Engine:
         self.reconciler.calm("config-bad", "config")
         self._proxies = fresh.proxies
         self.reconciler.configure(fresh.services, fresh.submits_per_hour)
-        self.reconciler.record("config-reloaded", "config", str(self._config.file))
+        pending = [name for name in FIXED if getattr(fresh, name) != getattr(self._config, name)]
+        note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""
+        self.reconciler.record("config-reloaded", "config", f"{self._config.file}{note}")
         self._wake.set()
-
-    def _must_act(self) -> None:
-        if self._acting_fault:
-            raise Refused("not_acting", f"the engine does not act: {self._acting_fault}", 503)
 
 
 # ---------------------------------------------------------------- the process

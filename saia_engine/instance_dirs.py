@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from saia_engine.slurm.port import JobRequest
 
 STOP_GRACE_S = 10.0
 """How long the agent lets the service end after SIGTERM."""
+LARGEST_FILE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class InstanceDirs:
     def endpoint(self, instance: str, generation: int) -> Endpoint | None:
         """Raises EndpointFault for a file that can't be right."""
         try:
-            text = (self.path(instance) / endpoint_name(generation)).read_text(encoding="utf-8")
+            text = _read_plain(self.path(instance) / endpoint_name(generation)).decode()
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as exc:
@@ -80,7 +84,7 @@ class InstanceDirs:
     def exit_sentence(self, instance: str, generation: int) -> str:
         """How the agent says that the service ended; empty where it says nothing."""
         try:
-            record = parse_exit((self.path(instance) / exit_name(generation)).read_text(encoding="utf-8"))
+            record = parse_exit(_read_plain(self.path(instance) / exit_name(generation)).decode())
         except (OSError, UnicodeDecodeError, EndpointFault):
             return ""
         if record.signal is not None:
@@ -90,9 +94,18 @@ class InstanceDirs:
     def recorded(self, instance: str) -> Instance | None:
         """The record as it was at launch, for adoption; None where there is none that can be used."""
         try:
-            return msgspec.json.decode((self.path(instance) / "instance.json").read_bytes(), type=Instance)
+            return msgspec.json.decode(_read_plain(self.path(instance) / "instance.json"), type=Instance)
         except (OSError, msgspec.MsgspecError):
             return None
 
     def remove(self, instance: str) -> None:
         shutil.rmtree(self.path(instance), ignore_errors=True)
+
+
+def _read_plain(path: Path) -> bytes:
+    """A service can write here: no named pipe must hold us up, no endless file fill our memory. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read(LARGEST_FILE)

@@ -25,7 +25,11 @@ class LeaseRefused(Exception):
 
 
 class LeaseLost(Exception):
-    """Another host took over: stop acting at once."""
+    """Another engine took over: stop acting for good."""
+
+
+class LeaseUnreadable(Exception):
+    """Who may act can't be told now: don't act until it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,11 @@ class Lease:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         shared_file = shared_dir / "lease.json"
-        before = _read(shared_file)
+        try:
+            before = _read(shared_file)
+        except LeaseUnreadable:
+            lock.close()
+            raise
         if before is not None and before.host != socket.gethostname() and not takeover:
             lock.close()
             raise LeaseRefused(
@@ -75,11 +83,14 @@ class Lease:
         return cls(lock, shared_file, holder)
 
     def check(self) -> None:
-        """Raises LeaseLost when the shared lease is not ours any more, or can't be read."""
+        """Raises LeaseLost when the shared lease is not ours any more, LeaseUnreadable."""
         now = _read(self._shared_file)
+        if now is None:
+            raise LeaseUnreadable(
+                f"{self._shared_file} is gone; if it does not come back, restart the engine"
+            )
         if now != self.holder:
-            who = f"{now.host} (epoch {now.epoch})" if now else "nobody: the file is gone or unreadable"
-            raise LeaseLost(f"{self._shared_file} names {who}")
+            raise LeaseLost(f"{self._shared_file} names the engine on {now.host} (epoch {now.epoch})")
 
     def release(self) -> None:
         self._lock.close()
@@ -92,7 +103,9 @@ def _read(path: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise LeaseLost(f"{path}: cannot be read ({exc})") from exc
+        raise LeaseUnreadable(
+            f"{path} cannot be read ({exc}); if no other host runs an engine, remove it and start again"
+        ) from exc
 
 
 def _boot_id() -> str:

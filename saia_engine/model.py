@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 TOKEN_PREFIX = "saia"
+_TOKEN = re.compile(rf"{TOKEN_PREFIX}" + r"\.([A-Za-z0-9_-]{1,64})" * 4)
 
 
 # ---------------------------------------------------------------- desired
@@ -292,6 +294,8 @@ class Instance:
     ended_at: float | None = None
     outcome: str = ""
     """One sentence on how it ended."""
+    timing: Timing = Timing()
+    """Its service's at launch; counts once the service is no longer configured."""
 
     @property
     def job_name(self) -> str:
@@ -313,10 +317,9 @@ def instance_id(installation: str, cluster: str, service: str, nonce: str) -> st
 
 def parse_token(job_name: str) -> tuple[str, str, str, str] | None:
     """(installation, cluster, service, nonce) of one of saia's job names; None for any other name."""
-    parts = job_name.split(".")
-    if len(parts) != 5 or parts[0] != TOKEN_PREFIX or not all(parts):
-        return None
-    return parts[1], parts[2], parts[3], parts[4]
+    # Anyone may name a job, and the parts become paths.
+    found = _TOKEN.fullmatch(job_name)
+    return (found[1], found[2], found[3], found[4]) if found else None
 
 
 # ---------------------------------------------------------------- what to do about it

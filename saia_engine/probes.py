@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from saia_engine import front
 from saia_engine.edge.logs import get_logger
-from saia_engine.front import Endpoint, EndpointFault, FrontError
+from saia_engine.front import Endpoint, EndpointFault, FrontError, FrontUntrusted
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.model import AgentStatus, Gpu
 
 INTERVAL_S = 2.0
 RETRY_S = 1.0
+SILENT_S = 10.0
+"""Without a word for so long, what keeps it silent is a fault; before, it may be starting or ending."""
+RECHECK_S = 5.0
+"""Between two looks at an endpoint file that is known."""
 REPLY_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
 MAX_STATUS_BYTES = 64 * 1024
+
+_BROKEN = (FrontError, OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError)
+"""What a connection to an agent may end in."""
 
 log = get_logger("probes")
 
@@ -45,6 +53,7 @@ class Probes:
         self.endpoints: dict[str, Endpoint] = {}
         self.faults: dict[str, str] = {}
         """By instance: what is wrong with its endpoint file or its agent's proof."""
+        self.listening_since: dict[str, float] = {}
         self._dirs = dirs
         self._now = now
         self._on_change = on_change
@@ -60,7 +69,7 @@ class Probes:
             if new is None or (new.generation, new.address) != (target.generation, target.address):
                 task.cancel()
                 del self._tasks[name]
-                for known in (self.statuses, self.endpoints, self.faults):
+                for known in (self.statuses, self.endpoints, self.faults, self.listening_since):
                     known.pop(name, None)
             elif new.drain != self._targets[name].drain:
                 wake.set()
@@ -68,6 +77,7 @@ class Probes:
         for name, target in wanted.items():
             if name not in self._tasks:
                 wake = asyncio.Event()
+                self.listening_since[name] = self._now()
                 self._tasks[name] = (target, asyncio.create_task(self._follow(target, wake)), wake)
 
     async def close(self) -> None:
@@ -80,33 +90,69 @@ class Probes:
     async def _follow(self, target: Target, wake: asyncio.Event) -> None:
         while True:
             try:
-                endpoint = await asyncio.to_thread(self._dirs.endpoint, target.instance, target.generation)
+                endpoint = self.endpoints.get(target.instance) or await self._read(target)
                 if endpoint is not None:
-                    self._accept(target, endpoint)
                     await self._converse(target, endpoint, wake)
             except EndpointFault as exc:
                 self._fault(target, f"endpoint file: {exc}")
-            except (FrontError, OSError, EOFError, ValueError, TimeoutError) as exc:
-                if self.endpoints.get(target.instance) is not None:
+            except FrontUntrusted as exc:
+                self._fault(target, f"agent: {exc}")
+            except _BROKEN as exc:
+                if self._silent(target):
                     self._fault(target, f"agent: {exc or type(exc).__name__}")
             await asyncio.sleep(RETRY_S)
 
-    def _accept(self, target: Target, endpoint: Endpoint) -> None:
-        """Believe port, protocol and secrets only; the address is Slurm's for the job's node."""
+    async def _read(self, target: Target) -> Endpoint | None:
+        """Port, protocol and secrets are believed; the address is Slurm's for the job's node.
+
+        Raises EndpointFault.
+        """
+        endpoint = await asyncio.to_thread(self._dirs.endpoint, target.instance, target.generation)
+        if endpoint is None:
+            return None
         if endpoint.port not in self._port_range:
             raise EndpointFault(f"port {endpoint.port} is outside port_range")
-        if endpoint.host and endpoint.host not in (*target.node_names, target.address):
-            self._fault(
-                target,
-                f"endpoint file names host {endpoint.host}, but Slurm runs the job on"
-                f" {target.node_names[0]}: the file was changed; its host is ignored",
-            )
-        self.endpoints[target.instance] = endpoint
+        self._look_at_host(target, endpoint)
+        return endpoint
+
+    def _look_at_host(self, target: Target, endpoint: Endpoint) -> None:
+        if endpoint.host in (*target.node_names, target.address):
+            self._clear(target, "endpoint file")
+            return
+        self._fault(
+            target,
+            f"endpoint file: names host {endpoint.host}, but Slurm runs the job on"
+            f" {target.node_names[0]}; its host is ignored",
+        )
+
+    async def _guard_file(self, target: Target, proven: Endpoint) -> None:
+        """An agent writes its endpoint file once: what it says later is somebody else's word."""
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            try:
+                now = await asyncio.to_thread(self._dirs.endpoint, target.instance, target.generation)
+            except EndpointFault as exc:
+                self._fault(target, f"endpoint file: changed since it was proven, and ignored: {exc}")
+                continue
+            if now in (proven, None):
+                self._look_at_host(target, proven)
+            else:
+                self._fault(target, "endpoint file: changed since it was proven; the change is ignored")
+
+    def _silent(self, target: Target) -> bool:
+        status = self.statuses.get(target.instance)
+        since = self.listening_since.get(target.instance, 0.0) if status is None else status.seen_at
+        return self._now() - since > SILENT_S
 
     def _fault(self, target: Target, text: str) -> None:
         if self.faults.get(target.instance) != text:
             self.faults[target.instance] = text
             log.warning("agent_fault", instance=target.instance, fault=text)
+            self._on_change()
+
+    def _clear(self, target: Target, kind: str) -> None:
+        if self.faults.get(target.instance, "").startswith(f"{kind}:"):
+            del self.faults[target.instance]
             self._on_change()
 
     async def _converse(self, target: Target, endpoint: Endpoint, wake: asyncio.Event) -> None:
@@ -118,9 +164,11 @@ class Probes:
             instance=target.instance,
             generation=target.generation,
         )
+        # A task of its own: a shared file system that hangs must not make the agent look silent.
+        guard = asyncio.create_task(self._guard_file(target, endpoint))
         try:
-            if self.faults.get(target.instance, "").startswith("agent:"):
-                del self.faults[target.instance]
+            self.endpoints[target.instance] = endpoint
+            self._clear(target, "agent")
             verified = False
             while True:
                 wake.clear()
@@ -135,6 +183,7 @@ class Probes:
                 self._note(target, replace(status, verified=verified))
                 await _wait(wake, INTERVAL_S)
         finally:
+            guard.cancel()
             writer.close()
 
     def _note(self, target: Target, status: AgentStatus) -> None:
@@ -163,7 +212,7 @@ class Probes:
                     status_line = await reader.readuntil(b"\n")
                 finally:
                     writer.close()
-        except (FrontError, OSError, EOFError, ValueError, TimeoutError):
+        except _BROKEN:
             return False
         words = status_line.split()
         return len(words) >= 2 and words[1].startswith(b"2")
@@ -176,7 +225,7 @@ def parse_status(line: bytes, now: float) -> AgentStatus:
         state, ready, opened = data["state"], data["ready"], data["open"]
         gpus = tuple(_gpu(item) for item in data.get("gpus", [])[:64])
         fault = str(data.get("fault", ""))[:500]
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise ValueError(f"a status that can't be read: {exc}") from exc
     if state not in ("serving", "draining") or not isinstance(ready, bool):
         raise ValueError("a status with an unknown state")
@@ -188,7 +237,9 @@ def parse_status(line: bytes, now: float) -> AgentStatus:
 def _gpu(item: dict[str, object]) -> Gpu:
     def number(key: str) -> float | None:
         value = item.get(key)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return float(value)
 
     return Gpu(
         int(number("index") or 0), number("utilisation"), number("memory_used"), number("memory_total")

@@ -9,9 +9,12 @@ from msgspec import structs
 
 from saia_engine.edge.logs import get_logger
 from saia_engine.front import Endpoint
-from saia_engine.model import COMING, AgentStatus, Instance, ProxyLimits, Service, State, Timing
+from saia_engine.model import COMING, AgentStatus, Instance, ProxyLimits, Service, State
 from saia_engine.planner import lifecycle, timeline
 from saia_engine.routes import Route, RoutesFault, RouteTable, ServiceEntry, load, write
+
+NO_END = 4e9
+"""In 2096: of a job that an admin freed of its limit."""
 
 log = get_logger("publisher")
 
@@ -93,10 +96,8 @@ def _route(
     address: str,
     known: Route | None,
 ) -> Route | None:
-    end = instance.end_time
-    if end is None:
-        return None
-    timing = service.timing if service else Timing()
+    end = NO_END if instance.end_time is None else instance.end_time
+    timing = service.timing if service else instance.timing
     times = {
         "admit_until": timeline.admit_until(end, timing),
         "end": end,

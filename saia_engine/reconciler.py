@@ -46,6 +46,8 @@ RETAIN_S = 7 * 86400.0
 NONCE_BYTES = 4
 EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 """States that an act's own event tells of."""
+SETTLE_POLLS = 1
+"""A restarted controller is not believed for MessageTimeout and so many polls: it may print an empty table."""
 STALE_POLLS = 2
 """Between polls, plans are made on the last good snapshot while it is younger than so many polls."""
 
@@ -84,6 +86,8 @@ class Reconciler:
         self.overrides: dict[str, Override] = store.overrides()
         self.snapshot: Snapshot | None = None
         self.slurm_fault = ""
+        self._boot = 0.0
+        self._believed_from = 0.0
         self.alarms: dict[tuple[str, str], Alarm] = {}
         self.last_plan = Plan()
         self._services = services
@@ -127,8 +131,11 @@ class Reconciler:
         Raises JournalError and LeaseLost, which end all acting.
         """
         async with self._busy:
+            began = self._now()
             try:
-                snapshot = await self._slurm.observe()
+                # Our clock, not Slurm's: a jump of the wall clock must not age the answer (promise 14).
+                snapshot = replace(await self._slurm.observe(), taken_at=began)
+                self._doubt_new_controller(snapshot)
             except SlurmUnavailable as exc:
                 self.slurm_fault = str(exc)
                 self._worry("slurm-unavailable", Severity.CRITICAL, "slurm", str(exc))
@@ -140,6 +147,15 @@ class Reconciler:
             await self._fold_snapshot(snapshot)
             self._watch()
             await self._advance()
+
+    def _doubt_new_controller(self, snapshot: Snapshot) -> None:
+        """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
+        if self._boot not in (0.0, snapshot.controller_boot):
+            settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
+            self._believed_from = snapshot.taken_at + settle_s
+        self._boot = snapshot.controller_boot
+        if snapshot.taken_at < self._believed_from:
+            raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")
 
     async def react(self) -> None:
         """Take in the agents' newest words, and act on them where Slurm's last word is young enough."""
@@ -169,7 +185,9 @@ class Reconciler:
     # -- observing
 
     async def _fold_snapshot(self, snapshot: Snapshot) -> None:
-        jobs_by_name = {job.name: job for job in snapshot.jobs if job.user == self.identity.user}
+        ours = (job for job in snapshot.jobs if job.user == self.identity.user)
+        # Of two with one name the one that has not ended counts.
+        jobs_by_name = {job.name: job for job in sorted(ours, key=lambda job: not job.ended)}
         for instance in [i for i in self.instances.values() if i.live]:
             job = jobs_by_name.get(instance.job_name)
             if job is not None and instance.job_id and job.id != instance.job_id:
@@ -192,6 +210,7 @@ class Reconciler:
 
     async def _adopt_or_end_strangers(self, snapshot: Snapshot) -> None:
         """Live jobs with our token that no live record claims: late twins, or a lost journal's."""
+        unknown: set[str] = set()
         for job in snapshot.jobs:
             token = parse_token(job.name)
             if token is None or job.user != self.identity.user or job.ended or job.state == "COMPLETING":
@@ -200,15 +219,14 @@ class Reconciler:
                 continue
             name = instance_id(*token)
             known = self.instances.get(name)
+            if known is not None and known.job_id not in (0, job.id):
+                await self._cancel_job(job.id, job.name, name, "a twin of an instance that has its job")
+                continue
             if known is not None and known.live:
-                if known.job_id not in (0, job.id):
-                    await self._cancel_job(job.id, job.name, name, "a twin of an instance that has its job")
                 continue
-            if known is not None:
-                await self._cancel_job(job.id, job.name, name, "its instance has ended")
-                continue
-            record = await asyncio.to_thread(self._dirs.recorded, name)
-            if record is None or record.id != name:
+            record = known or await asyncio.to_thread(self._dirs.recorded, name)
+            if record is None or (record.id, record.service) != (name, token[2]):
+                unknown.add(str(job.id))
                 self._worry(
                     "unknown-job",
                     Severity.WARNING,
@@ -218,23 +236,26 @@ class Reconciler:
                 )
                 continue
             adopted = lifecycle.fold_job(
-                replace(record, job_id=job.id, state=State.SUBMITTED, state_since=snapshot.taken_at),
+                replace(lifecycle.revived(record, snapshot.taken_at), job_id=job.id),
                 job,
                 taken_at=snapshot.taken_at,
                 poll_s=self._poll_interval_s,
             )
-            self._record(
-                "adopted", Severity.WARNING, name, f"job {job.id} was running, but not in the journal"
-            )
+            was = "is live, though its instance had ended" if known else "was running, but not in the journal"
+            self._record("adopted", Severity.WARNING, name, f"job {job.id} {was}")
             self._keep(adopted)
+        for code, subject in list(self._own_alarms):
+            if code == "unknown-job" and subject not in unknown:
+                self._calm(code, subject)
 
     def _fold_statuses(self) -> None:
         now = self._now()
-        for instance in [i for i in self.instances.values() if i.live]:
-            self._keep(lifecycle.fold_status(instance, self._probes.statuses.get(instance.id), now))
+        for name, instance in [(i.id, i) for i in self.instances.values() if i.live]:
+            status = self._probes.statuses.get(name)
+            self._keep(lifecycle.fold_status(instance, status, now, self._probes.listening_since.get(name)))
         for instance in self.instances.values():
             fault = self._probes.faults.get(instance.id, "")
-            if fault and instance.live:
+            if fault and instance.live and instance.cancel_sent_at is None:
                 self._worry("agent-fault", Severity.WARNING, instance.id, fault)
             else:
                 self._calm("agent-fault", instance.id)
@@ -273,9 +294,9 @@ class Reconciler:
         # An operator's word may have come between the plan and this act.
         instance = self.instances[action.instance]
         match action:
-            case StartDrain() if instance.drain is None:
+            case StartDrain() if instance.drain is None and instance.live:
                 self.start_drain(instance, action.kind, action.reason)
-            case WithdrawDrain() if instance.state is State.DRAINING:
+            case WithdrawDrain() if instance.state is State.DRAINING and instance.cancel_sent_at is None:
                 self._keep(lifecycle.serving_again(instance, self._now()))
                 self._explain("drain-withdrawn", instance.id, action.reason)
             case Cancel() if instance.live:
@@ -295,6 +316,9 @@ class Reconciler:
         self._watch()
 
     async def _launch(self, launch: Launch) -> None:
+        service = self._services.get(launch.service)
+        if service is None:
+            return  # a reload has just removed it
         now = self._now()
         name = instance_id(
             self.identity.installation, self.identity.cluster, launch.service, secrets.token_hex(NONCE_BYTES)
@@ -308,6 +332,7 @@ class Reconciler:
             state_since=now,
             replaces=launch.replaces,
             user=self.identity.user,
+            timing=service.timing,
         )
         self._keep(instance)
         self._explain("launch", name, launch.reason)
@@ -324,14 +349,17 @@ class Reconciler:
             # It may have run: the slot stays taken until two good snapshots lack the token (promise 4).
             self._record("submit-unknown", Severity.WARNING, name, str(exc))
         else:
-            self._keep(replace(instance, job_id=job_id, state=State.SUBMITTED, state_since=self._now()))
+            # Read anew: an operator may have ordered a drain meanwhile.
+            self._keep(lifecycle.submitted(self.instances[name], job_id, self._now()))
             self._record("submitted", Severity.INFO, name, f"job {job_id}")
 
     def _fail(self, instance: Instance, why: str) -> None:
-        self._keep(lifecycle.end(instance, why, self._now()))
+        self._keep(lifecycle.end(self.instances[instance.id], why, self._now()))
 
     async def _cancel(self, instance: Instance, reason: Reason) -> None:
-        if instance.job_id == 0:
+        # Only what Slurm's last good answer shows under our token, user, id and submit time (promise 2).
+        job = lifecycle.job_of(instance, self.snapshot, self.identity.user) if self.snapshot else None
+        if job is None or job.ended or job.submit_time != instance.submit_time:
             return
         self._keep(replace(instance, cancel_sent_at=self._now()))
         self._explain("cancel", instance.id, reason)

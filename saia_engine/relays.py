@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from saia_engine.reports import GateReport
 
 GONE_AFTER_S = 5.0
+FORGOTTEN_AFTER_S = 600.0
+"""Until then one that fell silent may come back, and its counts go on where they were."""
 RATE_WINDOW_S = 10.0
 
 
@@ -59,18 +61,24 @@ class Relays:
             traffic.history.append((now, traffic.requests))
             self.proxy_requests[report.proxy] = self.proxy_requests.get(report.proxy, 0) + new
         self._relays[key] = _Relay(report, now)
+        self._forget(now)
 
     def of(self, proxy: str, now: float) -> list[GateReport]:
-        """The live relays of one proxy; forgets those that fell silent."""
-        for key, relay in list(self._relays.items()):
-            if now - relay.heard_at > GONE_AFTER_S:
-                del self._relays[key]
-        return [r.report for (name, _), r in self._relays.items() if name == proxy]
+        """The live relays of one proxy."""
+        return [report for report in self._live(now) if report.proxy == proxy]
 
-    def in_flight(self) -> dict[str, int]:
+    def in_flight(self, now: float) -> dict[str, int]:
         """By instance, over all live relays."""
         total: dict[str, int] = {}
-        for relay in self._relays.values():
-            for instance, count in relay.report.in_flight.items():
+        for report in self._live(now):
+            for instance, count in report.in_flight.items():
                 total[instance] = total.get(instance, 0) + count
         return total
+
+    def _live(self, now: float) -> list[GateReport]:
+        return [r.report for r in self._relays.values() if now - r.heard_at <= GONE_AFTER_S]
+
+    def _forget(self, now: float) -> None:
+        for key, relay in list(self._relays.items()):
+            if now - relay.heard_at > FORGOTTEN_AFTER_S:
+                del self._relays[key]

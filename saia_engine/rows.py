@@ -14,7 +14,6 @@ from saia_engine.model import (
     Service,
     Snapshot,
     State,
-    Timing,
 )
 from saia_engine.planner import timeline
 from saia_engine.relays import Relays, Traffic
@@ -45,7 +44,7 @@ def services(
     for instance in instances.values():
         if instance.live:
             live.setdefault(instance.service, []).append(instance)
-    in_flight = relays.in_flight()
+    in_flight = relays.in_flight(now)
     rows = {}
     for name, own in live.items():
         service = desired.get(name)
@@ -98,7 +97,7 @@ def instances(
         if record.ended_at is not None and now - record.ended_at > SHOWN_ENDED_S:
             continue
         service = desired.get(record.service)
-        timing = service.timing if service else Timing()
+        timing = service.timing if service else record.timing
         end = record.end_time if record.live else None
         status = statuses.get(record.id)
         rows[record.id] = InstanceView(

@@ -66,6 +66,9 @@ class Store:
                 Path(path).chmod(0o600)
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=EXTRA")
+            damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if damage != "ok":
+                raise sqlite3.DatabaseError(damage)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 with self._transaction():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from saia_engine.model import (
@@ -12,6 +12,7 @@ from saia_engine.model import (
     Alarm,
     Cancel,
     Desired,
+    Drain,
     DrainKind,
     Instance,
     Launch,
@@ -25,10 +26,9 @@ from saia_engine.model import (
     WithdrawDrain,
 )
 from saia_engine.planner import timeline
+from saia_engine.planner.brakes import Budget, backoff_until, mass_absent
 from saia_engine.planner.lifecycle import fresh
 
-BACKOFF_FIRST_S = 10.0
-BACKOFF_MAX_S = 300.0
 CANCEL_AGAIN_S = 30.0
 """A cancel without effect is sent again after so long."""
 STATE_DEADLINE_S: Mapping[State, float] = {
@@ -38,6 +38,8 @@ STATE_DEADLINE_S: Mapping[State, float] = {
     State.UNREADY: 60.0,
     State.LOST: 60.0,
 }
+DRAIN_OVERDUE_S = 60.0
+"""So much later than its last moment a drained job should be gone."""
 """A longer stay raises an alarm (promise 24)."""
 
 
@@ -53,77 +55,47 @@ class Memory:
 def plan(desired: Desired, memory: Memory, now: float) -> Plan:
     """All that should be done now, with reasons, in the order to do it."""
     names = sorted({*desired.services, *(i.service for i in memory.instances.values() if i.live)})
-    budget = _Budget(memory, now)
+    budget = Budget(memory.instances.values(), memory.submits_per_hour, len(desired.services), now)
+    absent = mass_absent(memory.instances.values(), now)
+    frozen = {memory.instances[name].service for name in absent}
     actions: list[Action] = []
     alarms: list[Alarm] = []
     waiting: list[Reason] = []
     for name in names:
         fleet = _Fleet(name, desired, memory, now)
-        for step in (fleet.end_drains, fleet.resize, fleet.hand_over):
+        for step in (fleet.serve_again, fleet.end_drains, fleet.resize, fleet.hand_over):
             for action in step():
-                if isinstance(action, Launch):
+                refusal = None
+                if absent and (isinstance(action, Cancel) or (isinstance(action, Launch) and name in frozen)):
+                    refusal = Reason("mass-absence", f"{name}: held back until it is clear what runs")
+                elif isinstance(action, Launch):
                     refusal = budget.refuses(action)
-                    if refusal is not None:
-                        waiting.append(refusal)
-                        continue
-                actions.append(action)
+                if refusal is None:
+                    actions.append(action)
+                else:
+                    waiting.append(refusal)
         alarms += fleet.alarms()
         waiting += fleet.waiting
-    if budget.spent_out:
-        alarms.append(
-            Alarm(
-                "submits-exhausted",
-                Severity.CRITICAL,
-                "cluster",
-                f"{memory.submits_per_hour} submits in the last hour: no more until some are older"
-                " (submits_per_hour)",
-            )
-        )
+    alarms += _cluster_alarms(budget, memory.submits_per_hour, absent)
     return Plan(tuple(actions), tuple(alarms), tuple(waiting))
 
 
-class _Budget:
-    """Submits per hour and crash-loop back-off: the two brakes on launches (promise 16)."""
-
-    def __init__(self, memory: Memory, now: float) -> None:
-        self._left = memory.submits_per_hour - sum(
-            1 for i in memory.instances.values() if now - i.created_at < 3600.0
+def _cluster_alarms(budget: Budget, per_hour: int, absent: frozenset[str]) -> Iterator[Alarm]:
+    for subject in sorted(budget.exhausted):
+        yield Alarm(
+            "submits-exhausted",
+            Severity.CRITICAL,
+            subject,
+            f"too many submits in the last hour (submits_per_hour = {per_hour}): no more until some are older",
         )
-        self._memory = memory
-        self._now = now
-        self.spent_out = False
-
-    def refuses(self, launch: Launch) -> Reason | None:
-        resume_at = backoff_until(launch.service, self._memory.instances.values())
-        if self._now < resume_at:
-            wait = resume_at - self._now
-            return Reason(
-                "crash-loop-back-off",
-                f"{launch.service}: its last instances failed; next launch in {wait:.0f} s",
-                (("until", resume_at),),
-            )
-        if self._left <= 0:
-            self.spent_out = True
-            return Reason("submits-per-hour", f"{launch.service}: the hourly bound on submits is reached")
-        self._left -= 1
-        return None
-
-
-def backoff_until(service: str, instances: Iterable[Instance]) -> float:
-    """When the next launch is allowed: 10 s after a failure, doubled for each in a row, 300 s at most."""
-    ended = sorted(
-        (i for i in instances if i.service == service and i.ended_at is not None),
-        key=lambda i: i.ended_at or 0.0,
-        reverse=True,
-    )
-    failures = 0
-    for instance in ended:
-        if instance.state is not State.FAILED or instance.served:
-            break
-        failures += 1
-    if not failures:
-        return 0.0
-    return (ended[0].ended_at or 0.0) + min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** (failures - 1))
+    if absent:
+        yield Alarm(
+            "mass-absence",
+            Severity.CRITICAL,
+            "slurm",
+            f"{len(absent)} of our jobs are gone from Slurm's answer at once, without a word: nothing is"
+            " cancelled or resubmitted for them until their agents are silent, too",
+        )
 
 
 class _Fleet:
@@ -142,32 +114,68 @@ class _Fleet:
         self.by_id = {i.id: i for i in self.live}
         self.replacement = {i.replaces: i for i in self.live if i.replaces and i.drain is None}
         self.waiting: list[Reason] = []
+        self.withdrawn: set[str] = set()
 
     @property
     def wanted(self) -> int:
         return self.service.replicas if self.service else 0
 
-    @property
-    def timing(self) -> Timing:
-        return self.service.timing if self.service else Timing()
+    def timing(self, instance: Instance) -> Timing:
+        return self.service.timing if self.service else instance.timing
 
     def heads(self) -> list[Instance]:
-        """One for each filled slot: not draining, and not the replacement of one that is still serving."""
+        """One for each filled slot: not draining, and not the replacement of one that still has it."""
         return [i for i in self.live if i.drain is None and self._predecessor(i) is None]
 
     def _predecessor(self, instance: Instance) -> Instance | None:
+        """Who still has the slot; one that was requeued and waits has lost it."""
         old = self.by_id.get(instance.replaces)
-        return old if old is not None and old.drain is None else None
+        return old if old is not None and old.drain is None and old.node else None
 
     def ready(self) -> list[Instance]:
         return [i for i in self.live if i.state is State.READY]
 
     # -- rules
 
+    def serve_again(self) -> Iterator[Action]:
+        """Withdraw a drain for a replacement that is not ready any more."""
+        if self.service is None:
+            return
+        missing = self.wanted - len(self.heads())
+        for old in self.live:
+            if not self._may_serve_again(old):
+                continue
+            heir = self.replacement.get(old.id)
+            if heir is None:
+                if missing <= 0:
+                    continue
+                missing -= 1
+            elif heir.state is State.READY:
+                continue
+            self.withdrawn.add(old.id)
+            yield WithdrawDrain(
+                old.id,
+                Reason(
+                    "replacement-lost",
+                    "its replacement is not ready any more, and it may still admit requests",
+                ),
+            )
+
+    def _may_serve_again(self, instance: Instance) -> bool:
+        return (
+            instance.drain is not None
+            and instance.drain.kind is DrainKind.HANDOVER
+            and instance.cancel_sent_at is None
+            and instance.state is State.DRAINING
+            and instance.served
+            and instance.end_time is not None
+            and self.now < timeline.admit_until(instance.end_time, self.timing(instance))
+        )
+
     def end_drains(self) -> Iterator[Action]:
         """Cancel what has drained, or has had its time."""
         for instance in self.live:
-            if instance.drain is None:
+            if instance.drain is None or instance.id in self.withdrawn:
                 continue
             if instance.cancel_sent_at is not None and self.now - instance.cancel_sent_at < CANCEL_AGAIN_S:
                 continue
@@ -189,63 +197,45 @@ class _Fleet:
             and status.open_connections == 0
         ):
             return Reason("drained", "its agent reports no open connection")
-        last_cut = (
-            timeline.last_cut(instance.end_time, self.timing)
-            if instance.end_time is not None
-            else float("inf")
-        )
-        deadline = last_cut
-        if drain.kind is not DrainKind.HANDOVER:
-            deadline = min(last_cut, drain.started_at + self.timing.drain_deadline_s)
+        rule, deadline = self._drain_ends(instance, drain)
         if self.now < deadline:
             return None
         open_now = "unknown"
         if status is not None and fresh(status, self.now) and status.open_connections is not None:
             open_now = str(status.open_connections)
-        rule = "last-cut" if deadline == last_cut else "drain-deadline"
         return Reason(
             rule,
             f"its time to drain is over; open connections: {open_now}",
             (("deadline", deadline), ("open_connections", open_now)),
         )
 
+    def _drain_ends(self, instance: Instance, drain: Drain) -> tuple[str, float]:
+        """Up to when open streams may run: the rule's name, and the time."""
+        timing = self.timing(instance)
+        last_cut = float("inf") if instance.end_time is None else timeline.last_cut(instance.end_time, timing)
+        by_order = drain.started_at + timing.drain_deadline_s
+        if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:
+            return "last-cut", last_cut
+        return "drain-deadline", by_order
+
     def resize(self) -> Iterator[Action]:
-        """As many filled slots as wanted: withdraw drains, launch, or drain the surplus."""
+        """As many filled slots as wanted: launch, or drain the surplus."""
         heads = self.heads()
-        missing = self.wanted - len(heads)
+        filled = len(heads) + sum(1 for name in self.withdrawn if name not in self.replacement)
+        missing = self.wanted - filled
         if missing > 0 and self.service is not None:
-            for old in self._withdrawable()[:missing]:
-                missing -= 1
-                yield WithdrawDrain(
-                    old.id,
-                    Reason("replacement-died", "its replacement is gone and it may still admit requests"),
-                )
             for _ in range(missing):
                 yield Launch(
                     self.name,
                     self.service.launch,
                     Reason(
                         "too-few",
-                        f"{len(heads)} of {self.wanted} replicas are there or on their way",
-                        (("have", len(heads)), ("wanted", self.wanted)),
+                        f"{filled} of {self.wanted} replicas are there or on their way",
+                        (("have", filled), ("wanted", self.wanted)),
                     ),
                 )
         elif missing < 0:
             yield from self._shrink(heads, -missing)
-
-    def _withdrawable(self) -> list[Instance]:
-        """Handed over too early: still before `admit_until`, and nobody took the slot."""
-        return [
-            i
-            for i in self.live
-            if i.drain is not None
-            and i.drain.kind is DrainKind.HANDOVER
-            and i.cancel_sent_at is None
-            and i.end_time is not None
-            and self.now < timeline.admit_until(i.end_time, self.timing)
-            and i.id not in self.replacement
-            and i.state is State.DRAINING
-        ]
 
     def _shrink(self, heads: list[Instance], surplus: int) -> Iterator[Action]:
         kind = DrainKind.SURPLUS if self.service else DrainKind.REMOVAL
@@ -274,14 +264,13 @@ class _Fleet:
         if self.service is None:
             return
         spare = len(self.heads()) - self.wanted
+        timing = self.service.timing
         for old in sorted(self.heads(), key=_spare_first)[max(0, spare) :]:
             if old.end_time is None or old.node == "":
                 continue
             heir = self.replacement.get(old.id)
             if heir is None:
-                submit_by = timeline.submit_by(
-                    old.end_time, self.timing, self.timing.lead_floor_s, self.poll_s
-                )
+                submit_by = timeline.submit_by(old.end_time, timing, timing.lead_floor_s, self.poll_s)
                 if self.now >= submit_by:
                     yield Launch(
                         self.name,
@@ -293,15 +282,16 @@ class _Fleet:
                         ),
                         replaces=old.id,
                     )
-            yield from self._drain_for(old, heir)
+            yield from self._drain_for(old, old.end_time, heir, timing)
 
-    def _drain_for(self, old: Instance, heir: Instance | None) -> Iterator[Action]:
-        assert old.end_time is not None
+    def _drain_for(
+        self, old: Instance, end: float, heir: Instance | None, timing: Timing
+    ) -> Iterator[Action]:
         if (
             heir is not None
             and heir.state is State.READY
             and heir.ready_since is not None
-            and self.now - heir.ready_since >= self.timing.min_ready_s
+            and self.now - heir.ready_since >= timing.min_ready_s
         ):
             yield StartDrain(
                 old.id,
@@ -309,10 +299,10 @@ class _Fleet:
                 Reason(
                     "replacement-ready",
                     f"{heir.id} has been ready for {self.now - heir.ready_since:.1f} s",
-                    (("min_ready", self.timing.min_ready_s),),
+                    (("min_ready", timing.min_ready_s),),
                 ),
             )
-        elif self.now >= timeline.admit_until(old.end_time, self.timing):
+        elif self.now >= timeline.admit_until(end, timing):
             yield StartDrain(
                 old.id,
                 DrainKind.HANDOVER,
@@ -345,6 +335,13 @@ class _Fleet:
                     instance.id,
                     f"{instance.state} for longer than {limit:.0f} s",
                 )
+            if (
+                instance.drain is not None
+                and self.now > DRAIN_OVERDUE_S + self._drain_ends(instance, instance.drain)[1]
+            ):
+                yield Alarm(
+                    "drain-overdue", Severity.WARNING, instance.id, "its job should have ended by now"
+                )
             if self._replacement_late(instance):
                 yield Alarm(
                     "replacement-late",
@@ -362,7 +359,7 @@ class _Fleet:
         if self.service is None or old.drain is not None or old.end_time is None or old.node == "":
             return False
         heir = self.replacement.get(old.id)
-        late = self.now >= timeline.drain_by(old.end_time, self.timing)
+        late = self.now >= timeline.drain_by(old.end_time, self.service.timing)
         return late and (heir is None or heir.state is not State.READY)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from saia_engine.model import (
     AgentStatus,
+    DrainKind,
     Instance,
     Job,
     Snapshot,
@@ -24,14 +25,12 @@ _STARTED = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING"
 
 def job_of(instance: Instance, snapshot: Snapshot, user: str) -> Job | None:
     """Our job in the snapshot: name, user and (once known) id must match (promise 2)."""
-    for job in snapshot.jobs:
-        if (
-            job.name == instance.job_name
-            and job.user == user
-            and (instance.job_id == 0 or job.id == instance.job_id)
-        ):
-            return job
-    return None
+    ours = [
+        job
+        for job in snapshot.jobs
+        if job.name == instance.job_name and job.user == user and instance.job_id in (0, job.id)
+    ]
+    return min(ours, key=lambda job: job.ended, default=None)
 
 
 def fold_job(
@@ -58,7 +57,9 @@ def fold_job(
                 instance,
                 generation=job.restarts,
                 ready_since=None,
+                served=False,
                 drain=None,
+                cancel_sent_at=None,
                 node="",
                 started_at=None,
                 end_time=None,
@@ -79,15 +80,33 @@ def fold_job(
             started_at=job.start_time,
             end_time=job.end_time,
         )
-        if instance.state in (State.INTENDED, State.SUBMITTED, State.PENDING):
-            return _move(instance, State.STARTING, taken_at)
-        if instance.state is State.LOST:
-            back = State.DRAINING if instance.drain else State.UNREADY
-            return _move(instance, back, taken_at)
+        if instance.state in (State.INTENDED, State.SUBMITTED, State.PENDING, State.LOST):
+            started = State.UNREADY if instance.served else State.STARTING
+            return _move(instance, State.DRAINING if instance.drain else started, taken_at)
         return instance
     if instance.state in (State.INTENDED, State.SUBMITTED, State.LOST):
-        return _move(instance, State.PENDING, taken_at)
+        return _move(instance, State.DRAINING if instance.drain else State.PENDING, taken_at)
     return instance
+
+
+def submitted(instance: Instance, job_id: int, at: float) -> Instance:
+    """Slurm took the job."""
+    instance = replace(instance, job_id=job_id)
+    return _move(instance, State.SUBMITTED, at) if instance.state is State.INTENDED else instance
+
+
+def revived(instance: Instance, at: float) -> Instance:
+    """An ended record whose job turns out to live: Slurm was wrong, or its answer was."""
+    return replace(
+        instance,
+        state=State.SUBMITTED,
+        state_since=at,
+        ended_at=None,
+        outcome="",
+        absent_since=None,
+        completing_since=None,
+        cancel_sent_at=None,
+    )
 
 
 def fresh(status: AgentStatus | None, now: float) -> bool:
@@ -102,25 +121,27 @@ def routable(instance: Instance, status: AgentStatus | None, now: float) -> bool
     return instance.state in (State.READY, State.DRAINING) and instance.served
 
 
-def fold_status(instance: Instance, status: AgentStatus | None, now: float) -> Instance:
-    """The newest word of the agent on a live instance; its silence counts once it lasts."""
+def fold_status(
+    instance: Instance, status: AgentStatus | None, now: float, listening_since: float | None
+) -> Instance:
+    """The newest word of the agent on a live instance; its silence counts once it lasts.
+
+    `listening_since` is when the engine began to ask; None is not yet, and then the journal's word stands.
+    """
     if instance.state not in (State.STARTING, State.READY, State.UNREADY):
         return instance
     if instance.completing_since is not None:
         return instance
     if status is None:
-        # Never heard since the engine started: the journal's word stands until Slurm or a probe speaks.
-        return instance
-    if not fresh(status, now):
-        if instance.state is State.READY:
+        silent = listening_since is not None and now - listening_since > STATUS_FRESH_S
+    else:
+        silent = not fresh(status, now)
+    if instance.state is State.READY:
+        if silent or (status is not None and (status.draining or not status.ready)):
             return _move(replace(instance, ready_since=None), State.UNREADY, now)
         return instance
-    if status.ready and status.verified and not status.draining:
-        if instance.state is State.READY:
-            return instance
+    if status is not None and not silent and status.ready and status.verified and not status.draining:
         return _move(replace(instance, ready_since=now, served=True), State.READY, now)
-    if instance.state is State.READY and not status.draining:
-        return _move(replace(instance, ready_since=None), State.UNREADY, now)
     return instance
 
 
@@ -161,9 +182,13 @@ def _ended(instance: Instance, job: Job, taken_at: float, exited: str) -> Instan
 
 
 def end(instance: Instance, outcome: str, at: float) -> Instance:
-    """Ended: `stopped` when we or its time limit wanted it, else `failed`."""
-    by_limit = instance.end_time is not None and at >= instance.end_time - 1.0 and instance.served
-    wanted = instance.drain is not None or instance.cancel_sent_at is not None or by_limit
+    """Ended: `stopped` when we or its time limit wanted it, else `failed`, as one that never got ready is."""
+    drain = instance.drain
+    by_order = (drain is not None and drain.kind is not DrainKind.HANDOVER) or (
+        drain is None and instance.cancel_sent_at is not None
+    )
+    by_limit = instance.end_time is not None and at >= instance.end_time - 1.0
+    wanted = by_order or (instance.served and (drain is not None or by_limit))
     return replace(
         _move(instance, State.STOPPED if wanted else State.FAILED, at),
         ended_at=at,

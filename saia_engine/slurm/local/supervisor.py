@@ -30,6 +30,8 @@ from saia_engine.slurm.local.ledger import Files, JobRecord, LedgerBroken, trans
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_S = 0.1
 """Between two looks at what is left of a job that ends."""
+CUT_WAIT_S = 1.0
+"""From SIGTERM to SIGKILL where the lifeline has ended: an agent clears its directory away in less."""
 
 
 class Supervisor:
@@ -42,7 +44,7 @@ class Supervisor:
         self._exit_code: int | None = None
         self._told = False
         self._cut = False
-        """The lifeline has ended: all of this job must be gone at once."""
+        """The lifeline has ended: all of this job must be gone soon."""
         self._kill_wait_s = 0.0
         # Whatever a job's process leaves behind becomes our child, and so stays findable.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -115,12 +117,11 @@ class Supervisor:
         left = processes.members(marked, os.getpid())
         if left and self._exit_code is not None:
             self._claim(self._outcome())
-        if not self._cut:
-            processes.send(left, signal.SIGTERM)
-            processes.send(left, signal.SIGCONT)
-        kill_at = time.monotonic() + self._kill_wait_s
+        processes.send(left, signal.SIGTERM)
+        processes.send(left, signal.SIGCONT)
+        kill_at = time.monotonic() + (min(CUT_WAIT_S, self._kill_wait_s) if self._cut else self._kill_wait_s)
         while left and time.monotonic() < kill_at + processes.GONE_DEADLINE_S:
-            if self._cut or time.monotonic() >= kill_at:
+            if time.monotonic() >= kill_at:
                 processes.send(left, signal.SIGKILL)
             self._wait(LOOK_S)
             left = processes.members(marked, os.getpid())

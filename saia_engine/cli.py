@@ -116,7 +116,8 @@ def _config_option(command: _Command) -> _Command:
     return click.option(
         "--config",
         "config_file",
-        type=click.Path(path_type=Path),
+        # Operators may not be allowed to read it: with --socket they need not.
+        type=click.Path(path_type=Path, readable=False),
         envvar="SAIA_CONFIG",
         default=DEFAULT_CONFIG,
         show_default=True,

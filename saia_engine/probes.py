@@ -15,6 +15,8 @@ from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.model import AgentStatus, Gpu
 
 INTERVAL_S = 2.0
+DRAIN_INTERVAL_S = 0.5
+"""A drain that is complete should be seen soon: its GPUs are wanted."""
 RETRY_S = 1.0
 SILENT_S = 10.0
 """Without a word for so long, what keeps it silent is a fault; before, it may be starting or ending."""
@@ -181,7 +183,7 @@ class Probes:
                 if status.ready and not verified and not status.draining:
                     verified = await self._request_once(target, endpoint)
                 self._note(target, replace(status, verified=verified))
-                await _wait(wake, INTERVAL_S)
+                await _wait(wake, DRAIN_INTERVAL_S if current.drain else INTERVAL_S)
         finally:
             guard.cancel()
             writer.close()

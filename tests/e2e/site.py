@@ -223,10 +223,11 @@ services = ["*"]
 
     def jobs(self) -> list[tuple[int, str]]:
         """(id, name) of the live jobs of this site's installation, as root sees them in Slurm."""
-        listed = self.cluster.run("squeue", "-h", "-t", ",".join(LIVE), "-o", "%A %j", check=False).stdout
-        rows = (line.split(" ", 1) for line in listed.splitlines())
+        argv = ("squeue", "-h", "-t", ",".join(LIVE), "-u", self.engine.name, "-o", "%A %j")
+        listed = self.cluster.run(*argv, check=False).stdout
+        rows = (line.partition(" ") for line in listed.splitlines() if self.installation)
         prefix = f"saia.{self.installation}."
-        return [(int(job_id), name) for job_id, name in rows if self.installation and name.startswith(prefix)]
+        return [(int(job_id), name) for job_id, _, name in rows if name.startswith(prefix)]
 
     @property
     def installation(self) -> str:

@@ -20,6 +20,7 @@ class Sight:
     """What cells need beside their row: the engine's clock, and the recent rate of each service."""
 
     now: float
+    """0 until the engine first gave its state."""
     rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 

@@ -36,7 +36,7 @@ EVENTS = Listing(
             grow=1,
             limit=24,
         ),
-        Column("EVENT", _plain_unless_bad, 20, grow=8),
+        Column("EVENT", _plain_unless_bad, 38, grow=8),
         Column("BY", _by, 8, lambda r: -1 if r.uid is None else r.uid, drop=1),
         Column("CODE", lambda row, s, w: text(row.code, "quiet"), 18, lambda r: r.code, drop=2),
     ),

@@ -15,7 +15,7 @@ from saia_tui.listings.instances import is_live
 from saia_tui.views.view import View
 from saia_tui.widgets.row_table import RowTable
 
-TWO_COLUMNS_FROM = 150
+TWO_COLUMNS_FROM = 170
 SHORT_BELOW = 28
 """Lines; a shorter screen leaves the instances to their own view."""
 

@@ -139,7 +139,9 @@ class RowTable(ScrollView, can_focus=True):
         )
 
     def _nothing(self, width: int) -> Strip:
-        """One line instead of an empty table."""
+        """One line instead of an empty table; no claim before the engine gave its state."""
+        if not self._sight().now:
+            return Strip.blank(width, self.rich_style)
         line = join(
             text(f"{self.listing.title}  ", "title"), text(self.listing.empty, self.listing.empty_style)
         )

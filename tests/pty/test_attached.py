@@ -72,7 +72,8 @@ def test_a_quiet_screen_sends_nothing(short: Path, served: Serve) -> None:
     served("--quiet")
     controller, terminal_end = pty.openpty()
     fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
     process = subprocess.Popen(
         tui(short), stdin=terminal_end, stdout=terminal_end, stderr=terminal_end, env=environment
     )

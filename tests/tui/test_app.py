@@ -14,7 +14,7 @@ from saia_tui.windows.pages import Page
 from saia_tui.windows.scale import ScaleWindow
 from tests.tui import sample
 from tests.tui.fake_engine import FakeEngine
-from tests.tui.screen import Clock, shown, until, words
+from tests.tui.screen import Clock, make, shown, until, words
 
 VICTIM = "k7q2.hpc.chat-large.a81f"
 
@@ -173,6 +173,27 @@ async def test_link_loss_keeps_the_last_state_says_so_and_sends_nothing() -> Non
         engine.reachable = True
         await until(pilot, lambda: "● acting" in words(app).splitlines()[0])
         assert not app.view.first.stale
+
+
+async def test_before_the_first_state_nothing_is_claimed() -> None:
+    engine = FakeEngine()
+    engine.reachable = False
+    app = make(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "no engine yet" in words(app).splitlines()[0])
+        assert "No alarms" not in words(app) and "none:" not in words(app)
+        engine.reachable = True
+        await until(pilot, lambda: "● acting" in words(app).splitlines()[0])
+
+
+async def test_keys_typed_ahead_go_where_the_first_one_leads() -> None:
+    engine = FakeEngine()
+    async with shown(engine) as (app, pilot):
+        await pilot.press("2")
+        for key in ("slash", "d", "q", "s"):
+            app.simulate_key(key)
+        await until(pilot, lambda: app.table.rows.filter == "dqs")
+        assert len(app.screen_stack) == 1 and toasts(app) == []
 
 
 async def test_the_filter_finds_and_escape_shows_all_again() -> None:

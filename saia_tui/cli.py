@@ -134,14 +134,11 @@ def _say_it_stays(embedded: Embedded | None) -> None:
 
 
 def _run_demo() -> None:
-    from saia_tui.demo import DemoFailed, demo
+    from saia_tui.demo import demo
 
     click.echo("saia-tui: starting the demo", err=True)
-    try:
-        with demo() as socket:
-            _show(socket)
-    except DemoFailed as exc:
-        raise Stopped(f"the demo can't be started: {exc}", FAILED) from exc
+    with demo() as socket:
+        _show(socket)
 
 
 def _show(socket: Path, embedded: Embedded | None = None) -> str | None:

@@ -16,7 +16,7 @@ ALARMS = Listing(
         Column(
             "CODE", lambda row, s, w: text(row.code, "quiet"), 18, lambda r: r.code, drop=1, limit=24, grow=1
         ),
-        Column("WHAT IS WRONG", lambda row, s, w: text(row.text), 56, grow=8),
+        Column("WHAT IS WRONG", lambda row, s, w: text(row.text), 66, grow=8),
     ),
     order=lambda row: (rank(row.severity, WORST_SEVERITY), -row.since, row.code, row.subject),
     words=lambda row: f"{row.severity} {row.code} {row.subject} {row.text}",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -29,14 +28,12 @@ def demo() -> Iterator[Path]:
     """
     # By name: the screen needs nothing else of the engine's, and no other command of it loads this.
     run = importlib.import_module("saia_engine.demo.run")
-    with tempfile.TemporaryDirectory(
-        prefix="saia-demo-", dir="/tmp", ignore_cleanup_errors=True
-    ) as directory:
+    with ExitStack() as undo:
         try:
-            handle: DemoHandle = run.start(Path(directory))
+            place = run.Place()
+            undo.callback(place.remove)
+            handle: DemoHandle = run.start(place.directory)
         except (run.DemoFailed, OSError) as exc:
             raise click.ClickException(str(exc)) from exc
-        try:
-            yield handle.socket
-        finally:
-            handle.stop()
+        undo.callback(handle.stop)
+        yield handle.socket

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from typing import Any
 from saia_engine.client import ClientError, EngineClient
 from saia_engine.demo.judge import Figures, Handover, Record
 from saia_engine.demo.parts import LIFELINE_S, DemoFailed, Part, Parts
+from saia_engine.demo.place import Place
 from saia_engine.demo.remains import Remains, kill
 from saia_engine.demo.site import MODELS, NORMAL, Pace, engine_toml, proxy_toml
 from saia_engine.edge.text import clean
@@ -177,41 +176,61 @@ def main(seconds: float, as_json: bool, pace: Pace = NORMAL) -> int:
 
     Then its directory with the logs is kept, and named.
     """
-    directory = Path(tempfile.mkdtemp(prefix="saia-demo-", dir="/tmp"))
-    record, faults, orphans = Record(), list[str](), 0
+    place, record, began = Place(), Record(), time.monotonic()
+    faults: list[str] = []
+    say = _silent if as_json else _say
     try:
         with _ended_by(signal.SIGTERM, signal.SIGHUP):
-            demo = Demo(directory)
+            demo = Demo(place.directory)
             try:
+                say("starting an engine, a cluster of 4 nodes with 4 GPUs each, a gate, a proxy and traffic")
                 demo.start(pace)
-                asyncio.run(_watch(demo, record, seconds, _silent if as_json else _say))
+                asyncio.run(_until_up(demo, say, began))
+                asyncio.run(_watch(demo, record, seconds, say))
+            except BrokenPipeError:
+                raise  # nobody reads us any more
             except (DemoFailed, ClientError, OSError) as exc:
-                faults.append(str(exc))
+                faults.append(_cause(demo, exc))
             finally:
                 orphans = demo.stop()
             figures = record.figures(orphans)
             faults += figures.faults()
             _show(figures, as_json)
     finally:
-        if not faults:
-            shutil.rmtree(directory, ignore_errors=True)
-    for line in [*record.faults, *faults, f"the logs are in {directory}/logs"] if faults else ():
+        if faults:
+            place.keep()
+        else:
+            place.remove()
+    for line in [*record.faults, *faults, f"the logs are in {place.directory}/logs"] if faults else ():
         _complain(line)
     return 1 if faults else 0
 
 
-async def _watch(demo: Demo, record: Record, seconds: float, say: Say) -> None:
-    """From the start to the end of the traffic. Raises DemoFailed, ClientError."""
-    began = time.monotonic()
-    say("an engine, a cluster of 4 nodes with 4 GPUs each, a gate, a proxy and traffic have started")
+def _cause(demo: Demo, exc: Exception) -> str:
+    """What went wrong: where the engine fell silent, most likely that a part has ended."""
+    time.sleep(0.2)  # a socket closes a moment before its process has ended
+    try:
+        demo.check()
+    except DemoFailed as failed:
+        return str(failed)
+    return str(exc)
+
+
+async def _until_up(demo: Demo, say: Say, began: float) -> None:
+    """Raises DemoFailed, ClientError."""
     async with EngineClient(demo.socket) as engine:
         while not await _is_up(demo, engine):
             if time.monotonic() - began > START_S:
                 raise DemoFailed(f"not all services were ready within {START_S:.0f} s")
             await asyncio.sleep(0.1)
-        say(f"all is up after {time.monotonic() - began:.1f} s; {seconds:.0f} s of traffic follow")
-        ends_at = time.monotonic() + seconds
-        told: set[str] = set()
+    say(f"all is up after {time.monotonic() - began:.1f} s")
+
+
+async def _watch(demo: Demo, record: Record, seconds: float, say: Say) -> None:
+    """So many seconds of traffic, and its end. Raises DemoFailed, ClientError, OSError."""
+    told: set[str] = set()
+    ends_at = time.monotonic() + seconds
+    async with EngineClient(demo.socket) as engine:
         while time.monotonic() < ends_at:
             await asyncio.sleep(min(SEE_EVERY_S, max(0.0, ends_at - time.monotonic())))
             demo.check()

@@ -32,6 +32,7 @@ EXIT_CODES = {
     "saia_engine.api.sockets.SocketFault": FAILED,
     "saia_engine.lease.LeaseLost": FAILED,
     "saia_engine.lease.LeaseUnreadable": FAILED,
+    "saia_engine.site.SiteFault": FAILED,
     "saia_engine.store.JournalError": FAILED,
     "builtins.OSError": FAILED,
 }

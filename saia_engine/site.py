@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from pathlib import Path
 
 from saia_engine.api.sockets import group_id
 from saia_engine.config import Config
@@ -26,12 +27,21 @@ def prepare(config: Config) -> None:
         # The gate's account passes through state_dir to its own directory, and sees nothing else there.
         paths.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         paths.gate_dir.mkdir(mode=0o750, exist_ok=True)
-        gid = group_id(config.gate_group)
-        if gid is not None and paths.gate_dir.stat().st_gid != gid:
-            paths.gate_dir.chmod(0o750)
-            os.chown(paths.gate_dir, -1, gid)
     except OSError as exc:
         raise SiteFault(f"{exc.filename}: {exc.strerror}: make it, or give it to the engine's user") from exc
+    _give_to_gate(paths.gate_dir, config.gate_group)
+
+
+def _give_to_gate(directory: Path, group: str) -> None:
+    gid = group_id(group)
+    try:
+        if gid is not None and directory.stat().st_gid != gid:
+            directory.chmod(0o750)
+            os.chown(directory, -1, gid)
+    except OSError as exc:
+        raise SiteFault(
+            f"cannot give {directory} to the group {group} ({exc.strerror}): the engine's user must be a member of it"
+        ) from exc
 
 
 def installation_id(config: Config) -> str:

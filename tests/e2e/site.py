@@ -95,8 +95,7 @@ class Site:
     def _make_accounts(self) -> None:
         self.operators = self._accounts.group("ops")
         self.gate = self._accounts.user("gate", home="/")
-        groups = (self.operators, self.gate.name)
-        self.engine = self._engine_user or self._accounts.user("eng", groups)
+        self.engine = self._engine_user or self._accounts.user("eng", (self.operators, self.gate.name))
         self.operator = self._accounts.user("oper", (self.operators,))
         self.stranger = self._accounts.user("other")
         self.proxy = self._accounts.user("proxy")
@@ -129,6 +128,7 @@ class Site:
     def configure(self, services: str) -> None:
         """Write engine.toml."""
         first_port = random.SystemRandom().randrange(11_000, 20_000)
+        groups = f'operators_group = "{self.operators}"\ngate_group = "{self.gate.name}"'
         text = f"""
 [cluster]
 name = "{self.name}"
@@ -136,8 +136,7 @@ shared_dir = "shared"
 state_dir = "state"
 runtime_dir = "run"
 slurm_conf = "{self.cluster.conf}"
-operators_group = "{self.operators}"
-gate_group = "{self.gate.name}"
+{groups if self.operators in self.engine.groups else ""}
 port_range = [{first_port}, {first_port + 199}]
 {self._cluster_keys}
 {services}
@@ -218,6 +217,15 @@ services = ["*"]
     def wait_ready(self, replicas: int, limit_s: float = 60.0) -> list[dict[str, Any]]:
         self.wait(f"{replicas} ready instances", lambda: len(self.instances("ready")) >= replicas, limit_s)
         return self.instances("ready")
+
+    def wait_settled(self, replicas: int) -> None:
+        """So many are ready, and no others live."""
+
+        def settled() -> bool:
+            live = [row["state"] for row in self.instances() if row["state"] not in ("stopped", "failed")]
+            return live == ["ready"] * replicas
+
+        self.wait(f"{replicas} ready instances and no others", settled)
 
     # ------------------------------------------------------------ Slurm
 

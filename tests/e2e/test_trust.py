@@ -26,7 +26,7 @@ SETTLE_S = 7.0
 @pytest.fixture
 def settled(site: Site) -> Iterator[Site]:
     """The standing site, found and left with two ready instances."""
-    site.wait_ready(2)
+    site.wait_settled(2)
     yield site
     site.cluster.run("scancel", f"--user={site.stranger.name}", check=False)
 
@@ -87,14 +87,15 @@ def test_the_audit_names_who_asked(settled: Site):
     asked = site.command("scale", "chat", "3", *socket, account=site.operator)
     assert asked.returncode == 0, asked.stderr
     try:
+        site.wait("the audit", lambda: site.events("scale"))
         assert site.events("scale")[-1]["uid"] == site.operator.uid
         assert site.state()["services"]["chat"]["override_by_uid"] == site.operator.uid
         site.wait_ready(3)
     finally:
         back = site.command("scale", "chat", "config", *socket)
     assert back.returncode == 0, back.stderr
+    site.wait_settled(2)
     assert site.events("override-cleared")[-1]["uid"] == os.geteuid()
-    site.wait("two instances again", lambda: len(site.jobs()) == 2)
     # An act of the engine's own has no uid.
     assert "uid" not in site.events("cancel")[-1]
 

@@ -105,6 +105,12 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         return {"PATH": SYSTEM_PATH, "LANG": "C", "HOME": "/root", "SLURM_CONF": str(self.conf)}
 
+    @property
+    def keeper_pid(self) -> int:
+        """The process from which all of the cluster's descend, jobs included."""
+        assert self._keeper is not None
+        return self._keeper.pid
+
     def run(
         self, *argv: str, check: bool = True, timeout_s: float = 30.0
     ) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 MODELS = ("demo-chat", "demo-embed")
 PROXY = "demo"
+EMBED_LATER_S = 8
+"""So that not all hand-overs fall together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,6 @@ NORMAL = Pace()
 
 def engine_toml(pace: Pace) -> str:
     """As sample_configs/local-demo, which says what each key is for. Relative paths start at the file's place."""
-    services = "".join(_service(model) for model in MODELS)
     return f"""\
 [cluster]
 name = "laptop"
@@ -57,18 +58,24 @@ min_ready = "1s"
 drain_deadline = "{pace.drain_deadline_s}s"
 admission_margin = "{pace.admission_margin_s}s"
 safety_margin = "2s"
-{services}
+
+[services.chat]
+models = ["demo-chat"]
+command = {_server("demo-chat")}
+gpus = 2
+
+[services.embed]
+models = ["demo-embed"]
+command = {_server("demo-embed")}
+time_limit = "{pace.time_limit_s + EMBED_LATER_S}s"
+
 [proxies.{PROXY}]
 services = ["*"]
 """
 
 
-def _service(model: str) -> str:
-    return f"""
-[services.{model.removeprefix("demo-")}]
-models = ["{model}"]
-command = ["{{saia_python}}", "-m", "saia_engine.demo.llm", "--uds", "{{socket}}", "--model", "{model}"]
-"""
+def _server(model: str) -> str:
+    return _strings(["{saia_python}", "-m", "saia_engine.demo.llm", "--uds", "{socket}", "--model", model])
 
 
 def proxy_toml(routes: Path, key_hash: str) -> str:

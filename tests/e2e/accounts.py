@@ -7,10 +7,12 @@ import itertools
 import os
 import pwd
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -50,7 +52,10 @@ class Accounts:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         for name in self._users:
+            uid = pwd.getpwnam(name).pw_uid
             _change("userdel", name)
+            for slots in Path("/dev/shm").glob(f"saia-gate-{uid}-*"):  # of gates that it ran
+                shutil.rmtree(slots, ignore_errors=True)
         for name in self._groups:
             _change("groupdel", name)
 

@@ -1,0 +1,147 @@
+"""The sample configurations, run as they are: adapted by nothing but paths."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.accounts import Account, Accounts
+from tests.e2e.daemons import Daemons
+from tests.e2e.installed import ROOT, Installed
+from tests.e2e.site import SERVICE, Site
+from tests.slurm.cluster import SYSTEM_PATH, Cluster, free_ports
+
+SAMPLES = ROOT / "sample_configs"
+
+
+@pytest.fixture
+def plain_site(slurm: Cluster, installed: Installed) -> Iterator[Site]:
+    with Site(slurm, installed, SERVICE) as running:
+        yield running
+
+
+@pytest.mark.real_slurm
+@pytest.mark.real_sshd
+@pytest.mark.timeout(240)
+def test_slurm_minimal_serves_a_request(plain_site: Site):
+    site = plain_site
+    text = (SAMPLES / "slurm-minimal" / "engine.toml").read_text()
+    paths = {
+        "~/saia/shared": str(site.dir / "shared"),
+        "~/saia/state": str(site.dir / "state"),
+        "~/saia/run": str(site.dir / "run"),
+        # Where the commands are, and who the gate is, is the machine's.
+        'name = "hpc"': f'name = "hpc"\nslurm_conf = "{site.cluster.conf}"\ngate_group = "{site.gate.name}"',
+        '# partition = "standard"': 'partition = "gpu"',
+    }
+    for before, after in paths.items():
+        assert before in text
+        text = text.replace(before, after, 1)
+    site.write_config(text)
+    site.start_engine()
+    [instance] = site.wait_ready(1, 90)
+    site.open_gate()
+    site.start_proxy()
+    response = httpx.post(
+        f"{site.url}/chat/completions",
+        headers={"authorization": f"Bearer {site.api_key}"},
+        json={"model": "hello", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4},
+        timeout=20,
+    )
+    assert response.json()["choices"][0]["message"]["content"] == " 1 2 3 4"
+    assert response.headers["x-saia-instance"] == instance["id"]
+    [(job, _)] = site.jobs()
+    shown = site.cluster.run("squeue", "-h", "-j", str(job), "-o", "%P %l %C %m %u").stdout.split()
+    assert shown == ["gpu", "2:00:00", "1", "1G", site.engine.name]
+
+
+@pytest.mark.timeout(180)
+def test_local_demo_serves_a_request(installed: Installed):
+    """As an account without any right here, beside its own copy of the file."""
+    with Accounts() as accounts:
+        user = accounts.user("demo")
+        directory = Path(tempfile.mkdtemp(prefix="saia-demo-", dir="/tmp"))
+        daemons = Daemons(directory)
+        try:
+            for file in (SAMPLES / "local-demo").iterdir():
+                shutil.copy(file, directory)
+            os.chown(directory, user.uid, user.gid)
+            run_local_demo(directory, daemons, user, installed)
+        finally:
+            daemons.stop()
+
+
+def run_local_demo(directory: Path, daemons: Daemons, user: Account, installed: Installed) -> None:
+    environment = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
+    config = directory / "engine.toml"
+    engine = user.argv(str(installed.site / "saia-engine"), "run", "--config", str(config))
+    daemons.start("engine", engine, environment)
+    socket = directory / "run" / "sockets" / "operator" / "operator.sock"
+    wait_until(lambda: socket.exists(), daemons)
+    transport = httpx.HTTPTransport(uds=str(socket))
+    with httpx.Client(transport=transport, base_url="http://engine") as api:
+
+        def ready() -> int:
+            return sum(
+                row["ready"] for row in api.get("/v1/state").json()["services"].values() if "ready" in row
+            )
+
+        wait_until(lambda: ready() == 4, daemons)
+    [port] = free_ports(1)
+    proxy_config = directory / "proxy.toml"
+    proxy_config.write_text(PROXY_CONFIG.format(site=installed.site, directory=directory, port=port))
+    daemons.start(
+        "proxy",
+        user.argv(str(installed.proxy / "saia-proxy"), "run", "--config", str(proxy_config)),
+        environment,
+    )
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: answers(f"{url}/healthz"), daemons)
+    for model, path, body in (
+        ("demo-chat", "chat/completions", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}),
+        ("demo-embed", "embeddings", {"input": "hi"}),
+    ):
+        response = httpx.post(
+            f"{url}/v1/{path}", headers={"authorization": "Bearer x"}, json={"model": model} | body
+        )
+        assert response.status_code == 200, response.text
+
+
+# The hash is that of the key `x`.
+PROXY_CONFIG = """
+[server]
+port = {port}
+state_dir = "proxy"
+
+[[upstreams]]
+name = "here"
+transport = "subprocess"
+command = [
+    "{site}/python", "-I", "-m", "saia_engine.gate",
+    "--routes", "{directory}/run/state/gate/routes.json", "--proxy", "demo",
+]
+
+[keys.tests]
+hash = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+"""
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(holds: Callable[[], object], daemons: Daemons, limit_s: float = 40.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < deadline, daemons.log_ends()
+        time.sleep(0.2)

@@ -221,7 +221,8 @@ async def _until_up(demo: Demo, say: Say, began: float) -> None:
     async with EngineClient(demo.socket) as engine:
         while not await _is_up(demo, engine):
             if time.monotonic() - began > START_S:
-                raise DemoFailed(f"not all services were ready within {START_S:.0f} s")
+                alarms = [alarm.text for alarm in (await engine.state()).alarms.values()]
+                raise DemoFailed(f"not all was up within {START_S:.0f} s: {'; '.join(alarms) or 'no alarm'}")
             await asyncio.sleep(0.1)
     say(f"all is up after {time.monotonic() - began:.1f} s")
 
@@ -292,7 +293,7 @@ def _silent(_: str) -> None:
 
 def _complain(text: str) -> None:
     for line in text.splitlines():
-        sys.stderr.write(f"saia-engine demo: {clean(line)}\n")
+        sys.stderr.write(f"saia-engine: {clean(line)}\n")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from saia_engine.demo.place import remove_forsaken
-from tests.e2e.demo_keeper import children, command_line
+from tests.e2e.demo_keeper import children, command_line, processes
 
 ENGINE = [sys.executable, "-m", "saia_engine.cli"]
 FAST = """\
@@ -169,6 +169,28 @@ def test_a_run_without_a_handover_is_no_good_one(tmp_path: Path) -> None:
     assert figures["requests"] > 0
     assert "no stream was open across a hand-over" in run.err
     shutil.rmtree(kept_logs(run.err))
+
+
+def test_streams_cut_by_a_dead_service_are_counted(tmp_path: Path) -> None:
+    with running(tmp_path, *ENGINE, "demo", "--seconds", "6") as run:
+        run.says("all is up")
+        job = f"SAIA_LOCAL_JOB={run.directory}/".encode()
+        servers = [pid for pid in processes() if "demo.llm" in command_line(pid) and job in environment(pid)]
+        assert len(servers) == 4
+        for pid in servers[:2]:  # of ten streams some are on these
+            os.kill(pid, signal.SIGKILL)
+        end = run.end()
+    assert (end["exit_code"], end["left"]) == (1, [])
+    assert re.search(r"[1-9]\d* failed, [1-9]\d* streams dropped", run.out)
+    assert re.search(r"saia-engine: stream at \w+\.laptop\.\w+\.\w+: ", run.err)
+    shutil.rmtree(kept_logs(run.err))
+
+
+def environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.mark.parametrize(("name", "module"), [("proxy", "saia_proxy.cli"), ("engine", "saia_engine.cli run")])

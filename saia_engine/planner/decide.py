@@ -112,7 +112,11 @@ class _Fleet:
             (i for i in self.all if i.service == name and i.live), key=lambda i: (i.created_at, i.id)
         )
         self.by_id = {i.id: i for i in self.live}
-        self.replacement = {i.replaces: i for i in self.live if i.replaces and i.drain is None}
+        heirs = sorted((i for i in self.live if i.replaces and i.drain is None), key=_spare_first)
+        self.replacement = {i.replaces: i for i in heirs}
+        """The best one of each, where a late twin makes them more."""
+        self.twins = [i for i in heirs if i is not self.replacement[i.replaces] and self._predecessor(i)]
+        self.ready_left = len(self.ready())
         self.waiting: list[Reason] = []
         self.withdrawn: set[str] = set()
 
@@ -219,7 +223,11 @@ class _Fleet:
         return "drain-deadline", by_order
 
     def resize(self) -> Iterator[Action]:
-        """As many filled slots as wanted: launch, or drain the surplus."""
+        """As many filled slots as wanted, each with one replacement at most: launch, or drain the surplus."""
+        for twin in filter(self._can_spare, self.twins):
+            yield StartDrain(
+                twin.id, DrainKind.SURPLUS, Reason("twin", f"{twin.replaces} has another replacement")
+            )
         heads = self.heads()
         filled = len(heads) + sum(1 for name in self.withdrawn if name not in self.replacement)
         missing = self.wanted - filled
@@ -245,19 +253,21 @@ class _Fleet:
             else "the service was removed from the configuration"
         )
         reason = Reason("too-many", text, (("have", len(heads)), ("wanted", self.wanted)))
-        ready_left = len(self.ready())
-        keep_ready = min(self.service.min_available, self.wanted) if self.service else 0
         for victim in sorted(heads, key=_spare_first)[:surplus]:
-            if victim.state is State.READY:
-                if ready_left - 1 < keep_ready:
-                    self.waiting.append(
-                        Reason("min-available", f"{victim.id} stays until {keep_ready} others are ready")
-                    )
-                    continue
-                ready_left -= 1
-            for leaving in (self.replacement.get(victim.id), victim):
-                if leaving is not None:
-                    yield StartDrain(leaving.id, kind, reason)
+            leaving = [i for i in (self.replacement.get(victim.id), victim) if i is not None]
+            if all(self._can_spare(i) for i in leaving):
+                yield from (StartDrain(i.id, kind, reason) for i in leaving)
+
+    def _can_spare(self, victim: Instance) -> bool:
+        """Whether enough stay ready when this one leaves (promise 10); if so it counts as gone."""
+        if victim.state is not State.READY or self.service is None:
+            return True
+        keep = min(self.service.min_available, self.wanted)
+        if self.ready_left - 1 < keep:
+            self.waiting.append(Reason("min-available", f"{victim.id} stays until {keep} others are ready"))
+            return False
+        self.ready_left -= 1
+        return True
 
     def hand_over(self) -> Iterator[Action]:
         """Replace what nears its end, and drain it once its replacement has proven itself."""
@@ -287,11 +297,13 @@ class _Fleet:
     def _drain_for(
         self, old: Instance, end: float, heir: Instance | None, timing: Timing
     ) -> Iterator[Action]:
+        over = self.now >= timeline.admit_until(end, timing)
         if (
             heir is not None
             and heir.state is State.READY
             and heir.ready_since is not None
             and self.now - heir.ready_since >= timing.min_ready_s
+            and (over or self._can_spare(old))
         ):
             yield StartDrain(
                 old.id,
@@ -302,7 +314,7 @@ class _Fleet:
                     (("min_ready", timing.min_ready_s),),
                 ),
             )
-        elif self.now >= timeline.admit_until(end, timing):
+        elif over:
             yield StartDrain(
                 old.id,
                 DrainKind.HANDOVER,

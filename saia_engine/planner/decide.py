@@ -254,7 +254,8 @@ class _Fleet:
         )
         reason = Reason("too-many", text, (("have", len(heads)), ("wanted", self.wanted)))
         for victim in sorted(heads, key=_spare_first)[:surplus]:
-            leaving = [i for i in (self.replacement.get(victim.id), victim) if i is not None]
+            heir = self.replacement.get(victim.id)
+            leaving = [heir, victim] if heir and self._predecessor(heir) else [victim]
             if all(self._can_spare(i) for i in leaving):
                 yield from (StartDrain(i.id, kind, reason) for i in leaving)
 

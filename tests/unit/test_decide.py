@@ -1,0 +1,472 @@
+"""The rules of the plan, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from saia_engine.model import (
+    AgentStatus,
+    Cancel,
+    Desired,
+    Drain,
+    DrainKind,
+    Instance,
+    Launch,
+    LaunchSpec,
+    Plan,
+    Service,
+    StartDrain,
+    State,
+    Timing,
+    WithdrawDrain,
+)
+from saia_engine.planner import decide, timeline
+from saia_engine.planner.brakes import BACKOFF_FIRST_S, BACKOFF_MAX_S, backoff_until
+
+NOW = 1_000_000.0
+POLL_S = 15.0
+TIMING = Timing(
+    lead_floor_s=600, min_ready_s=10, drain_deadline_s=300, admission_margin_s=120, safety_margin_s=30
+)
+CHAT = Service("chat", LaunchSpec(command=("serve",), time_limit_s=86400), TIMING, replicas=1)
+DUE_S = 600 + 10 + 300 + 30 + 2 * POLL_S
+"""So long before its end an instance's replacement is due."""
+
+
+def instance(name: str, state: State = State.READY, ends_in: float | None = 50_000.0, **fields) -> Instance:
+    started = state not in (State.INTENDED, State.SUBMITTED, State.PENDING)
+    known = {
+        "job_id": sum(name.encode()),
+        "submit_time": NOW - 5000,
+        "node": "gpu01" if started else "",
+        "end_time": NOW + ends_in if started and ends_in is not None else None,
+        "ready_since": NOW - 1000 if state is State.READY else None,
+        "served": state in (State.READY, State.UNREADY, State.DRAINING),
+        "created_at": NOW - 5000,
+        "state_since": NOW - 5,
+        "timing": TIMING,
+    }
+    return Instance(
+        id=name, service="chat", spec=CHAT.launch, revision="r", state=state, **{**known, **fields}
+    )
+
+
+def draining(name: str, kind: DrainKind = DrainKind.HANDOVER, since_s: float = 20, **fields) -> Instance:
+    return instance(name, State.DRAINING, drain=Drain(kind, NOW - since_s), **fields)
+
+
+def ended(name: str, state: State, ago_s: float, served: bool = False, lived_s: float = 30) -> Instance:
+    at = NOW - ago_s
+    return instance(name, state, ended_at=at, created_at=at - lived_s, started_at=at - lived_s, served=served)
+
+
+def status(**fields) -> AgentStatus:
+    return AgentStatus(**{"seen_at": NOW - 1, "draining": True, "open_connections": 0, **fields})
+
+
+def plan(
+    *instances: Instance,
+    service: Service | None = CHAT,
+    statuses: dict[str, AgentStatus] | None = None,
+    now: float = NOW,
+    per_hour: int = 120,
+) -> Plan:
+    services = {service.name: service} if service else {}
+    memory = decide.Memory({i.id: i for i in instances}, statuses or {}, per_hour)
+    return decide.plan(Desired(services, POLL_S), memory, now)
+
+
+def acts(found: Plan) -> list[tuple[str, str]]:
+    """(act, subject): who is replaced by a launch, or who is drained or cancelled."""
+    return [(type(a).__name__, a.replaces if isinstance(a, Launch) else a.instance) for a in found.actions]
+
+
+def rules(found: Plan) -> list[str]:
+    return [action.reason.rule for action in found.actions]
+
+
+def alarms(found: Plan) -> set[tuple[str, str]]:
+    return {(alarm.code, alarm.subject) for alarm in found.alarms}
+
+
+def scaled(replicas: int, min_available: int = 0) -> Service:
+    return replace(CHAT, replicas=replicas, min_available=min_available)
+
+
+# ---------------------------------------------------------------- as many as wanted
+
+
+def test_nothing_is_done_where_all_is_as_it_should_be() -> None:
+    assert plan(instance("a")) == Plan()
+
+
+def test_what_is_missing_is_launched() -> None:
+    found = plan(service=scaled(2))
+    assert acts(found) == [("Launch", ""), ("Launch", "")]
+    assert rules(found) == ["too-few", "too-few"]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [State.INTENDED, State.SUBMITTED, State.PENDING, State.STARTING, State.UNREADY, State.LOST],
+)
+def test_a_slot_is_filled_by_whoever_may_still_come_or_come_back(state: State) -> None:
+    assert acts(plan(instance("a", state))) == []
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.FAILED])
+def test_who_has_ended_fills_no_slot(state: State) -> None:
+    old = instance("a", state, ended_at=NOW - 400, served=True, created_at=NOW - 9000, started_at=NOW - 9000)
+    assert acts(plan(old)) == [("Launch", "")]
+
+
+def test_the_slot_of_one_that_an_operator_drains_is_filled_again() -> None:
+    assert acts(plan(draining("a", DrainKind.OPERATOR))) == [("Launch", "")]
+
+
+def test_the_surplus_is_drained_those_first_who_serve_nobody() -> None:
+    fleet = [instance("a"), instance("b", State.PENDING), instance("c", State.STARTING), instance("d")]
+    assert acts(plan(*fleet, service=scaled(2))) == [("StartDrain", "b"), ("StartDrain", "c")]
+
+
+def test_of_ready_ones_the_surplus_is_who_ends_first() -> None:
+    fleet = [instance("a", ends_in=40_000), instance("b", ends_in=30_000)]
+    found = plan(*fleet)
+    assert acts(found) == [("StartDrain", "b")]
+    assert found.actions[0].kind is DrainKind.SURPLUS  # type: ignore[union-attr]
+
+
+def test_a_surplus_instance_takes_its_replacement_along() -> None:
+    fleet = [instance("a", ends_in=500), instance("a2", State.PENDING, replaces="a"), instance("b")]
+    assert acts(plan(*fleet)) == [("StartDrain", "a2"), ("StartDrain", "a")]
+
+
+def test_all_of_a_removed_service_is_drained() -> None:
+    found = plan(instance("a"), instance("b", State.PENDING), service=None)
+    assert acts(found) == [("StartDrain", "b"), ("StartDrain", "a")]
+    assert {a.kind for a in found.actions if isinstance(a, StartDrain)} == {DrainKind.REMOVAL}
+
+
+# ---------------------------------------------------------------- the hand-over
+
+
+def test_a_replacement_is_launched_when_it_is_due_and_not_before() -> None:
+    assert acts(plan(instance("a", ends_in=DUE_S + 1))) == []
+    found = plan(instance("a", ends_in=DUE_S))
+    assert acts(found) == [("Launch", "a")]
+    assert rules(found) == ["replace-before-end"]
+
+
+def test_one_replacement_is_enough() -> None:
+    assert acts(plan(instance("a", ends_in=500), instance("b", State.PENDING, replaces="a"))) == []
+
+
+def test_a_dead_replacement_is_replaced() -> None:
+    dead = ended("b", State.FAILED, ago_s=60)
+    assert acts(plan(instance("a", ends_in=800), replace(dead, replaces="a"))) == [("Launch", "a")]
+
+
+def test_of_two_replacements_only_the_better_one_stays() -> None:
+    fleet = [
+        instance("a", ends_in=800),
+        instance("b", State.STARTING, replaces="a"),
+        instance("c", State.PENDING, replaces="a"),
+    ]
+    assert acts(plan(*fleet)) == [("StartDrain", "c")]
+
+
+def test_the_old_one_drains_once_the_new_one_was_ready_for_min_ready() -> None:
+    old = instance("a", ends_in=800)
+    young = instance("b", replaces="a", ready_since=NOW - 9.9)
+    assert acts(plan(old, young)) == []
+    found = plan(old, replace(young, ready_since=NOW - 10))
+    assert acts(found) == [("StartDrain", "a")]
+    assert rules(found) == ["replacement-ready"]
+
+
+@pytest.mark.parametrize("heir", [None, State.PENDING, State.STARTING, State.UNREADY])
+def test_without_a_ready_replacement_the_old_one_admits_until_the_last_moment(heir: State | None) -> None:
+    admit_until_s = 120 + 30
+    fleet = [instance("b", heir, replaces="a")] if heir else []
+    fleet = fleet or [instance("b", State.PENDING, replaces="a")]
+    before = plan(instance("a", ends_in=admit_until_s + 1), *fleet)
+    at_it = plan(instance("a", ends_in=admit_until_s), *fleet)
+    assert acts(before) == []
+    assert acts(at_it) == [("StartDrain", "a")]
+    assert rules(at_it) == ["admission-over"]
+
+
+def test_a_shortened_limit_that_puts_the_last_moment_into_the_past_drains_and_replaces_at_once() -> None:
+    assert acts(plan(instance("a", ends_in=20))) == [("Launch", "a"), ("StartDrain", "a")]
+
+
+def test_a_hand_over_waits_where_it_would_undercut_min_available() -> None:
+    fleet = [instance("a", ends_in=800), instance("b", replaces="a"), instance("c", State.UNREADY)]
+    found = plan(*fleet, service=scaled(2, min_available=2))
+    assert acts(found) == []
+    assert [reason.rule for reason in found.waiting] == ["min-available"]
+
+
+def test_but_not_longer_than_it_may_admit() -> None:
+    fleet = [instance("a", ends_in=100), instance("b", replaces="a"), instance("c", State.UNREADY)]
+    assert ("StartDrain", "a") in acts(plan(*fleet, service=scaled(2, min_available=2)))
+
+
+def test_an_instance_without_an_end_is_never_replaced() -> None:
+    assert acts(plan(instance("a", ends_in=None))) == []
+
+
+def test_a_requeued_instance_that_waits_gives_way_to_its_replacement() -> None:
+    waiting = instance("a", State.PENDING)
+    assert acts(plan(waiting, instance("b", replaces="a"))) == [("StartDrain", "a")]
+
+
+def test_the_replacement_of_one_that_drains_is_replaced_in_its_turn() -> None:
+    fleet = [draining("a", ends_in=300), instance("b", replaces="a", ends_in=500)]
+    busy = {"a": status(open_connections=1)}
+    assert acts(plan(*fleet, statuses=busy)) == [("Launch", "b")]
+
+
+# ---------------------------------------------------------------- drains withdrawn
+
+
+def test_a_drain_is_withdrawn_when_the_replacement_died_in_time() -> None:
+    assert acts(plan(draining("a", ends_in=800))) == [("WithdrawDrain", "a")]
+
+
+def test_a_drain_is_withdrawn_when_the_replacement_is_not_ready_any_more() -> None:
+    fleet = [draining("a", ends_in=800), instance("b", State.UNREADY, replaces="a")]
+    assert acts(plan(*fleet)) == [("WithdrawDrain", "a")]
+
+
+def test_a_drain_that_is_withdrawn_is_not_cancelled_although_it_is_complete() -> None:
+    assert acts(plan(draining("a", ends_in=800), statuses={"a": status()})) == [("WithdrawDrain", "a")]
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        draining("a", ends_in=150),
+        draining("a", DrainKind.SURPLUS, ends_in=800),
+        draining("a", DrainKind.OPERATOR, ends_in=800),
+        draining("a", ends_in=800, cancel_sent_at=NOW - 1),
+        draining("a", ends_in=800, served=False),
+    ],
+)
+def test_a_drain_stays_when_it_is_too_late_or_somebodys_will(old: Instance) -> None:
+    assert acts(plan(old)) == [("Launch", "")]
+
+
+# ---------------------------------------------------------------- the end of a drain
+
+
+def test_a_drained_instance_is_cancelled() -> None:
+    found = plan(draining("a"), instance("b", replaces="a"), statuses={"a": status()})
+    assert acts(found) == [("Cancel", "a")]
+    assert rules(found) == ["drained"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        None,
+        status(open_connections=1),
+        status(open_connections=None),
+        status(draining=False),
+        status(seen_at=NOW - 11),
+        status(seen_at=NOW - 21),
+    ],
+    ids=["never heard", "busy", "unknown is not zero", "serves", "stale", "from before the drain"],
+)
+def test_a_drain_is_not_complete_by(word: AgentStatus | None) -> None:
+    old = draining("a", since_s=20)
+    assert acts(plan(old, instance("b", replaces="a"), statuses={"a": word} if word else {})) == []
+
+
+def test_in_a_hand_over_streams_are_cut_at_last_cut_and_not_before() -> None:
+    heir, busy = instance("b", replaces="a"), {"a": status(open_connections=3)}
+    assert acts(plan(draining("a", since_s=9000, ends_in=30.1), heir, statuses=busy)) == []
+    found = plan(draining("a", since_s=9000, ends_in=30), heir, statuses=busy)
+    assert acts(found) == [("Cancel", "a")]
+    assert rules(found) == ["last-cut"]
+    assert dict(found.actions[0].reason.inputs)["open_connections"] == "3"
+
+
+@pytest.mark.parametrize(
+    "kind", [DrainKind.SURPLUS, DrainKind.REMOVAL, DrainKind.OPERATOR, DrainKind.ROLLOUT]
+)
+@pytest.mark.parametrize("word", [None, status(open_connections=3)], ids=["unreachable", "busy"])
+def test_by_an_operators_will_streams_are_cut_at_the_drain_deadline(
+    kind: DrainKind, word: AgentStatus | None
+) -> None:
+    words = {"a": word} if word else {}
+    assert acts(plan(draining("a", kind, since_s=299), instance("b"), statuses=words)) == []
+    found = plan(draining("a", kind, since_s=300), instance("b"), statuses=words)
+    assert rules(found) == ["drain-deadline"]
+    early = plan(draining("a", kind, since_s=100, ends_in=30), instance("b"), statuses=words)
+    assert rules(early) == ["last-cut"]
+
+
+def test_a_removed_service_keeps_its_own_drain_deadline() -> None:
+    own = Timing(drain_deadline_s=1000)
+    assert acts(plan(draining("a", DrainKind.REMOVAL, since_s=999, timing=own), service=None)) == []
+    assert acts(plan(draining("a", DrainKind.REMOVAL, since_s=1000, timing=own), service=None)) == [
+        ("Cancel", "a")
+    ]
+
+
+def test_what_never_started_is_cancelled_at_once() -> None:
+    waiting = draining("a", DrainKind.SURPLUS, since_s=0, node="", end_time=None)
+    assert rules(plan(waiting, instance("b"))) == ["never-started"]
+
+
+def test_a_cancel_without_effect_is_sent_again_after_a_while() -> None:
+    def sent(ago_s: float) -> list[tuple[str, str]]:
+        old = draining("a", DrainKind.SURPLUS, since_s=400, cancel_sent_at=NOW - ago_s)
+        return acts(plan(old, instance("b")))
+
+    assert sent(29) == []
+    assert sent(30) == [("Cancel", "a")]
+
+
+def test_a_drain_without_an_end_raises_an_alarm_and_a_stuck_one_too() -> None:
+    stuck = draining("a", DrainKind.SURPLUS, since_s=400, cancel_sent_at=NOW - 1)
+    assert ("drain-overdue", "a") in alarms(plan(stuck, instance("b")))
+    fine = draining("a", DrainKind.SURPLUS, since_s=310, cancel_sent_at=NOW - 1)
+    assert ("drain-overdue", "a") not in alarms(plan(fine, instance("b")))
+
+
+# ---------------------------------------------------------------- brakes
+
+
+def test_after_a_failure_the_next_launch_waits() -> None:
+    found = plan(ended("a", State.FAILED, ago_s=BACKOFF_FIRST_S - 1))
+    assert acts(found) == []
+    assert [reason.rule for reason in found.waiting] == ["crash-loop-back-off"]
+    assert ("crash-loop", "chat") in alarms(found)
+    assert acts(plan(ended("a", State.FAILED, ago_s=BACKOFF_FIRST_S))) == [("Launch", "")]
+
+
+def test_the_back_off_doubles_up_to_its_bound() -> None:
+    failures = [ended(f"a{n}", State.FAILED, ago_s=100 + 50 * n) for n in range(10)]
+    waits = [backoff_until("chat", failures[-n:]) - (failures[-n].ended_at or 0) for n in range(1, 9)]
+    assert waits == [10, 20, 40, 80, 160, BACKOFF_MAX_S, BACKOFF_MAX_S, BACKOFF_MAX_S]
+
+
+def test_replicas_that_fall_together_are_one_failure() -> None:
+    together = [ended(f"a{n}", State.FAILED, ago_s=5 + n) for n in range(4)]
+    assert backoff_until("chat", together) == NOW - 5 + BACKOFF_FIRST_S
+
+
+def test_a_good_end_forgives_what_was_before() -> None:
+    history = [ended("a", State.FAILED, ago_s=100), ended("b", State.STOPPED, ago_s=50, served=True)]
+    assert backoff_until("chat", history) == 0
+
+
+def test_one_that_served_is_replaced_at_once_but_not_again_and_again() -> None:
+    crash = ended("a", State.FAILED, ago_s=1, served=True, lived_s=60)
+    again = ended("b", State.FAILED, ago_s=80, served=True, lived_s=60)
+    assert backoff_until("chat", [crash]) == 0
+    assert backoff_until("chat", [crash, again]) == NOW - 1 + 2 * BACKOFF_FIRST_S
+
+
+def test_one_that_served_for_long_is_no_crash() -> None:
+    old = [ended(f"a{n}", State.FAILED, ago_s=1 + 50 * n, served=True, lived_s=601) for n in range(3)]
+    assert backoff_until("chat", old) == 0
+
+
+def test_submits_per_hour_are_bounded() -> None:
+    recent = [ended(f"a{n}", State.STOPPED, ago_s=100, served=True) for n in range(5)]
+    found = plan(*recent, service=scaled(3), per_hour=6)
+    assert acts(found) == [("Launch", "")]
+    assert alarms(found) >= {("submits-exhausted", "cluster")}
+    older = [replace(i, created_at=NOW - 3600) for i in recent]
+    assert len(acts(plan(*older, service=scaled(3), per_hour=6))) == 3
+
+
+def test_one_service_leaves_submits_for_another() -> None:
+    recent = [ended(f"a{n}", State.STOPPED, ago_s=100, served=True) for n in range(3)]
+    embed = replace(CHAT, name="embed")
+    memory = decide.Memory({i.id: i for i in recent}, {}, 6)
+    found = decide.plan(Desired({"chat": CHAT, "embed": embed}, POLL_S), memory, NOW)
+    assert [a.service for a in found.actions if isinstance(a, Launch)] == ["embed"]
+    assert ("submits-exhausted", "chat") in alarms(found)
+
+
+# ---------------------------------------------------------------- the freeze
+
+
+def lost(name: str, **fields) -> Instance:
+    return instance(name, State.LOST, absent_since=NOW - 15, served=True, **fields)
+
+
+def frozen(fleet: Iterable[Instance], replicas: int = 3) -> bool:
+    return ("mass-absence", "slurm") in alarms(plan(*fleet, service=scaled(replicas)))
+
+
+def test_half_of_the_jobs_gone_at_once_is_a_freeze() -> None:
+    assert frozen([lost("a"), lost("b"), instance("c"), instance("d")], 4)
+
+
+@pytest.mark.parametrize(
+    "fleet",
+    [
+        [lost("a")],
+        [lost("a"), lost("b"), instance("c"), instance("d"), instance("e")],
+        [lost("a", ends_in=-20), lost("b", ends_in=-20)],
+        [lost("a", cancel_sent_at=NOW - 20), lost("b", cancel_sent_at=NOW - 20)],
+        [lost("a", job_id=0), lost("b", job_id=0)],
+    ],
+    ids=["one alone", "less than half", "after their end", "asked to end", "never had a job"],
+)
+def test_no_freeze_where_jobs_are(fleet: list[Instance]) -> None:
+    assert not frozen(fleet)
+
+
+def test_a_freeze_holds_back_cancels_and_resubmits_but_no_other_service() -> None:
+    fleet = [lost("a", ends_in=500), lost("b"), draining("c", DrainKind.SURPLUS, since_s=400)]
+    embed = replace(CHAT, name="embed")
+    memory = decide.Memory({i.id: i for i in fleet}, {}, 120)
+    found = decide.plan(Desired({"chat": scaled(3), "embed": embed}, POLL_S), memory, NOW)
+    assert [a.service for a in found.actions if isinstance(a, Launch)] == ["embed"]
+    assert not [a for a in found.actions if isinstance(a, Cancel)]
+    assert {reason.rule for reason in found.waiting} == {"mass-absence"}
+
+
+# ---------------------------------------------------------------- worries
+
+
+def test_alarms_tell_how_bad_it_is() -> None:
+    assert ("service-down", "chat") in alarms(plan(instance("a", State.STARTING)))
+    two = scaled(3, min_available=2)
+    assert ("below-min-available", "chat") in alarms(plan(instance("a"), service=two))
+    assert ("service-degraded", "chat") in alarms(plan(instance("a"), instance("b"), service=two))
+    assert alarms(plan(service=scaled(0))) == set()
+
+
+@pytest.mark.parametrize("state", list(decide.STATE_DEADLINE_S))
+def test_each_passing_state_that_lasts_raises_an_alarm(state: State) -> None:
+    limit = decide.STATE_DEADLINE_S[state]
+    assert ("state-overdue", "a") not in alarms(plan(instance("a", state, state_since=NOW - limit)))
+    assert ("state-overdue", "a") in alarms(plan(instance("a", state, state_since=NOW - limit - 1)))
+
+
+def test_a_late_replacement_raises_an_alarm_at_drain_by() -> None:
+    heir = instance("b", State.PENDING, replaces="a")
+    drain_by = timeline.drain_by(NOW + 50, TIMING)
+    late = instance("a", ends_in=NOW + 50 - drain_by)
+    assert ("replacement-late", "a") in alarms(plan(late, heir))
+    assert ("replacement-late", "a") not in alarms(plan(late, instance("b", replaces="a")))
+
+
+def test_the_same_inputs_give_the_same_plan() -> None:
+    fleet = [instance("a", ends_in=500), instance("b", State.PENDING), draining("c")]
+    assert plan(*fleet) == plan(*reversed(fleet))
+
+
+def test_a_withdrawn_drain_and_a_launch_fill_two_slots() -> None:
+    found = plan(draining("a", ends_in=800), service=scaled(2))
+    assert [type(a) for a in found.actions] == [WithdrawDrain, Launch]

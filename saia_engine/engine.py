@@ -128,17 +128,18 @@ class Engine:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; jobs and routes stay as they are."""
         self.reconciler.record("engine-started", "engine", f"pid {os.getpid()} on {socket.gethostname()}")
+        loops = [
+            asyncio.create_task(loop)
+            for loop in (self._poll_loop(), self._react_loop(), self._tidy_loop(), stop.wait())
+        ]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                loops = [
-                    tasks.create_task(self._poll_loop()),
-                    tasks.create_task(self._react_loop()),
-                    tasks.create_task(self._tidy_loop()),
-                ]
-                await stop.wait()
-                for loop in loops:
-                    loop.cancel()
+            done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # a loop ends only by an error
         finally:
+            for task in loops:
+                task.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
             await self._probes.close()
             await self._slurm.close()
             try:

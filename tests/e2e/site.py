@@ -119,9 +119,10 @@ class Site:
         with suppress(RuntimeError):  # it was not running
             self.kill_engine()
         deadline = time.monotonic() + JOBS_END_LIMIT_S
-        while (jobs := self.jobs()) and time.monotonic() < deadline:
-            self.cluster.run("scancel", *(str(job_id) for job_id, _ in jobs), check=False)
-            time.sleep(0.5)
+        with suppress(subprocess.SubprocessError):  # without a controller they end with the cluster
+            while (jobs := self.jobs()) and time.monotonic() < deadline:
+                self.cluster.run("scancel", *(str(job_id) for job_id, _ in jobs), check=False)
+                time.sleep(0.5)
 
     # ------------------------------------------------------------ engine
 
@@ -230,9 +231,9 @@ services = ["*"]
     # ------------------------------------------------------------ Slurm
 
     def jobs(self) -> list[tuple[int, str]]:
-        """(id, name) of the live jobs of this site's installation, as root sees them in Slurm."""
+        """(id, name) of the live jobs of this site's installation, as root sees them in Slurm. Raises CalledProcessError."""
         argv = ("squeue", "-h", "-t", ",".join(LIVE), "-u", self.engine.name, "-o", "%A %j")
-        listed = self.cluster.run(*argv, check=False).stdout
+        listed = self.cluster.run(*argv).stdout
         rows = (line.partition(" ") for line in listed.splitlines() if self.installation)
         prefix = f"saia.{self.installation}."
         return [(int(job_id), name) for job_id, _, name in rows if name.startswith(prefix)]

@@ -115,7 +115,8 @@ async def test_a_drain_ends_with_its_last_stream(frozen_site: Site):
     assert ordered_at <= drain["at"]
     streams = [at for at, instance in load.ended if instance == old]
     assert len(streams) >= 2 and min(streams) > drain["at"], "streams were open on it when its drain began"
-    assert 0 <= cancel["at"] - max(streams) < ENDS_WITHIN_S
+    # The engine may hear of an end a little before this busy client does.
+    assert -0.5 < cancel["at"] - max(streams) < ENDS_WITHIN_S
     shorts = [at for at, instance in load.served if instance == old]
     assert shorts and max(shorts) < drain["at"] + 1, "no request goes to an instance that drains"
 

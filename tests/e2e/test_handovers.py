@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ safety_margin = "5s"
 """
 STREAMS = 8
 DOWN_S = 6.0
+HANDOVERS = 6
 
 
 class Watcher:
@@ -44,7 +46,8 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(1):
-            self.samples.append(dict(self._site.jobs()))
+            with suppress(subprocess.SubprocessError):  # a controller that is slow for once
+                self.samples.append(dict(self._site.jobs()))
 
     def close(self) -> None:
         self._stop.set()
@@ -62,6 +65,7 @@ def test_jobs_hand_over_under_load_and_the_engine_is_killed_meanwhile(site: Site
     assert not {"textual", "rich"} & packages(installed.proxy)
     checked = site.command("check", str(site.config))
     assert checked.returncode == 0, checked.stderr
+    assert site.engine.uid != 0 and len({site.engine.uid, site.gate.uid, site.proxy.uid}) == 3
     site.start_engine()
     first = {row["id"] for row in site.wait_ready(2)}
     site.open_gate()
@@ -84,7 +88,7 @@ def test_jobs_hand_over_under_load_and_the_engine_is_killed_meanwhile(site: Site
             assert all(name == f"saia.{after[job]}" for job, name in before.items() if job in after)
             assert set(dict(site.jobs())) <= set(before), "a restarted engine submits nothing that was there"
             assert len(site.events("submitted")) == submitted_before
-            site.wait("two rounds of hand-overs", lambda: len(ended_by_handover(site)) >= 4, 150)
+            site.wait("all hand-overs", lambda: len(ended_by_handover(site)) >= HANDOVERS, 240)
             busy_until = time.time()
     finally:
         watcher.close()
@@ -123,7 +127,7 @@ def check_handovers(site: Site, traffic: Traffic, first: set[str]) -> None:
     assert first <= {row["id"] for row in done}
     served = traffic.served_by()
     counted = [row for row in done if row["id"] in served and heirs.get(row["id"]) in served]
-    assert len(counted) >= 3
+    assert len(counted) >= HANDOVERS
     began = {event["subject"]: event["at"] for event in site.events("drain")}
     for row in counted:
         assert traffic.open_on(row["id"], began[row["id"]]), f"no stream was open on {row['id']} at its drain"

@@ -70,50 +70,46 @@ def test_local_demo_serves_a_request(installed: Installed):
         directory = Path(tempfile.mkdtemp(prefix="saia-demo-", dir="/tmp"))
         daemons = Daemons(directory)
         try:
-            for file in (SAMPLES / "local-demo").iterdir():
-                shutil.copy(file, directory)
+            shutil.copy(SAMPLES / "local-demo" / "engine.toml", directory)
             os.chown(directory, user.uid, user.gid)
+            directory.chmod(0o755)
             run_local_demo(directory, daemons, user, installed)
         finally:
             daemons.stop()
 
 
 def run_local_demo(directory: Path, daemons: Daemons, user: Account, installed: Installed) -> None:
-    environment = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
-    config = directory / "engine.toml"
-    engine = user.argv(str(installed.site / "saia-engine"), "run", "--config", str(config))
-    daemons.start("engine", engine, environment)
+    def start(name: str, program: Path, config: Path) -> None:
+        argv = user.argv(str(program), "run", "--config", str(config))
+        daemons.start(name, argv, {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"})
+
+    start("engine", installed.site / "saia-engine", directory / "engine.toml")
     socket = directory / "run" / "sockets" / "operator" / "operator.sock"
-    wait_until(lambda: socket.exists(), daemons)
-    transport = httpx.HTTPTransport(uds=str(socket))
-    with httpx.Client(transport=transport, base_url="http://engine") as api:
-
-        def ready() -> int:
-            return sum(
-                row["ready"] for row in api.get("/v1/state").json()["services"].values() if "ready" in row
-            )
-
-        wait_until(lambda: ready() == 4, daemons)
-    [port] = free_ports(1)
-    proxy_config = directory / "proxy.toml"
-    proxy_config.write_text(PROXY_CONFIG.format(site=installed.site, directory=directory, port=port))
-    daemons.start(
-        "proxy",
-        user.argv(str(installed.proxy / "saia-proxy"), "run", "--config", str(proxy_config)),
-        environment,
+    engine = httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://engine", timeout=20
     )
-    url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers(f"{url}/healthz"), daemons)
-    for model, path, body in (
-        ("demo-chat", "chat/completions", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}),
-        ("demo-embed", "embeddings", {"input": "hi"}),
-    ):
-        response = httpx.post(
-            f"{url}/v1/{path}", headers={"authorization": "Bearer x"}, json={"model": model} | body
-        )
-        assert response.status_code == 200, response.text
+    with engine:
+        wait_until(lambda: ready(engine) == {"chat": 2, "embed": 2}, daemons)
+        [port] = free_ports(1)
+        proxy_config = directory / "proxy.toml"
+        proxy_config.write_text(PROXY_CONFIG.format(site=installed.site, directory=directory, port=port))
+        start("proxy", installed.proxy / "saia-proxy", proxy_config)
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(f"{url}/healthz"), daemons)
+        for path, body in REQUESTS:
+            headers = {"authorization": "Bearer x"}
+            response = httpx.post(f"{url}/v1/{path}", headers=headers, json=body, timeout=20)
+            assert response.status_code == 200, response.text
+        for service in ("chat", "embed"):
+            asked = {"replicas": 0, "confirm": True}
+            engine.post(f"/v1/services/{service}/scale", json=asked).raise_for_status()
+        wait_until(lambda: not live(engine), daemons)
 
 
+REQUESTS = (
+    ("chat/completions", {"model": "demo-chat", "messages": [{"role": "user", "content": "hello"}]}),
+    ("embeddings", {"model": "demo-embed", "input": "hello"}),
+)
 # The hash is that of the key `x`.
 PROXY_CONFIG = """
 [server]
@@ -131,6 +127,20 @@ command = [
 [keys.tests]
 hash = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 """
+
+
+def ready(engine: httpx.Client) -> dict[str, int]:
+    """By service; empty before the engine answers."""
+    try:
+        services = engine.get("/v1/state").raise_for_status().json()["services"]
+    except httpx.TransportError:
+        return {}
+    return {name: row.get("ready", 0) for name, row in services.items()}
+
+
+def live(engine: httpx.Client) -> list[str]:
+    rows = engine.get("/v1/state").raise_for_status().json()["instances"].values()
+    return [row["id"] for row in rows if row["state"] not in ("stopped", "failed")]
 
 
 def answers(url: str) -> bool:

@@ -78,7 +78,7 @@ def test_they_never_touch_each_others_jobs(sites: tuple[Site, Site], slurm: Clus
     assert jobs[0].isdisjoint(jobs[1])
     assert all(len(ids) >= 2 + 2 * ROUNDS for ids in jobs)
     every = slurm.run("squeue", "-h", "-t", "all", "-u", one.engine.name, "-o", "%A").stdout.split()
-    assert {int(job) for job in every} == jobs[0] | jobs[1], "each job was submitted by one of the two"
+    assert {int(job) for job in every} <= jobs[0] | jobs[1], "each job was submitted by one of the two"
     for site, own in zip(sites, jobs, strict=True):
         cancelled = {row["job_id"] for row in site.instances("stopped")}
         assert cancelled <= own

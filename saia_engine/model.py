@@ -315,6 +315,12 @@ def instance_id(installation: str, cluster: str, service: str, nonce: str) -> st
     return f"{installation}.{cluster}.{service}.{nonce}"
 
 
+def short_id(instance: str) -> str:
+    """`<service>.<nonce>` of an instance's id, enough within one engine; anything else as it is."""
+    parts = instance.split(".")
+    return ".".join(parts[2:]) if len(parts) == 4 else instance
+
+
 def parse_token(job_name: str) -> tuple[str, str, str, str] | None:
     """(installation, cluster, service, nonce) of one of saia's job names; None for any other name."""
     # Anyone may name a job, and the parts become paths.

@@ -397,10 +397,7 @@ class Reconciler:
         self.instances[instance.id] = instance
         if before is not None and before.state is not instance.state and instance.state not in EXPLAINED:
             severity = Severity.WARNING if instance.state is State.FAILED else Severity.INFO
-            text = f"{before.state} -> {instance.state}"
-            if instance.outcome:
-                text += f": {instance.outcome}"
-            self._record(f"instance-{instance.state}", severity, instance.id, text)
+            self._record(f"instance-{instance.state}", severity, instance.id, _told(instance, before))
 
     async def forget_old(self) -> None:
         """Let go of what ended long ago: the planner's memory soon, journal and directories later."""
@@ -445,9 +442,26 @@ class Reconciler:
         current = {(a.code, a.subject): a for a in (*planned, *self._own_alarms.values())}
         for key in self.alarms.keys() - current.keys():
             cleared = self.alarms.pop(key)
-            self._record("alarm-cleared", Severity.INFO, cleared.subject, cleared.code)
+            self._record("alarm-cleared", Severity.INFO, cleared.subject, f"no longer: {cleared.text}")
         for key, alarm in current.items():
             before = self.alarms.get(key)
             self.alarms[key] = replace(alarm, since=before.since if before else now)
             if before is None:
                 self._record(alarm.code, alarm.severity, alarm.subject, alarm.text)
+
+
+def _told(instance: Instance, before: Instance) -> str:
+    """A change of state as a sentence."""
+    match instance.state:
+        case State.PENDING:
+            return f"job {instance.job_id} waits: {instance.reason or 'no reason given'}"
+        case State.STARTING:
+            return f"job {instance.job_id} started on {instance.node}"
+        case State.READY:
+            waited = instance.state_since - before.state_since
+            return f"ready after {waited:.0f} s on {instance.node}"
+        case State.UNREADY:
+            return f"not ready any more, was {before.state}"
+        case State.LOST:
+            return f"job {instance.job_id} is absent from Slurm's answer, was {before.state}"
+    return instance.outcome or f"was {before.state}"

@@ -10,7 +10,7 @@ import msgspec
 from saia_engine.client import Tables
 from saia_engine.edge.durations import show
 from saia_engine.edge.text import clean, plain
-from saia_engine.model import State
+from saia_engine.model import State, short_id
 from saia_engine.view import TABLES, EngineView, InstanceView, ProxyView, ServiceView
 
 WIDEST_CELL = 60
@@ -149,11 +149,6 @@ def _proxy(row: ProxyView, now: float) -> list[str]:
         str(row.in_flight),
         maintenance if row.maintenance_acked else f"{maintenance} (not acknowledged yet)",
     ]
-
-
-def short_id(instance: str) -> str:
-    """`<service>.<nonce>`: enough within one engine."""
-    return ".".join(instance.split(".")[-2:])
 
 
 def _left(until: float | None, now: float) -> str:

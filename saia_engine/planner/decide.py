@@ -24,6 +24,7 @@ from saia_engine.model import (
     State,
     Timing,
     WithdrawDrain,
+    short_id,
 )
 from saia_engine.planner import timeline
 from saia_engine.planner.brakes import Budget, backoff_until, mass_absent
@@ -265,7 +266,9 @@ class _Fleet:
             return True
         keep = min(self.service.min_available, self.wanted)
         if self.ready_left - 1 < keep:
-            self.waiting.append(Reason("min-available", f"{victim.id} stays until {keep} others are ready"))
+            self.waiting.append(
+                Reason("min-available", f"{short_id(victim.id)} stays until {keep} others are ready")
+            )
             return False
         self.ready_left -= 1
         return True
@@ -288,7 +291,7 @@ class _Fleet:
                         self.service.launch,
                         Reason(
                             "replace-before-end",
-                            f"{old.id} ends in {old.end_time - self.now:.0f} s",
+                            f"{short_id(old.id)} ends in {old.end_time - self.now:.0f} s",
                             (("end", old.end_time), ("submit_by", submit_by)),
                         ),
                         replaces=old.id,
@@ -311,7 +314,7 @@ class _Fleet:
                 DrainKind.HANDOVER,
                 Reason(
                     "replacement-ready",
-                    f"{heir.id} has been ready for {self.now - heir.ready_since:.1f} s",
+                    f"{short_id(heir.id)} has been ready for {self.now - heir.ready_since:.1f} s",
                     (("min_ready", timing.min_ready_s),),
                 ),
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from saia_engine.model import Severity
+from saia_engine.model import Severity, short_id
 from saia_engine.view import EventView
 from saia_tui import moments
 from saia_tui.cells import state_cell, text
 from saia_tui.columns import Column, Listing, Sight
-from saia_tui.listings.fields import WORST_SEVERITY, rank, short
+from saia_tui.listings.fields import WORST_SEVERITY, rank
 
 
 def _plain_unless_bad(row: EventView, sight: Sight, width: int) -> Text:
@@ -30,7 +30,7 @@ EVENTS = Listing(
         ),
         Column(
             "SUBJECT",
-            lambda row, s, w: text(short(row.subject), "strong"),
+            lambda row, s, w: text(short_id(row.subject), "strong"),
             14,
             lambda r: r.subject,
             grow=1,

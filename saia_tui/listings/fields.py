@@ -32,12 +32,6 @@ def since(at: float | None, sight: Sight) -> Text:
     return known(moments.age(None if not at else max(0.0, sight.now - at)), "quiet")
 
 
-def short(instance: str) -> str:
-    """`chat.7f3a` of `<installation>.<cluster>.chat.7f3a`; anything else as it is."""
-    parts = instance.split(".")
-    return ".".join(parts[2:]) if len(parts) == 4 else instance
-
-
 def mean_use(row: InstanceView | NodeView) -> float | None:
     """Mean utilisation (percent) over the GPUs that report one."""
     gpus = row.gpus if isinstance(row, InstanceView) else row.live

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from saia_engine.model import ENDED, State
+from saia_engine.model import ENDED, State, short_id
 from saia_engine.view import InstanceView
 from saia_tui.cells import join, known, meter, state_cell, text
 from saia_tui.columns import Column, Listing, Sight
-from saia_tui.listings.fields import FOREVER, mean_use, memory, rank, short, since, until
+from saia_tui.listings.fields import FOREVER, mean_use, memory, rank, since, until
 
 WORST_STATE = (
     State.LOST,
@@ -68,7 +68,12 @@ INSTANCES = Listing(
     title="INSTANCES",
     columns=(
         Column(
-            "INSTANCE", lambda row, s, w: text(short(row.id), "strong"), 18, lambda r: r.id, grow=2, limit=30
+            "INSTANCE",
+            lambda row, s, w: text(short_id(row.id), "strong"),
+            18,
+            lambda r: r.id,
+            grow=2,
+            limit=30,
         ),
         Column("STATE", _instance_state, 11, lambda r: rank(r.state, WORST_STATE), grow=1, limit=20),
         Column(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from saia_engine.model import short_id
 from saia_engine.view import JobView
 from saia_tui import moments
 from saia_tui.cells import count, known, text
 from saia_tui.columns import Column, Listing, Sight
-from saia_tui.listings.fields import FOREVER, short, since, until
+from saia_tui.listings.fields import FOREVER, since, until
 
 
 def _job_state(row: JobView, sight: Sight, width: int) -> Text:
@@ -34,7 +35,7 @@ JOBS = Listing(
         Column(
             "NAME",
             lambda row, s, w: text(
-                short(row.instance) if row.instance else row.name, "ours" if row.instance else ""
+                short_id(row.instance) if row.instance else row.name, "ours" if row.instance else ""
             ),
             16,
             lambda r: r.name,

@@ -1,0 +1,106 @@
+"""Records as operators see them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from saia_engine import rows
+from saia_engine.model import (
+    AgentStatus,
+    Gpu,
+    Instance,
+    Job,
+    LaunchSpec,
+    Node,
+    Override,
+    ProxyLimits,
+    Service,
+    Snapshot,
+    State,
+    Timing,
+)
+from saia_engine.relays import Relays
+from saia_engine.reports import GateReport
+from saia_engine.store import ProxyWish
+
+NOW = 1_000_000.0
+CHAT = Service("chat", LaunchSpec(), Timing(), 2, 1, models=("m",))
+READY = Instance(
+    "k.hpc.chat.a1",
+    "chat",
+    LaunchSpec(),
+    "r",
+    NOW - 900,
+    state=State.READY,
+    job_id=1,
+    node="gpu01",
+    end_time=NOW + 3000,
+    served=True,
+)
+
+
+def services(*records: Instance, wanted: Service | None = CHAT, **overrides: Override):
+    known = {"chat": wanted} if wanted else {}
+    return rows.services(known, known, overrides, {i.id: i for i in records}, Relays(), NOW)
+
+
+def test_a_services_status_says_how_it_stands() -> None:
+    second = replace(READY, id="k.hpc.chat.a2", end_time=NOW + 10)
+    assert services(READY, second)["chat"].status == "ok"
+    assert services(READY, second)["chat"].next_end == NOW + 10
+    assert services(READY)["chat"].status == "degraded"
+    assert services()["chat"].status == "down"
+    assert services(wanted=replace(CHAT, replicas=0))["chat"].status == "stopped"
+
+
+def test_a_removed_service_shows_until_its_last_instance_is_gone() -> None:
+    row = services(READY, wanted=None)["chat"]
+    assert (row.status, row.replicas, row.ready) == ("removed", 0, 1)
+    assert services(replace(READY, state=State.STOPPED, ended_at=NOW), wanted=None) == {}
+
+
+def test_an_override_shows_who_and_when() -> None:
+    row = services(READY, chat=Override("chat", 1, 1000, 5.0))["chat"]
+    assert (row.override_by_uid, row.override_at) == (1000, 5.0)
+
+
+def test_ended_instances_show_for_ten_minutes_without_an_end_to_come() -> None:
+    gone = replace(READY, state=State.FAILED, ended_at=NOW - 599, outcome="it broke")
+    shown = rows.instances({gone.id: gone}, {}, {"chat": CHAT}, {}, {}, NOW)
+    assert (shown[gone.id].outcome, shown[gone.id].end) == ("it broke", None)
+    assert rows.instances({gone.id: gone}, {}, {"chat": CHAT}, {}, {}, NOW + 2) == {}
+
+
+def test_what_is_unknown_is_not_shown_as_zero() -> None:
+    row = rows.instances({READY.id: READY}, {}, {"chat": CHAT}, {}, {}, NOW)[READY.id]
+    assert row.open_connections is None
+
+
+def test_a_nodes_live_gpus_are_those_that_our_agents_see() -> None:
+    node = Node("gpu01", "mixed", "10.0.0.1", gpus=4, gpus_allocated=3)
+    mine, other = Job(1, "n", "svc", "RUNNING", gpus=2), Job(2, "x", "eve", "RUNNING", gpus=1)
+    statuses = {READY.id: AgentStatus(NOW, gpus=(Gpu(1, 50.0), Gpu(0, 10.0)))}
+    row = rows.nodes(Snapshot(NOW, (mine, other), (node,)), {READY.id: READY}, statuses)["gpu01"]
+    assert (row.gpus_ours, [gpu.index for gpu in row.live]) == (2, [0, 1])
+
+
+def test_jobs_show_which_are_ours() -> None:
+    snapshot = Snapshot(NOW, (Job(1, "n", "svc", "RUNNING"), Job(2, "x", "eve", "PENDING")))
+    shown = rows.jobs(snapshot, {1: READY.id})
+    assert (shown["1"].instance, shown["2"].instance) == (READY.id, "")
+
+
+def test_a_proxy_has_acknowledged_when_all_its_live_relays_have() -> None:
+    relays = Relays()
+    wish = {"cloud": ProxyWish(3, True)}
+
+    def acked(*revisions: int) -> bool:
+        for number, revision in enumerate(revisions):
+            relays.note(
+                GateReport(proxy="cloud", relay=f"{number:016x}", pid=1, admin_revision=revision), {}, NOW
+            )
+        return rows.proxies({"cloud": ProxyLimits()}, wish, relays, NOW)["cloud"].maintenance_acked
+
+    assert not acked()
+    assert not acked(3, 2)
+    assert acked(3, 3)

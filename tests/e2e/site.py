@@ -231,7 +231,10 @@ services = ["*"]
     # ------------------------------------------------------------ Slurm
 
     def jobs(self) -> list[tuple[int, str]]:
-        """(id, name) of the live jobs of this site's installation, as root sees them in Slurm. Raises CalledProcessError."""
+        """(id, name) of the live jobs of this site's installation, as root sees them.
+
+        Raises CalledProcessError where Slurm does not answer.
+        """
         argv = ("squeue", "-h", "-t", ",".join(LIVE), "-u", self.engine.name, "-o", "%A %j")
         listed = self.cluster.run(*argv).stdout
         rows = (line.partition(" ") for line in listed.splitlines() if self.installation)

@@ -75,15 +75,16 @@ async def test_overrides_count_until_cleared(bench: Bench) -> None:
 
 async def test_between_polls_a_drain_is_ended_as_soon_as_its_agent_says_so(bench: Bench) -> None:
     ready = await bench.settled()
-    bench.ears.open[ready[0].id] = 1
+    bench.ears.open = {i.id: 1 for i in ready}
     bench.reconciler.set_override(Override("chat", 1, 0, bench.slurm.now))
     await bench.polls(2)
+    (leaving,) = bench.of(State.DRAINING)
     assert bench.slurm.cancels == []
     bench.ears.open.clear()
     bench.slurm.now += 2
     bench.ears.listen()
     await bench.reconciler.react()
-    assert bench.slurm.cancels == [(ready[0].job_id, ready[0].job_name)]
+    assert bench.slurm.cancels == [(leaving.job_id, leaving.job_name)]
 
 
 async def test_between_polls_nothing_is_done_on_an_old_answer(bench: Bench) -> None:

@@ -39,6 +39,7 @@ state_dir = "run/state"
 runtime_dir = "run/sockets"
 poll_interval = "1s"
 port_range = [21000, 21199]
+submits_per_hour = 5000
 
 [local]
 nodes = 4

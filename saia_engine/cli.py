@@ -201,9 +201,9 @@ def run(config_file: Path, log_file: Path | None) -> int:
     Its jobs, and the traffic to them, go on without it.
     """
     config = _load(config_file)
-    from saia_engine import engine
+    from saia_engine import daemon
 
-    return engine.run(config, log_file=log_file)
+    return daemon.run(config, log_file=log_file)
 
 
 @cli.command()
@@ -214,9 +214,9 @@ def takeover(config_file: Path) -> int:
     It waits until that one can't act any more.
     """
     config = _load(config_file)
-    from saia_engine import engine
+    from saia_engine import daemon
 
-    return engine.takeover(config)
+    return daemon.takeover(config)
 
 
 @cli.command()

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
-import shutil
-import signal
 import socket
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from msgspec.structs import replace
@@ -26,22 +22,19 @@ from saia_engine import config as configuration
 from saia_engine import rows, site, view
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Refused
-from saia_engine.api.server import serving
 from saia_engine.api.sockets import group_id
 from saia_engine.clock import SteadyClock
 from saia_engine.config import Config, ConfigFaults
-from saia_engine.edge import lifeline, logs
+from saia_engine.edge import logs
 from saia_engine.instance_dirs import InstanceDirs
-from saia_engine.lease import SHARED_DELAY_S, Lease, LeaseLost, LeaseUnreadable
+from saia_engine.lease import Lease, LeaseLost, LeaseUnreadable
 from saia_engine.model import DrainKind, Override, Reason, State
 from saia_engine.probes import Probes
 from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
 from saia_engine.relays import Relays
 from saia_engine.reports import GateReport
-from saia_engine.slurm.cli import SlurmCli
-from saia_engine.slurm.local import LocalCluster, declare_nodes
-from saia_engine.slurm.port import Slurm, SlurmUnavailable
+from saia_engine.slurm.port import Slurm
 from saia_engine.store import Event, JournalError, ProxyWish, Store
 
 EVENTS_SHOWN = 500
@@ -110,7 +103,7 @@ class Engine:
             gate_socket=config.paths.gate_socket,
         )
         self.reconciler = Reconciler(
-            identity=Identity(self._installation, config.name, _user()),
+            identity=Identity(self._installation, config.name, site.user()),
             services=config.services,
             poll_interval_s=config.poll_interval_s,
             submits_per_hour=config.submits_per_hour,
@@ -189,9 +182,11 @@ class Engine:
         try:
             await step()
         except LeaseUnreadable as exc:
-            self.reconciler.warn("lease-unreadable", "engine", f"nothing is done until it can be read: {exc}")
+            self.reconciler.alarms.worry(
+                "lease-unreadable", "engine", f"nothing is done until it can be read: {exc}"
+            )
         else:
-            self.reconciler.calm("lease-unreadable", "engine")
+            self.reconciler.alarms.calm("lease-unreadable", "engine")
 
     def stop_acting(self, why: str) -> None:
         """For good: routes stay as they are, and every intent is refused."""
@@ -236,7 +231,7 @@ class Engine:
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
                 hub.publish("jobs", rows.jobs(snapshot, ours))
         hub.publish("proxies", rows.proxies(self._proxies, self._wishes, self._relays, now))
-        hub.publish("alarms", rows.alarms(reconciler.alarms) | self._own_alarms(now))
+        hub.publish("alarms", rows.alarms(reconciler.alarms.current) | self._own_alarms(now))
         hub.publish("events", {str(seq): rows.event(e) for seq, e in self._events.items()})
 
     def _engine_row(self) -> view.EngineView:
@@ -386,97 +381,12 @@ class Engine:
         try:
             fresh = configuration.load(self._config.file)
         except ConfigFaults as exc:
-            self.reconciler.warn("config-bad", "config", str(exc).replace("\n", "; "))
+            self.reconciler.alarms.worry("config-bad", "config", str(exc).replace("\n", "; "))
             return
-        self.reconciler.calm("config-bad", "config")
+        self.reconciler.alarms.calm("config-bad", "config")
         self._proxies = fresh.proxies
         self.reconciler.configure(fresh.services, fresh.submits_per_hour)
         pending = [name for name in FIXED if getattr(fresh, name) != getattr(self._config, name)]
         note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""
         self.reconciler.record("config-reloaded", "config", f"{self._config.file}{note}")
         self._wake.set()
-
-
-# ---------------------------------------------------------------- the process
-
-
-def run(config: Config, log_file: Path | None = None) -> int:
-    """Until SIGTERM or SIGINT; returns the exit code. Raises the errors that `cli` maps to exit codes."""
-    logs.set_up(file=log_file)
-    site.prepare(config)
-    lease = Lease.acquire(config.paths.state_dir, config.paths.shared_dir)
-    try:
-        asyncio.run(serve(config, lease))
-    finally:
-        lease.release()
-    return 0
-
-
-def takeover(config: Config) -> int:
-    """Run here for a lost host: raise the epoch, wait until the old holder must have seen it, then run."""
-    logs.set_up()
-    site.prepare(config)
-    lease = Lease.acquire(config.paths.state_dir, config.paths.shared_dir, takeover=True)
-    try:
-        wait_s = SHARED_DELAY_S + config.command_timeout_s
-        log.warning("takeover", epoch=lease.holder.epoch, waiting_s=wait_s)
-        time.sleep(wait_s)
-        asyncio.run(serve(config, lease))
-    finally:
-        lease.release()
-    return 0
-
-
-async def serve(config: Config, lease: Lease) -> None:
-    """The whole engine, until SIGTERM, SIGINT or the end of the demo's lifeline."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    pipe = lifeline.inherited()
-    if pipe is not None:
-        lifeline.follow(pipe, lambda: os._exit(1))
-    clock = SteadyClock()
-    engine = Engine(config, lease, slurm_of(config, clock, pipe), clock)
-    loop.add_signal_handler(signal.SIGHUP, engine.reload)
-    async with serving(
-        engine,
-        operator_socket=config.paths.operator_socket,
-        gate_socket=config.paths.gate_socket,
-        operators_group=config.operators_group,
-        gate_group=config.gate_group,
-    ):
-        log.info("engine_started", cluster=config.name, socket=str(config.paths.operator_socket))
-        await engine.run(stop)
-    log.info("engine_stopped")
-
-
-def slurm_of(config: Config, clock: SteadyClock, pipe: int | None = None) -> Slurm:
-    """The adapter for the configured kind of cluster. Raises SlurmUnavailable where Slurm is not installed."""
-    if config.kind == "local":
-        local = config.local
-        declared = declare_nodes(
-            local.nodes,
-            cpus=local.cpus_per_node,
-            memory_mib=local.memory_per_node_mib,
-            gpus=local.gpus_per_node,
-        )
-        return LocalCluster(config.paths.state_dir / "local", declared, _user(), pipe)
-    where = str(config.slurm_bin) if config.slurm_bin else os.environ.get("PATH", os.defpath)
-    missing = [name for name in SlurmCli.COMMANDS if shutil.which(name, path=where) is None]
-    if missing:
-        raise SlurmUnavailable(
-            f"Slurm's {', '.join(missing)} not found in {where}: install Slurm's client commands, set"
-            ' cluster.slurm_bin, or try saia without Slurm by cluster.kind = "local"'
-        )
-    return SlurmCli(
-        _user(),
-        str(config.slurm_bin or ""),
-        str(config.slurm_conf or ""),
-        config.command_timeout_s,
-        clock.now,
-    )
-
-
-def _user() -> str:
-    return pwd.getpwuid(os.geteuid()).pw_name

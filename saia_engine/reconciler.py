@@ -11,12 +11,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from saia_engine.alarms import Alarms
 from saia_engine.edge.logs import get_logger
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease
 from saia_engine.model import (
     Action,
-    Alarm,
     Cancel,
     Desired,
     Drain,
@@ -88,7 +88,7 @@ class Reconciler:
         self.slurm_fault = ""
         self._boot = 0.0
         self._believed_from = 0.0
-        self.alarms: dict[tuple[str, str], Alarm] = {}
+        self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
         self._services = services
         self._poll_interval_s = poll_interval_s
@@ -100,7 +100,6 @@ class Reconciler:
         self._probes = probes
         self._now = now
         self._on_event = on_event
-        self._own_alarms: dict[tuple[str, str], Alarm] = {}
         self._busy = asyncio.Lock()
 
     # -- what is desired
@@ -138,11 +137,11 @@ class Reconciler:
                 self._doubt_new_controller(snapshot)
             except SlurmUnavailable as exc:
                 self.slurm_fault = str(exc)
-                self._worry("slurm-unavailable", Severity.CRITICAL, "slurm", str(exc))
+                self.alarms.worry("slurm-unavailable", "slurm", str(exc), Severity.CRITICAL)
                 self._fold_statuses()
                 return
             self.slurm_fault = ""
-            self._calm("slurm-unavailable", "slurm")
+            self.alarms.calm("slurm-unavailable", "slurm")
             self.snapshot = snapshot
             await self._fold_snapshot(snapshot)
             self._watch()
@@ -179,7 +178,7 @@ class Reconciler:
         plan = self.last_plan = self.preview()
         for action in plan.actions:
             await self._act(action)
-        self._raise_alarms(plan.alarms)
+        self.alarms.plan(plan.alarms)
         self._watch()
 
     # -- observing
@@ -227,9 +226,8 @@ class Reconciler:
             record = known or await asyncio.to_thread(self._dirs.recorded, name)
             if record is None or (record.id, record.service) != (name, token[2]):
                 unknown.add(str(job.id))
-                self._worry(
+                self.alarms.worry(
                     "unknown-job",
-                    Severity.WARNING,
                     str(job.id),
                     f"job {job.id} has our token {job.name}, but neither journal nor directory know it:"
                     " left alone; cancel it by hand if it is not wanted",
@@ -244,9 +242,7 @@ class Reconciler:
             was = "is live, though its instance had ended" if known else "was running, but not in the journal"
             self._record("adopted", Severity.WARNING, name, f"job {job.id} {was}")
             self._keep(adopted)
-        for code, subject in list(self._own_alarms):
-            if code == "unknown-job" and subject not in unknown:
-                self._calm(code, subject)
+        self.alarms.calm_all_but("unknown-job", unknown)
 
     def _fold_statuses(self) -> None:
         now = self._now()
@@ -256,9 +252,9 @@ class Reconciler:
         for instance in self.instances.values():
             fault = self._probes.faults.get(instance.id, "")
             if fault and instance.live and instance.cancel_sent_at is None:
-                self._worry("agent-fault", Severity.WARNING, instance.id, fault)
+                self.alarms.worry("agent-fault", instance.id, fault)
             else:
-                self._calm("agent-fault", instance.id)
+                self.alarms.calm("agent-fault", instance.id)
 
     def _watch(self) -> None:
         """Tell the probes whom to follow: each instance that Slurm has started."""
@@ -416,38 +412,9 @@ class Reconciler:
         log.info(code, subject=subject, text=text, severity=str(severity), uid=uid)
         self._on_event(event)
 
-    def warn(self, code: str, subject: str, text: str) -> None:
-        """Raise an alarm from outside the loop, until `calm`."""
-        self._worry(code, Severity.WARNING, subject, text)
-
-    def calm(self, code: str, subject: str) -> None:
-        self._calm(code, subject)
-
     def record(self, code: str, subject: str, text: str, uid: int | None = None) -> None:
         """An event from outside the loop: an operator's act, a start, a stop."""
         self._record(code, Severity.INFO, subject, text, uid)
-
-    # -- alarms
-
-    def _worry(self, code: str, severity: Severity, subject: str, text: str) -> None:
-        self._own_alarms[code, subject] = Alarm(code, severity, subject, text)
-        self._raise_alarms(self.last_plan.alarms)
-
-    def _calm(self, code: str, subject: str) -> None:
-        if self._own_alarms.pop((code, subject), None):
-            self._raise_alarms(self.last_plan.alarms)
-
-    def _raise_alarms(self, planned: tuple[Alarm, ...]) -> None:
-        now = self._now()
-        current = {(a.code, a.subject): a for a in (*planned, *self._own_alarms.values())}
-        for key in self.alarms.keys() - current.keys():
-            cleared = self.alarms.pop(key)
-            self._record("alarm-cleared", Severity.INFO, cleared.subject, f"no longer: {cleared.text}")
-        for key, alarm in current.items():
-            before = self.alarms.get(key)
-            self.alarms[key] = replace(alarm, since=before.since if before else now)
-            if before is None:
-                self._record(alarm.code, alarm.severity, alarm.subject, alarm.text)
 
 
 def _told(instance: Instance, before: Instance) -> str:

@@ -1,8 +1,9 @@
-"""The engine's own directories and its installation id."""
+"""The engine's own directories, its installation id and its user."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import secrets
 from pathlib import Path
@@ -58,3 +59,8 @@ def installation_id(config: Config) -> str:
     if not _ID.fullmatch(text):
         raise SiteFault(f"{file} does not hold an installation id; restore it, or set cluster.installation")
     return text
+
+
+def user() -> str:
+    """The name under which the engine, and so its jobs, run."""
+    return pwd.getpwuid(os.geteuid()).pw_name

@@ -215,4 +215,4 @@ class Bench:
         return [event.code for event in self.events]
 
     def alarmed(self) -> set[str]:
-        return {code for code, _ in self.reconciler.alarms}
+        return {code for code, _ in self.reconciler.alarms.current}

@@ -40,7 +40,7 @@ async def test_a_service_comes_to_life(bench: Bench) -> None:
     ready = await bench.settled()
     assert len(ready) == 2 == len(bench.slurm.live())
     assert {i.job_name for i in ready} == {job.name for job in bench.slurm.live()}
-    assert bench.reconciler.alarms == {}
+    assert bench.reconciler.alarms.current == {}
 
 
 async def test_it_is_handed_over_before_its_end_without_a_gap(bench: Bench) -> None:
@@ -413,7 +413,7 @@ async def test_a_job_with_our_token_that_nobody_knows_is_left_alone_and_told_of(
     stray = bench.slurm.add("saia.k7f3.hpc.chat.zz99")
     await bench.polls(3)
     assert not bench.slurm.jobs[stray].ended
-    assert ("unknown-job", str(stray)) in bench.reconciler.alarms
+    assert ("unknown-job", str(stray)) in bench.reconciler.alarms.current
     bench.slurm.change(stray, state="COMPLETED")
     await bench.polls()
     assert bench.alarmed() == set()
@@ -426,7 +426,7 @@ async def test_a_directory_of_another_service_is_no_proof(bench: Bench) -> None:
     (forged / "instance.json").write_bytes((bench.dirs.path(mine.id) / "instance.json").read_bytes())
     stray = bench.slurm.add("saia.k7f3.hpc.embed.zz99")
     await bench.polls()
-    assert ("unknown-job", str(stray)) in bench.reconciler.alarms
+    assert ("unknown-job", str(stray)) in bench.reconciler.alarms.current
 
 
 @pytest.mark.parametrize("ran", [True, False])
@@ -574,7 +574,7 @@ async def test_an_agents_fault_is_an_alarm_until_it_is_gone_or_its_job_was_cance
     (mine, other) = await bench.settled()
     bench.ears.faults = {mine.id: "endpoint file: changed"}
     await bench.polls()
-    assert ("agent-fault", mine.id) in bench.reconciler.alarms
+    assert ("agent-fault", mine.id) in bench.reconciler.alarms.current
     bench.ears.faults.clear()
     await bench.polls()
     assert bench.alarmed() == set()
@@ -584,7 +584,7 @@ async def test_an_agents_fault_is_an_alarm_until_it_is_gone_or_its_job_was_cance
     bench.ears.faults = {other.id: "agent: no connection"}
     bench.reconciler._keep(replace(bench.reconciler.instances[other.id], cancel_sent_at=bench.slurm.now))
     await bench.polls()
-    assert ("agent-fault", other.id) not in bench.reconciler.alarms
+    assert ("agent-fault", other.id) not in bench.reconciler.alarms.current
 
 
 async def test_quiet_times_leave_no_events_and_no_writes(bench: Bench) -> None:

@@ -849,6 +849,7 @@ PROBE_INTERVAL_S = 5.0
 PROBE_INTERVAL_UNREADY_S = 0.5
 PROBE_FAILURES = 3
 PROBE_BODY_MAX = 65536
+PROBE_BODY_S = 0.5
 GPU_INTERVAL_S = 10.0
 GPU_DEADLINE_S = 5.0
 GPU_QUERY = ("--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
@@ -883,17 +884,21 @@ async def ask_readiness(service: AnyService, path: str) -> str:
         match = re.match(rb"HTTP/1\.[01] ([0-9]{3})\b", await reader.readline())
         if match is None:
             return f"{path} gave no HTTP answer"
-        size = 0
-        chunk = b"."
-        while chunk and size < PROBE_BODY_MAX:  # a server whose answer is not read to its end logs an error
-            chunk = await reader.read(PROBE_BODY_MAX)
-            size += len(chunk)
+        await read_rest(reader)
     except (OSError, ValueError) as fault:
         return f"{path}: {fault}"
     finally:
         writer.transport.abort()
     status = int(match.group(1))
     return "" if 200 <= status < 300 else f"{path} answered {status}"
+
+
+async def read_rest(reader: asyncio.StreamReader) -> None:
+    """A server whose answer is not read to its end logs an error; one may also keep the connection open."""
+    try:
+        await asyncio.wait_for(reader.readexactly(PROBE_BODY_MAX), PROBE_BODY_S)
+    except (asyncio.IncompleteReadError, asyncio.TimeoutError):
+        pass
 
 
 class Gpus:

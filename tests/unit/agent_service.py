@@ -1,6 +1,7 @@
 """A small service for the agent's tests; speaks just enough HTTP, on $SAIA_SOCKET or $SAIA_PORT.
 
-Files in its working directory steer it: `sick` makes /health answer 503, `hang` makes it answer nothing.
+Files in its working directory steer it: `sick` makes /health answer 503, `hang` makes it answer nothing,
+`keep` leaves its connections open after an answer.
 """
 
 import asyncio
@@ -64,6 +65,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await asyncio.sleep(60)
     else:
         await answer(writer, b"ok", "503 Sick" if Path("sick").exists() else "200 OK")
+        if Path("keep").exists():
+            await asyncio.sleep(60)
     await writer.drain()
     writer.close()
 

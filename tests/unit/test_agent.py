@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import stat
 import sys
@@ -316,6 +317,12 @@ async def test_service_that_falls_sick_is_unready_and_recovers(agents: Agents):
             while not json.loads(await watch.readline())["ready"]:
                 pass
         assert (await running.status())["fault"] == ""
+
+
+async def test_service_that_keeps_the_probe_s_connection_open_is_ready(agents: Agents):
+    running = agents.start(command=["/bin/sh", "-c", f"touch keep; exec {shlex.join(SERVICE)}"])
+    await running.ready()
+    assert (await running.status())["fault"] == ""
 
 
 async def test_data_is_refused_while_the_service_does_not_listen(agents: Agents):

@@ -24,6 +24,8 @@ _OURS = frozenset(
     {"x-request-id", "date", "server", "connection", "keep-alive", "transfer-encoding", "upgrade"}
 )
 
+_BODYLESS = frozenset({204, 304})
+
 Message = dict[str, Any]
 
 
@@ -110,8 +112,10 @@ class Exchange:
         if not 200 <= head.status <= 599:
             raise ApiError(502, "bad_response", "The service gave an answer that is not HTTP.")
         headers = [(b"x-request-id", self.request_id.encode())]
+        # uvicorn wants as many bytes as announced, and these have none whatever they announce
+        dropped = _OURS | {"content-length"} if head.status in _BODYLESS else _OURS
         for name, value in head.headers:
-            if name.lower() not in _OURS and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
+            if name.lower() not in dropped and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
                 headers.append((name.encode(), value.encode("latin-1")))
         self.begun = True
         self.status = head.status

@@ -451,6 +451,25 @@ async def test_headers_that_http_cannot_carry_are_dropped(tmp_path):
     assert response.headers["x-ok"] == "é"
 
 
+async def test_an_answer_without_a_body_keeps_the_connection_whatever_length_it_announces(tmp_path):
+    gate = Gate([service()], [instance("one")])
+    statuses = iter((204, 304, 204))
+
+    async def answer(stream: Stream) -> None:
+        stream.respond(Head(next(statuses), [("content-length", "55"), ("etag", "x")]))
+        stream.end()
+
+    gate.answers["one"] = answer
+    ports = set()
+    async with running(config(tmp_path, "a"), gate) as proxy:
+        for status in (204, 304, 204):
+            response = await proxy.chat()
+            ports.add(response.extensions["network_stream"].get_extra_info("client_addr")[1])
+            assert (response.status_code, response.headers["etag"]) == (status, "x")
+            assert "content-length" not in response.headers
+    assert len(ports) == 1
+
+
 # ---------------------------------------------------------------- cut off, gone, slow
 
 

@@ -43,7 +43,12 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_open = False
         self._stop_head_timer()
-        super().on_headers_complete()
+        assert self.parser is not None, "it is calling us"
+        if self.parser.should_upgrade() and self._body_announced():  # the parser skips such a body
+            text = "No upgrade is possible here: send the request without the header 'Upgrade'."
+            self._refuse(ApiError(400, "bad_http", text))
+        else:
+            super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._head_open = True
@@ -52,6 +57,15 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError(400, "bad_http", msg))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        pass  # its advice is for programs that take WebSockets
+
+    def _body_announced(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self.headers
+        )
 
     def _refuse(self, error: ApiError) -> None:
         body = error.body()

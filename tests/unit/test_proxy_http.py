@@ -325,6 +325,17 @@ async def test_a_long_body_on_a_kept_connection_counts_as_no_head(tmp_path):
         ] * 3
 
 
+async def test_an_upgrade_with_a_body_is_refused_by_its_name(tmp_path):
+    gate = Gate([service()], [instance("one")])
+    headers = {"connection": "Upgrade", "upgrade": "h2c"}
+    async with running(config(tmp_path, "a"), gate) as proxy:
+        refused = await proxy.client.post("/v1/embeddings", json={"model": "llama"}, headers=headers)
+        assert (await proxy.client.get("/v1/models", headers=headers)).status_code == 200
+    assert refused.status_code == 400
+    assert "Upgrade" in refused.json()["error"]["message"]
+    assert not gate.opened
+
+
 # ---------------------------------------------------------------- to another instance, or not
 
 

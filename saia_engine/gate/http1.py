@@ -6,7 +6,10 @@ httptools parses; what it leaves open is decided here: the end by EOF, HEAD, int
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
+import socket
+import struct
 from typing import Any
 
 import httptools
@@ -123,6 +126,11 @@ class Connection(asyncio.Protocol):
         self._response = None
 
     def abort(self) -> None:
+        """In an exchange with a reset: a plain close is a half-close to the agent, and the work would go on."""
+        if self._response is not None and not self._lost:
+            with contextlib.suppress(OSError, AttributeError):  # AttributeError: it has no socket any more
+                link = self._transport.get_extra_info("socket")
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._lost = True
         self._transport.abort()
 

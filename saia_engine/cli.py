@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from saia_engine.config import Config
 
 DEFAULT_CONFIG = "/etc/saia/engine.toml"
+SHORTEST_ID = 4
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 EXIT_CODES = {
@@ -299,14 +300,21 @@ def drain(instance: str, yes: bool, config_file: Path, socket: Path | None) -> N
 
 
 def pick_instance(asked: str, ids: Iterable[str]) -> str:
-    """The one id that is `asked`, ends in it, or whose last part begins with it. Raises click.UsageError."""
+    """The one id that is `asked`, ends in it, or whose last part begins with it. Raises click.UsageError.
+
+    A slip of one key must not name an instance, so fewer than four characters never do.
+    """
     known = sorted(ids)
+    if len(asked) < SHORTEST_ID:
+        raise click.UsageError(
+            f"{asked!r} is too short for an instance: give {SHORTEST_ID} characters or more"
+        )
     for fits in (
         lambda name: name == asked,
         lambda name: name.endswith(asked),
         lambda name: name.rpartition(".")[2].startswith(asked),
     ):
-        found = [name for name in known if asked and fits(name)]
+        found = [name for name in known if fits(name)]
         if len(found) == 1:
             return found[0]
         if found:

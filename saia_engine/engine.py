@@ -28,7 +28,7 @@ from saia_engine.config import Config, ConfigFaults
 from saia_engine.edge import logs
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease, LeaseLost, LeaseUnreadable
-from saia_engine.model import DrainKind, Override, Reason, State
+from saia_engine.model import DrainKind, Override, Reason, Service, State
 from saia_engine.probes import Probes
 from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
@@ -42,6 +42,9 @@ REACT_AT_MOST_S = 1.0
 REACT_AT_LEAST_S = 0.1
 TIDY_EVERY_S = 600.0
 CLOCK_JUMP_S = 5.0
+FIRST_ANSWER_S = 10.0
+GROWTH = 4
+"""A scale to more than so many times the replicas is asked about: it may be a slip."""
 FIXED = (
     "name", "kind", "installation", "paths", "poll_interval_s", "rpc_floor_s", "command_timeout_s", "port_range",
     "agent_python", "slurm_bin", "slurm_conf", "operators_group", "gate_group", "local",
@@ -270,6 +273,15 @@ class Engine:
                 " restart it once the clock is right",
                 now,
             )
+        if self.reconciler.snapshot is None and now - self._started_at > FIRST_ANSWER_S:
+            found["slurm-silent:slurm"] = view.AlarmView(
+                "slurm-silent", "critical", "slurm", "no good answer since the engine started", now
+            )
+        for name, wish in self._wishes.items():
+            if wish.maintenance and name in self._proxies:
+                found[f"maintenance:{name}"] = view.AlarmView(
+                    "maintenance", "warning", name, "in maintenance: it refuses all new requests", now
+                )
         if self._publisher.fault:
             found["routes-not-written:engine"] = view.AlarmView(
                 "routes-not-written", "critical", "engine", self._publisher.fault, now
@@ -294,13 +306,10 @@ class Engine:
         configured = self.reconciler.configured(service)
         if configured is None:
             raise Refused("not_found", f"there is no service {service}", 404)
-        if replicas < configured.min_available and not confirm:
-            raise Refused(
-                "needs_confirmation",
-                f"{service} would have {replicas} replicas, fewer than its min_available of"
-                f" {configured.min_available}",
-            )
         before = self.reconciler.desired.services[service].replicas
+        doubt = _doubt_of_scale(configured, before, replicas)
+        if doubt and not confirm:
+            raise Refused("needs_confirmation", doubt)
         self.reconciler.set_override(Override(service, replicas, uid, self._clock.now()))
         self.reconciler.record("scale", service, f"{before} -> {replicas}", uid)
         self._wake.set()
@@ -334,13 +343,19 @@ class Engine:
             for i in self.reconciler.instances.values()
             if i.service == record.service and i.state is State.READY and i.id != instance
         )
-        undercuts = service is not None and record.state is State.READY and ready < service.min_available
-        if service is not None and undercuts and not confirm:
-            raise Refused(
-                "needs_confirmation",
-                f"{ready} ready instances of {record.service} would be left, fewer than its min_available"
-                f" of {service.min_available}",
-            )
+        if service is not None and record.state is State.READY and not confirm:
+            if ready == 0:
+                raise Refused(
+                    "needs_confirmation",
+                    f"it is the last ready instance of {record.service}: new requests are refused until"
+                    " another one is ready",
+                )
+            if ready < service.min_available:
+                raise Refused(
+                    "needs_confirmation",
+                    f"{ready} ready instances of {record.service} would be left, fewer than its min_available"
+                    f" of {service.min_available}",
+                )
         reason = Reason("operator", "drained by an operator; its slot is filled again")
         self.reconciler.start_drain(record, DrainKind.OPERATOR, reason, uid)
         self._wake.set()
@@ -390,3 +405,19 @@ class Engine:
         note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""
         self.reconciler.record("config-reloaded", "config", f"{self._config.file}{note}")
         self._wake.set()
+
+
+def _doubt_of_scale(service: Service, before: int, wanted: int) -> str:
+    """Why an operator should think twice; empty where there is no reason to."""
+    if wanted == 0 and before > 0:
+        return f"{service.name} would be stopped: all its requests are refused until it is scaled up again"
+    if wanted < min(service.min_available, before):
+        return (
+            f"{service.name} would have {wanted} replicas, fewer than its min_available of"
+            f" {service.min_available}"
+        )
+    if wanted > GROWTH * max(before, service.replicas, 1):
+        return (
+            f"{service.name} would have {wanted} replicas, more than {GROWTH} times the {before} it has now"
+        )
+    return ""

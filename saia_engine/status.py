@@ -83,7 +83,8 @@ def _head(engine: EngineView) -> list[str]:
         else f"seen {_span(engine.snapshot_at, engine.now)} ago"
     )
     lines = [
-        f"{clean(engine.cluster)} ({clean(engine.installation)}) on {clean(engine.host)}, saia {clean(engine.version)},"
+        f"{clean(engine.cluster)} ({clean(engine.installation)}) on {clean(engine.host)} (pid {engine.pid}),"
+        f" saia {clean(engine.version)},"
         f" up {_span(engine.started_at, engine.now)}; {slurm} {heard}"
     ]
     if engine.slurm_fault:

@@ -244,6 +244,7 @@ def check_lines(config: Config) -> list[str]:
         lines += _service_lines(service, config.poll_interval_s)
     if not config.services:
         lines.append("no services: the engine would end all that it runs")
+    lines += _submits_warning(config)
     for name, proxy in config.proxies.items():
         reach = "all services" if "*" in proxy.services else ", ".join(proxy.services)
         lines.append(
@@ -251,6 +252,26 @@ def check_lines(config: Config) -> list[str]:
             f" {_count(proxy.opens_per_second, 'open')} a second, {sizes.show_mib(proxy.memory_mib)} each"
         )
     return [clean(line) for line in lines]
+
+
+def _submits_warning(config: Config) -> list[str]:
+    """Replacements alone may need more submits than are allowed: then services would run dry."""
+    needed = sum(
+        service.replicas
+        * 3600.0
+        / max(
+            1.0,
+            service.launch.time_limit_s
+            - timeline.shortest_time_limit(service.timing, config.poll_interval_s),
+        )
+        for service in config.services.values()
+    )
+    if needed <= config.submits_per_hour / 2:
+        return []
+    return [
+        f"warning: replacing all instances in time takes about {needed:.0f} submits an hour, and submits_per_hour is"
+        f" {config.submits_per_hour}: raise it to {2 * needed:.0f} or more, or lengthen the time limits"
+    ]
 
 
 def _count(number: int, thing: str) -> str:

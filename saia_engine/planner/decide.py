@@ -368,8 +368,15 @@ class _Fleet:
         resume_at = backoff_until(self.name, self.all)
         if self.service and self.now < resume_at and self.wanted > len(self.heads()):
             yield Alarm(
-                "crash-loop", Severity.CRITICAL, self.name, "its last instances failed; launches are slowed"
+                "crash-loop",
+                Severity.CRITICAL,
+                self.name,
+                f"its last instances failed; launches are slowed; the last one: {self._last_outcome()}",
             )
+
+    def _last_outcome(self) -> str:
+        failed = [i for i in self.all if i.service == self.name and i.ended_at is not None]
+        return max(failed, key=lambda i: i.ended_at or 0.0).outcome if failed else "unknown"
 
     def _replacement_late(self, old: Instance) -> bool:
         if self.service is None or old.drain is not None or old.end_time is None or old.node == "":

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
+from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from saia_tui import moments
@@ -30,12 +30,20 @@ MARKS = (
 GPU_MARKS = (("■ ours", "ours"), ("▣ others'", "quiet"), ("□ free", "ok"), ("× not usable", "faint"))
 
 
-class Readable(Vertical, can_focus=True):
-    """Scrolls by the arrow keys."""
+class Readable(VerticalScroll, can_focus=True):
+    """Scrolls by the keys that move in tables."""
+
+    BINDINGS: ClassVar = [
+        Binding("k", "scroll_up", show=False),
+        Binding("j", "scroll_down", show=False),
+        Binding("space", "page_down", show=False),
+        Binding("g", "scroll_home", show=False),
+        Binding("G", "scroll_end", show=False),
+    ]
 
 
 class Page(Window[None]):
-    DEFAULT_CSS = "Page > Readable { width: 104; }"
+    DEFAULT_CSS = "Page > Readable { width: 104; max-width: 100%; height: auto; max-height: 100%; }"
     BINDINGS: ClassVar = [Binding("q,enter,question_mark", "cancel", show=False)]
     AUTO_FOCUS = "Readable"
 

@@ -59,7 +59,8 @@ async def test_status_shows_the_worst_first_and_nothing_hostile(api: Served):
     code, output, errors = await told(api, "status")
     assert (code, errors) == (0, "")
     lines = output.splitlines()
-    assert lines[0].startswith("hpc (i1) on login1, saia 0.1.0, up ")
+    assert lines[0].startswith("hpc (i1) on login1 (pid "), lines[0]
+    assert ", saia 0.1.0, up " in lines[0]
     assert lines[2].startswith(r"! WARNING s: job \x1b]52;c;x\x07 is\nCRITICAL forged \u202e (a, for ")
     assert all(line.isprintable() for line in lines)
     header = next(line for line in lines if line.startswith("INSTANCE"))
@@ -122,7 +123,7 @@ async def test_drain_takes_the_end_of_an_id(api: Served):
     assert api.engine.drained == [(os.geteuid(), "i1.hpc.chat.aaaa0001")]
     code, _, errors = await told(api, "drain", "bb")
     assert code == 2
-    assert "could be any of: i1.hpc.chat.bbbb0002, i1.hpc.chat.bbcc0003" in errors
+    assert "too short" in errors
     assert len(api.engine.drained) == 1
 
 
@@ -130,13 +131,12 @@ def test_pick_instance():
     ids = ["i1.hpc.chat.aa11", "i1.hpc.chat.aa22", "i1.hpc.rechat.aa11"]
     assert pick_instance("i1.hpc.chat.aa11", ids) == ids[0]
     assert pick_instance(".chat.aa11", ids) == ids[0]
-    assert pick_instance("aa2", ids) == ids[1]
-    assert pick_instance("22", ids) == ids[1]
-    for asked, says in (("aa11", "any of"), ("", "no living"), ("zz", "no living"), ("chat", "no living")):
+    assert pick_instance("aa22", ids) == ids[1]
+    for asked, says in (("aa11", "any of"), ("", "too short"), ("2", "too short"), ("chat", "no living")):
         with pytest.raises(click.UsageError, match=says):
             pick_instance(asked, ids)
     with pytest.raises(click.UsageError, match="no living"):
-        pick_instance("aa", [])
+        pick_instance("aa11", [])
 
 
 async def test_maintenance(api: Served):

@@ -291,7 +291,7 @@ def test_a_drain_goes_on_after_a_restart(site: Site) -> None:
     engine = site.run()
     (name,) = site.ready(1)
     (route,) = site.routes()
-    site.post(f"instances/{name}/drain")
+    site.post(f"instances/{name}/drain", confirm=True)
     engine.kill()
     engine.wait()
     site.run()

@@ -128,8 +128,8 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """In an exchange with a reset: a plain close is a half-close to the agent, and the work would go on."""
         if self._response is not None and not self._lost:
-            with contextlib.suppress(OSError, AttributeError):  # AttributeError: it has no socket any more
-                link = self._transport.get_extra_info("socket")
+            link = self._transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # it is closed already
                 link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._lost = True
         self._transport.abort()

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 class Window(ModalScreen[Result]):
     DEFAULT_CSS = """
     Window { align: center middle; background: $background 60%; }
-    Window > Vertical {
+    Window > Vertical, Window > VerticalScroll {
         width: 76; max-width: 100%; height: auto; max-height: 100%; overflow-y: auto;
         background: $surface; border: round $primary; border-title-color: $primary;
         border-title-style: bold; padding: 1 2;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from hypothesis import given, settings
@@ -18,11 +19,18 @@ class Transport:
         self.aborted = False
         self.reading = True
 
+        self.socket = socket.socket()
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        assert name == "socket"
+        return self.socket
+
     def write(self, data: bytes) -> None:
         pass
 
     def abort(self) -> None:
         self.aborted = True
+        self.socket.close()
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -156,3 +164,26 @@ async def test_raw_bytes_flow_after_an_upgrade_that_was_asked_for():
     made.eof_received()
     assert await made.read() == b""
     assert not made.reusable
+
+
+@pytest.mark.parametrize(("begun", "seen"), [(True, ConnectionResetError), (False, type(None))])
+async def test_giving_up_an_exchange_is_no_half_close(begun: bool, seen: type) -> None:
+    """A plain close is a half-close to the agent: the service would go on with work that nobody waits for."""
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+            ended.set_result(None)
+        except OSError as exc:
+            ended.set_result(exc)
+        writer.close()
+
+    server = await asyncio.start_server(peer, "127.0.0.1", 0)
+    async with server:
+        loop = asyncio.get_running_loop()
+        _, made = await loop.create_connection(Connection, *server.sockets[0].getsockname())
+        if begun:
+            made.begin("GET")
+        made.abort()
+        assert isinstance(await asyncio.wait_for(ended, 5), seen)

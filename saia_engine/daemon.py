@@ -91,6 +91,8 @@ def slurm_of(config: Config, clock: SteadyClock, pipe: int | None = None) -> Slu
             f"Slurm's {', '.join(missing)} not found in {where}: install Slurm's client commands, set"
             ' cluster.slurm_bin, or try saia without Slurm by cluster.kind = "local"'
         )
+    if config.slurm_conf and not config.slurm_conf.is_file():
+        raise SlurmUnavailable(f"there is no file {config.slurm_conf}: correct cluster.slurm_conf")
     return SlurmCli(
         site.user(),
         str(config.slurm_bin or ""),

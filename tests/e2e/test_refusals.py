@@ -110,6 +110,10 @@ def test_slurm_is_missing(settled: Site):
         settled, "named.toml", ("slurm_conf =", f'slurm_bin = "{nowhere}"\nslurm_conf ='), *moved("named")
     )
     says(engine(settled, named), 3, "squeue", str(nowhere))
+    lost = engine_config(
+        settled, "lost.toml", ("slurm_conf =", 'slurm_conf = "/nonexistent.conf" #'), *moved("lost")
+    )
+    says(engine(settled, lost), 3, "/nonexistent.conf", "slurm_conf")
 
 
 # ---------------------------------------------------------------- taken: 4

@@ -64,7 +64,16 @@ class Embedded:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "saia_engine.cli", "run", "--config", str(config_file.absolute())],
+                [
+                    sys.executable,
+                    "-m",
+                    "saia_engine.cli",
+                    "run",
+                    "--config",
+                    str(config_file.absolute()),
+                    "--log-file",
+                    str(log.absolute()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,24 @@ LEVELS = ("debug", "info", "warning", "error")
 LONGEST_VALUE = 8000
 """Room for a traceback."""
 
+LARGEST_FILE = 64 * 1024 * 1024
+"""Bytes; then the file becomes FILE.1, FILE.1 becomes FILE.2, and so on."""
+OLD_FILES = 4
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
 _encoder = msgspec.json.Encoder(enc_hook=plain)
 
 
 def set_up(level: str = "info", file: Path | None = None) -> None:
-    """Say where logs go, once for the process: to `file` (appended, made 0640) or stderr.
+    """Say where logs go, once for the process: to `file` (appended, made 0640, rotated by size) or stderr.
 
     Raises OSError if the file can't be opened, ValueError for a level that is none of LEVELS.
     """
     if level not in LEVELS:
         raise ValueError(f"the log level must be one of {', '.join(LEVELS)}")
-    append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    descriptor = 2 if file is None else os.open(file, append, 0o640)
+    descriptor = 2 if file is None else os.open(file, _APPEND, 0o640)
+    regular = file is not None and stat.S_ISREG(os.fstat(descriptor).st_mode)
+    lines = _RotatedLines(descriptor, file) if file is not None and regular else _Lines(descriptor)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -44,7 +51,7 @@ def set_up(level: str = "info", file: Path | None = None) -> None:
             _key_value if os.isatty(descriptor) else _json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=lambda *_: _Lines(descriptor),
+        logger_factory=lambda *_: lines,
     )
 
 
@@ -68,6 +75,41 @@ class _Lines:
             pass
 
     debug = info = warning = warn = error = critical = fatal = exception = failure = log = msg
+
+
+class _RotatedLines(_Lines):
+    """The same into a file that is ours alone, so that it can't fill the disk."""
+
+    __slots__ = ("_file", "_size")
+
+    def __init__(self, descriptor: int, file: Path) -> None:
+        super().__init__(descriptor)
+        self._file = file
+        self._size = os.fstat(descriptor).st_size
+
+    def msg(self, line: bytes) -> None:
+        super().msg(line)
+        self._size += len(line)
+        if self._size >= LARGEST_FILE:
+            self._size = 0
+            try:
+                self._rotate()
+            except OSError:
+                pass  # the old file goes on
+
+    debug = info = warning = warn = error = critical = fatal = exception = failure = log = msg
+
+    def _rotate(self) -> None:
+        def old(number: int) -> Path:
+            return self._file.with_name(f"{self._file.name}.{number}")
+
+        for number in range(OLD_FILES - 1, 0, -1):
+            if old(number).exists():
+                old(number).replace(old(number + 1))
+        self._file.replace(old(1))
+        fresh = os.open(self._file, _APPEND, 0o640)
+        os.dup2(fresh, self._descriptor, inheritable=False)
+        os.close(fresh)
 
 
 def _sanitise(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -77,3 +77,17 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         logs.set_up("loud")
     with pytest.raises(OSError, match="No such file"):
         logs.set_up("info", tmp_path / "missing" / "engine.log")
+
+
+def test_a_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "LARGEST_FILE", 2000)
+    file = tmp_path / "engine.log"
+    logs.set_up("info", file)
+    log = logs.get_logger("test")
+    for number in range(200):
+        log.info("event", number=number)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"engine.log", *(f"engine.log.{n}" for n in range(1, logs.OLD_FILES + 1))}
+    kept = [file.with_name(f"engine.log.{n}") for n in range(logs.OLD_FILES, 0, -1)] + [file]
+    numbers = [json.loads(line)["number"] for path in kept for line in path.read_text().splitlines()]
+    assert numbers == list(range(numbers[0], 200))

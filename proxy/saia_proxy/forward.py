@@ -237,10 +237,13 @@ class _Attempt:
 
     def _open(self, target: Target) -> Open:
         exchange = self._exchange
+        # Connection names further headers of this hop (RFC 9110, 7.6.1).
+        hop = exchange.header(b"connection") or b""
+        dropped = _NOT_FORWARDED.union(hop.lower().replace(b",", b" ").split())
         headers = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in exchange.scope["headers"]
-            if name not in _NOT_FORWARDED and not name.startswith(b"x-saia-")
+            if name not in dropped and not name.startswith(b"x-saia-")
         ]
         return Open(
             target.instance,

@@ -55,7 +55,13 @@ async def test_a_request_goes_through_byte_for_byte_without_the_clients_key(tmp_
         response = await proxy.client.post(
             "/v1/chat/completions?beta=1",
             content=body,
-            headers={"x-request-id": "mine-1", "x-custom": "kept", "x-saia-instance": "forged"},
+            headers={
+                "x-request-id": "mine-1",
+                "x-custom": "kept",
+                "x-saia-instance": "forged",
+                "connection": "keep-alive, x-hop",
+                "x-hop": "1",
+            },
         )
     assert response.status_code == 200
     seen = response.json()
@@ -65,7 +71,7 @@ async def test_a_request_goes_through_byte_for_byte_without_the_clients_key(tmp_
     assert seen["request_id"] == response.headers["x-request-id"] == "mine-1"
     names = {name for name, _ in seen["headers"]}
     assert "x-custom" in names
-    assert not names & {"authorization", "host", "content-length", "connection", "x-saia-instance"}
+    assert not names & {"authorization", "host", "content-length", "connection", "x-saia-instance", "x-hop"}
     assert KEY not in response.text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import httpx
@@ -731,7 +732,9 @@ async def test_a_stop_lets_open_requests_end(tmp_path):
             async with asyncio.timeout(3):
                 while True:
                     async with httpx.AsyncClient() as other:
-                        await other.get(f"{proxy.url}/healthz")
+                        # One that was accepted just before the stop is closed without an answer.
+                        with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
+                            await other.get(f"{proxy.url}/healthz")
         go_on.set()
         assert (await call).status_code == 200
         await asyncio.wait_for(proxy.task, 3)

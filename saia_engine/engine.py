@@ -307,7 +307,7 @@ class Engine:
         if configured is None:
             raise Refused("not_found", f"there is no service {service}", 404)
         before = self.reconciler.desired.services[service].replicas
-        doubt = _doubt_of_scale(configured, before, replicas)
+        doubt = doubt_of_scale(configured, before, replicas)
         if doubt and not confirm:
             raise Refused("needs_confirmation", doubt)
         self.reconciler.set_override(Override(service, replicas, uid, self._clock.now()))
@@ -407,7 +407,7 @@ class Engine:
         self._wake.set()
 
 
-def _doubt_of_scale(service: Service, before: int, wanted: int) -> str:
+def doubt_of_scale(service: Service, before: int, wanted: int) -> str:
     """Why an operator should think twice; empty where there is no reason to."""
     if wanted == 0 and before > 0:
         return f"{service.name} would be stopped: all its requests are refused until it is scaled up again"

@@ -22,6 +22,8 @@ import pytest
 
 from saia_engine import routes
 from saia_engine.edge import lifeline
+from saia_engine.engine import doubt_of_scale
+from saia_engine.model import LaunchSpec, Service
 from saia_engine.slurm.local.ledger import Files, JobRecord, transaction
 
 ENGINE = [sys.executable, "-m", "saia_engine.cli"]
@@ -370,3 +372,21 @@ def test_where_slurm_is_missing_it_says_so(site: Site) -> None:
     assert refused.returncode == 3, said
     assert "squeue, sinfo, scontrol, sbatch, scancel not found in" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("replicas", "asks"), [(0, "would be stopped"), (5, "more than 4 times"), (4, ""), (1, "")]
+)
+def test_a_scale_that_may_be_a_slip_is_asked_about(replicas: int, asks: str) -> None:
+    service = Service("chat", LaunchSpec(), replicas=1)
+    assert (
+        (asks in doubt_of_scale(service, 1, replicas)) if asks else not doubt_of_scale(service, 1, replicas)
+    )
+
+
+def test_the_last_ready_instance_is_drained_only_when_confirmed(site: Site) -> None:
+    site.run()
+    (name,) = site.ready(1)
+    with pytest.raises(httpx.HTTPStatusError, match="409"):
+        site.post(f"instances/{name}/drain")
+    assert site.instances("ready").keys() == {name}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from saia_engine.model import Job, LaunchSpec, Snapshot
+from saia_engine.model import Job, LaunchSpec, Partition, Snapshot
 from saia_engine.slurm.cli import SlurmCli
 from saia_engine.slurm.port import JobRequest, SlurmError, SlurmUnavailable, SubmitRejected, SubmitUnknown
 from tests.slurm.cluster import Cluster
@@ -80,14 +80,14 @@ async def test_a_job_from_submit_to_cancel(slurm: SlurmCli, tmp_path: Path):
     await slurm.cancel(987_654, asked.name)
 
 
-async def test_a_snapshot_costs_three_commands_however_many_jobs(slurm: SlurmCli, tmp_path: Path):
+async def test_a_snapshot_costs_four_commands_however_many_jobs(slurm: SlurmCli, tmp_path: Path):
     await slurm.observe()
-    assert slurm.calls == 3
+    assert slurm.calls == 4
     for number in range(4):
         await slurm.submit(request(tmp_path, nonce=f"n{number}"))
     before = slurm.calls
     snapshot = await slurm.observe()
-    assert slurm.calls - before == 3
+    assert slurm.calls - before == 4
     assert len([job for job in snapshot.jobs if not job.ended]) == 4
 
 
@@ -204,6 +204,33 @@ async def test_a_drained_node_says_why(cluster: Cluster, slurm: SlurmCli):
     assert (node.state, node.usable, node.reason) == ("idle+drain", False, reason)
     assert [node.name for node in snapshot.nodes] == ["gpu01", "gpu02", "gpu03", "gpu04"]
     assert set(snapshot.node_by_name["gpu01"].partitions) == {"gpu", "short"}
+
+
+async def test_partitions_and_a_maintenance_are_foreseen(cluster: Cluster, slurm: SlurmCli):
+    name = "a b\nReservationName=x"
+    made = "nodes=gpu04", "users=root,nobody", "starttime=now+3600", "duration=30", "flags=maint,ignore_jobs"
+    cluster.run("scontrol", "create", "reservation", f"reservationname={name}", *made)
+    plain = "reservationname=plain", "starttime=now+7200", "duration=5", "users=root", "nodes=gpu[02-03]"
+    cluster.run("scontrol", "create", "reservation", *plain)
+    cluster.run("scontrol", "update", "partitionname=short", "state=drain")
+    try:
+        snapshot = await slurm.observe()
+    finally:
+        cluster.run("scontrol", "update", "partitionname=short", "state=up")
+        for each in (name, "plain"):
+            cluster.run("scontrol", "delete", f"reservationname={each}")
+    maintenance, other = sorted(snapshot.reservations, key=lambda each: each.start)
+    assert maintenance.maintenance and maintenance.nodes == ("gpu04",)
+    assert maintenance.users == ("root", "nobody") and maintenance.accounts == ()
+    assert maintenance.end - maintenance.start == 1800
+    assert abs(maintenance.start - snapshot.taken_at - 3600) < 30
+    assert (other.name, other.maintenance, other.nodes) == ("plain", False, ("gpu02", "gpu03"))
+    every = ("gpu01", "gpu02", "gpu03", "gpu04")
+    assert set(snapshot.partitions) == {
+        Partition("gpu", up=True, max_time_s=None, nodes=every, default=True),
+        Partition("short", up=False, max_time_s=1800.0, nodes=("gpu01",)),
+    }
+    assert (await slurm.observe()).reservations == ()
 
 
 @pytest.mark.parametrize(

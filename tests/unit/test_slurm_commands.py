@@ -77,3 +77,7 @@ def test_the_nonce_ends_the_plain_fields_and_each_text():
     assert form.endswith(
         "NodeList:0|N0|,tres-alloc:0|N0|,tres-per-job:0|N0|,tres-per-node:0|N0|,Reason:0|N0|,Name:0|N0|"
     )
+
+
+def test_reservations_are_asked_for_line_by_line():
+    assert commands.show_reservations() == ["scontrol", "--oneliner", "show", "reservation"]

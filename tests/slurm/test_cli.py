@@ -13,6 +13,7 @@ from saia_engine.model import Job, LaunchSpec, Partition, Snapshot
 from saia_engine.slurm.cli import SlurmCli
 from saia_engine.slurm.port import JobRequest, SlurmError, SlurmUnavailable, SubmitRejected, SubmitUnknown
 from tests.slurm.cluster import Cluster
+from tests.slurm.versions import LATER
 
 pytestmark = pytest.mark.real_slurm
 
@@ -21,7 +22,13 @@ PATIENCE_S = 20.0
 
 @pytest.fixture
 def slurm(cluster: Cluster) -> SlurmCli:
-    return SlurmCli("root", conf=str(cluster.conf), command_timeout_s=30)
+    return adapter(cluster)
+
+
+def adapter(cluster: Cluster, command_timeout_s: float = 30.0) -> SlurmCli:
+    return SlurmCli(
+        "root", bin_dir=cluster.version.bin_dir, conf=str(cluster.conf), command_timeout_s=command_timeout_s
+    )
 
 
 def request(
@@ -53,6 +60,14 @@ async def running(slurm: SlurmCli, job_id: int) -> Job:
     job = find(await until(slurm, in_state(job_id, "RUNNING")), job_id)
     assert job is not None
     return job
+
+
+async def test_the_slurm_that_answers_is_the_one_that_was_asked_for(cluster: Cluster):
+    told = cluster.run("scontrol", "show", "config").stdout
+    version = next(line.split()[-1] for line in told.splitlines() if line.startswith("SLURM_VERSION"))
+    assert tuple(map(int, version.split(".")[:2])) == cluster.version.number()
+    if cluster.version is LATER:
+        assert version.startswith("24.11.")
 
 
 async def test_a_job_from_submit_to_cancel(slurm: SlurmCli, tmp_path: Path):
@@ -108,7 +123,7 @@ async def test_neither_side_sees_the_engines_environment(
     monkeypatch.setenv("SBATCH_EXPORT", "ALL")
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
     monkeypatch.setenv("HF_TOKEN", "hf-secret")
-    slurm = SlurmCli("root", conf=str(cluster.conf))
+    slurm = adapter(cluster)
     file = shlex.quote(str(tmp_path / "env"))
     body = f"env > {file}.part; mv {file}.part {file}; exec sleep 600"
     job_id = await slurm.submit(request(tmp_path, body=body))
@@ -288,7 +303,7 @@ async def test_a_submit_to_a_mute_controller_is_unknown_and_may_run_all_the_same
 
 
 async def test_our_own_deadline_comes_before_slurms(cluster: Cluster, tmp_path: Path):
-    hasty = SlurmCli("root", conf=str(cluster.conf), command_timeout_s=0.5)
+    hasty = adapter(cluster, command_timeout_s=0.5)
     cluster.pause_controller()
     try:
         with pytest.raises(SlurmUnavailable, match=r"squeue did not answer within 0\.5 s"):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 
 TOKEN_PREFIX = "saia"
@@ -44,11 +44,17 @@ class LaunchSpec:
     reservation: str = ""
     exclude: str = ""
     sbatch_options: tuple[str, ...] = ()
+    time_min_s: int = 0
+    """Slurm may shorten the limit down to this, so that the job fits before what is reserved; 0: never."""
 
     @property
     def revision(self) -> str:
-        """First 12 hex digits of the SHA-256 over the sorted fields."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """First 12 hex digits of the SHA-256 over the fields that differ from their defaults, sorted.
+
+        So a field that a later version adds leaves the revision of older specs as it is.
+        """
+        told = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"), default=asdict)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def redacted(self) -> LaunchSpec:
@@ -61,10 +67,32 @@ class Timing:
     """A service's durations (s) on the timeline of an instance; see `planner.timeline`."""
 
     lead_floor_s: float = 600.0
+    lead_cap_s: float = 0.0
+    """A learned lead is at most this; 0: what the time limit allows."""
     min_ready_s: float = 10.0
     drain_deadline_s: float = 300.0
     admission_margin_s: float = 120.0
     safety_margin_s: float = 30.0
+    startup_deadline_s: float = 1800.0
+    """From its job's start to its first readiness; who takes longer is replaced."""
+    unready_deadline_s: float = 180.0
+    """Who served, and then is unready for so long, is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """How a changed launch spec is rolled out; Kubernetes' and Nomad's knobs."""
+
+    max_surge: int = 1
+    """Instances above `replicas` at once."""
+    max_unavailable: int = 0
+    """Replicas that may be missing meanwhile; 0: the new one is proven before an old one drains."""
+    healthy_deadline_s: float = 1800.0
+    """From its job's start an instance has so long to be ready for `min_ready`."""
+    progress_deadline_s: float = 3600.0
+    """Without a step forward for so long, waiting in Slurm's queue not counted, a rollout has failed."""
+    auto_revert: bool = True
+    """A failed rollout goes back to the last good revision by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +110,9 @@ class Service:
     methods: tuple[str, ...] = ("GET", "POST")
     paths: tuple[str, ...] = ("/v1/",)
     """Exact paths, or prefixes where they end in `/`."""
+    rolling: Rolling = Rolling()
+    stagger: bool = True
+    """Shorten time limits a little, so that replicas do not end together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +135,68 @@ class Override:
     replicas: int
     uid: int
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A rollback: the service runs this revision while the file asks for `instead_of`; shown until cleared."""
+
+    service: str
+    revision: str
+    instead_of: str
+    because: str
+    at: float
+    uid: int | None = None
+    """Who ordered it; None is the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One launch spec that a service was asked to run, and what became of it."""
+
+    service: str
+    revision: str
+    spec: LaunchSpec
+    """Redacted."""
+    since: float
+    """When it was asked for, last."""
+    good_at: float | None = None
+    """When all replicas first ran it, each ready for `min_ready`."""
+    failed_at: float | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """When a node is kept from new jobs: after so many failures there in an hour, for so long (s); 0: never."""
+
+    failures: int = 2
+    time_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A node that no new job of ours may use for a while."""
+
+    node: str
+    until: float
+    because: str
+    at: float
+    uid: int | None = None
+    """Who ordered it; None is the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSample:
+    """What one start took: time in Slurm's queue, and from job start to first readiness (s)."""
+
+    at: float
+    service: str
+    shape: str
+    """Partition and resources: see `planner.lead.shape`."""
+    queue_s: float
+    load_s: float | None = None
+    """None: it never got ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +349,8 @@ class DrainKind(StrEnum):
     REMOVAL = "removal"
     ROLLOUT = "rollout"
     OPERATOR = "operator"
+    UNHEALTHY = "unhealthy"
+    """Never got ready in time, or hangs; its end counts as a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +413,10 @@ class Instance:
     """Start of the present unbroken readiness."""
     served: bool = False
     """Was ready at least once."""
+    first_ready_at: float | None = None
+    """First readiness of its present generation."""
+    replace_asked: bool = False
+    """An operator wants it handed over before its end."""
     drain: Drain | None = None
     cancel_sent_at: float | None = None
     absent_since: float | None = None
@@ -326,6 +425,10 @@ class Instance:
     ended_at: float | None = None
     outcome: str = ""
     """One sentence on how it ended."""
+    end_state: str = ""
+    """Slurm's word for its job's end, where it told one: CANCELLED, TIMEOUT, NODE_FAIL, ..."""
+    log_tail: str = ""
+    """Last lines of its output, for one that failed; raw: sanitise to show."""
     timing: Timing = Timing()
     """Its service's at launch; counts once the service is no longer configured."""
 
@@ -370,6 +473,8 @@ class Reason:
     rule: str
     text: str
     inputs: tuple[tuple[str, str | float | int], ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
+    """Alternatives that were weighed, each with why it was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +483,9 @@ class Launch:
 
     service: str
     spec: LaunchSpec
+    """What to submit: the service's, with time limit and excluded nodes fitted to this launch."""
+    revision: str
+    """Of the service's own spec."""
     reason: Reason
     replaces: str = ""
 
@@ -403,7 +511,35 @@ class Cancel:
     reason: Reason
 
 
-Action = Launch | StartDrain | WithdrawDrain | Cancel
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    """Keep new jobs of ours off a node on which they keep failing."""
+
+    node: str
+    until: float
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """All replicas run this revision and have proven themselves: it is good."""
+
+    service: str
+    revision: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """The rollout of `revision` has failed; go back to `to`, or nowhere where `to` is empty."""
+
+    service: str
+    revision: str
+    to: str
+    reason: Reason
+
+
+Action = Launch | StartDrain | WithdrawDrain | Cancel | Exclude | Settle | Revert
 
 
 class Severity(StrEnum):

@@ -67,6 +67,7 @@ def sbatch(request: JobRequest) -> list[str]:
         f"--time={math.ceil(spec.time_limit_s / 60)}",
         f"--nodes={spec.nodes}",
         "--ntasks-per-node=1",
+        *([f"--time-min={math.ceil(spec.time_min_s / 60)}"] if spec.time_min_s > 0 else []),
         *(f"--{option}={value}" for option, value in wanted.items() if value),
         f"--export=SAIA_INSTANCE={request.name.removeprefix(f'{TOKEN_PREFIX}.')}",
         "--requeue",

@@ -199,6 +199,22 @@ async def test_an_admins_change_of_a_limit_is_seen_at_once(cluster: Cluster, slu
     assert (after.time_limit_s, after.end_time) == (120, before.start_time + 120)
 
 
+async def test_a_limit_that_may_be_shorter_ends_before_what_is_reserved(
+    cluster: Cluster, slurm: SlurmCli, tmp_path: Path
+):
+    window = "starttime=now+600", "duration=60", "users=root", "nodes=ALL", "flags=maint"
+    cluster.run("scontrol", "create", "reservation", "reservationname=window", *window)
+    try:
+        whole = await slurm.submit(request(tmp_path, LaunchSpec(time_limit_s=3600), nonce="whole"))
+        spec = LaunchSpec(time_limit_s=3600, time_min_s=120)
+        job = await running(slurm, await slurm.submit(request(tmp_path, spec, nonce="clipped")))
+        waiting = find(await slurm.observe(), whole)
+    finally:
+        cluster.run("scontrol", "delete", "reservationname=window")
+    assert job.time_limit_s is not None and 120 <= job.time_limit_s <= 600
+    assert waiting is not None and waiting.state == "PENDING"
+
+
 async def test_a_log_is_appended_to_whatever_its_path_holds(slurm: SlurmCli, tmp_path: Path):
     directory = tmp_path / "100%j of it"
     directory.mkdir()

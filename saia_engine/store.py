@@ -7,7 +7,7 @@ disk may forget is no intent.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,15 +55,24 @@ class Event:
     uid: int | None = None
 
 
+Connect = Callable[[Path | str], sqlite3.Connection]
+"""Opens a database for this process alone to write; commits by hand."""
+
+
+def _open(path: Path | str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=2.0)
+    if path != ":memory:":
+        Path(path).chmod(0o600)
+    return database
+
+
 class Store:
     """All methods raise JournalError."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, connect: Connect = _open) -> None:
         self.path = path
         with self._guard("open"):
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
-            if path != ":memory:":
-                Path(path).chmod(0o600)
+            self._db = connect(path)
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=EXTRA")
             damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]

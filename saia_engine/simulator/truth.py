@@ -32,6 +32,8 @@ class Wish:
     drain_deadline_s: float = 0.0
     admission_margin_s: float = 0.0
     safety_margin_s: float = 0.0
+    startup_deadline_s: float = 0.0
+    unready_deadline_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class SubmitCalled:
     engine: str
     name: str
     time_limit_s: float = 0.0
+    revision: str = ""
+    """Of what it would run, as in `Wish`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,8 @@ class Answered:
     restarted less than MessageTimeout + a poll ago)."""
     began: float
     """When it was asked."""
+    calls: int = 0
+    """Commands that it took."""
 
 
 # ---------------------------------------------------------------- engines
@@ -278,6 +284,16 @@ class EngineEnded:
     engine: str
     how: str
     """crashed, stopped, host-lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmsShown:
+    """All alarms that an engine shows its operators, whenever they change."""
+
+    at: float
+    engine: str
+    alarms: tuple[tuple[str, str], ...]
+    """Code and subject of each."""
 
 
 # ---------------------------------------------------------------- agents and routes
@@ -426,6 +442,7 @@ Event = (
     | EngineRefused
     | JournalRefused
     | EngineEnded
+    | AlarmsShown
     | AgentChanged
     | AgentReachable
     | DrainHeard

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.installed import Installed
 from tests.scenarios.pool import Result, Work, run
 from tests.scenarios.scripts import FAULTS, SCENARIOS
-from tests.slurm.versions import LATER, NATIVE, Version, chosen
+from tests.slurm.versions import LATER, Version, chosen
 
 pytestmark = [pytest.mark.real_slurm, pytest.mark.real_sshd, pytest.mark.timeout(900)]
 

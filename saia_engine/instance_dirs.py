@@ -9,6 +9,7 @@ import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -21,6 +22,33 @@ from saia_engine.slurm.port import JobRequest
 STOP_GRACE_S = 10.0
 """How long the agent lets the service end after SIGTERM."""
 LARGEST_FILE = 1 << 20
+TAIL_BYTES = 8192
+
+
+class Directories(Protocol):
+    """What engine and probes ask of the instance directories. File system errors are OSError."""
+
+    def prepare(self, instance: Instance, spec: LaunchSpec) -> JobRequest:
+        """Write all that the job needs; `spec` has the real environment. Raises OSError."""
+        ...
+
+    def endpoint(self, instance: str, generation: int) -> Endpoint | None:
+        """Raises EndpointFault for a file that can't be right."""
+        ...
+
+    def exit_sentence(self, instance: str, generation: int) -> str:
+        """How the agent says that the service ended; empty where it says nothing."""
+        ...
+
+    def log_tail(self, instance: str, lines: int = 20) -> str:
+        """The last lines of the job's output; raw: sanitise to show. Empty for none."""
+        ...
+
+    def recorded(self, instance: str) -> Instance | None:
+        """The record as it was at launch, for adoption; None where there is none that can be used."""
+        ...
+
+    def remove(self, instance: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +112,17 @@ class InstanceDirs:
     def exit_sentence(self, instance: str, generation: int) -> str:
         """How the agent says that the service ended; empty where it says nothing."""
         try:
-            record = parse_exit(_read_plain(self.path(instance) / exit_name(generation)).decode())
-        except (OSError, UnicodeDecodeError, EndpointFault):
+            return exit_told(_read_plain(self.path(instance) / exit_name(generation)).decode())
+        except (OSError, UnicodeDecodeError):
             return ""
-        if record.signal is not None:
-            return f"the service was ended by signal {record.signal}"
-        return f"the service exited with code {record.exit_code}"
+
+    def log_tail(self, instance: str, lines: int = 20) -> str:
+        """The last lines of the job's output, of its last 8 KiB at most; raw: sanitise to show. Empty for none."""
+        try:
+            data = _read_plain(self.log(instance), TAIL_BYTES, from_end=True)
+        except OSError:
+            return ""
+        return "\n".join(data.decode("utf-8", "replace").rstrip("\r\n").split("\n")[-lines:])
 
     def recorded(self, instance: str) -> Instance | None:
         """The record as it was at launch, for adoption; None where there is none that can be used."""
@@ -102,10 +135,24 @@ class InstanceDirs:
         shutil.rmtree(self.path(instance), ignore_errors=True)
 
 
-def _read_plain(path: Path) -> bytes:
+def exit_told(text: str) -> str:
+    """An exit record as a sentence; empty where it is none."""
+    try:
+        record = parse_exit(text)
+    except EndpointFault:
+        return ""
+    if record.signal is not None:
+        return f"the service was ended by signal {record.signal}"
+    return f"the service exited with code {record.exit_code}"
+
+
+def _read_plain(path: Path, most: int = LARGEST_FILE, *, from_end: bool = False) -> bytes:
     """A service can write here: no named pipe must hold us up, no endless file fill our memory. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(LARGEST_FILE)
+        if from_end:
+            file.seek(max(0, found.st_size - most))
+        return file.read(most)

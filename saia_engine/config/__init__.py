@@ -41,6 +41,11 @@ class Paths:
         return self.state_dir / "state.db"
 
     @property
+    def revisions_dir(self) -> Path:
+        """0700: whole launch specs, with the values of their environments."""
+        return self.state_dir / "revisions"
+
+    @property
     def gate_dir(self) -> Path:
         """0750, the gate's group: all that the gate may read of `state_dir`."""
         return self.state_dir / "gate"

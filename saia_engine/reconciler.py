@@ -331,7 +331,7 @@ class Reconciler:
                 generation=i.generation,
                 address=(nodes[i.node].address if i.node in nodes else "") or i.node,
                 node_names=(i.node,),
-                readiness_path=i.spec.readiness_path,
+                readiness=i.spec.readiness_probe,
                 drain=i.drain is not None,
             )
             for i in self.instances.values()

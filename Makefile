@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Most tests wait more than they compute.
 JOBS ?= 4
 
-.PHONY: demo test lint cluster clean install system-deps
+.PHONY: demo test lint bench-tick cluster clean install system-deps
 
 install: $(VENV)/.installed
 
@@ -31,6 +31,9 @@ lint: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+
+bench-tick: install
+	@$(BIN)/python -m bench.tick
 
 cluster: install system-deps
 	@$(BIN)/python -m tests.slurm.cluster

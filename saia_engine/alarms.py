@@ -45,7 +45,7 @@ class Alarms:
     def _compare(self) -> None:
         now = self._now()
         wanted = {(a.code, a.subject): a for a in (*self._planned, *self._raised.values())}
-        for key in self.current.keys() - wanted.keys():
+        for key in [key for key in self.current if key not in wanted]:
             cleared = self.current.pop(key)
             self._record("alarm-cleared", Severity.INFO, cleared.subject, f"no longer: {cleared.text}")
         for key, alarm in wanted.items():

@@ -1,17 +1,12 @@
-"""The engine as a process: wires the parts, runs the two loops, answers the API.
-
-One task polls Slurm, one reacts to what agents say; both publish routes and rows. When the journal fails or the
-lease is lost it stops acting, keeps the routes as they are, and says so.
-"""
+"""The engine as a process: wires the parts, runs the loops of `control`, answers the API."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -25,22 +20,21 @@ from saia_engine.api.port import Refused
 from saia_engine.api.sockets import group_id
 from saia_engine.clock import SteadyClock
 from saia_engine.config import Config, ConfigFaults
+from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.edge import logs
 from saia_engine.instance_dirs import InstanceDirs
-from saia_engine.lease import Lease, LeaseLost, LeaseUnreadable
+from saia_engine.lease import Lease
 from saia_engine.model import DrainKind, Override, Reason, Service, State
 from saia_engine.probes import Probes
 from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
 from saia_engine.relays import Relays
 from saia_engine.reports import GateReport
+from saia_engine.routes import RoutesFile
 from saia_engine.slurm.port import Slurm
 from saia_engine.store import Event, JournalError, ProxyWish, Store
 
 EVENTS_SHOWN = 500
-REACT_AT_MOST_S = 1.0
-REACT_AT_LEAST_S = 0.1
-TIDY_EVERY_S = 600.0
 CLOCK_JUMP_S = 5.0
 FIRST_ANSWER_S = 10.0
 GROWTH = 4
@@ -50,7 +44,6 @@ FIXED = (
     "agent_python", "slurm_bin", "slurm_conf", "operators_group", "gate_group", "local",
 )  # fmt: skip
 """What a reload does not change."""
-JOURNAL_ADVICE = "traffic goes on; mend the disk, then restart the engine"
 
 log = logs.get_logger("engine")
 
@@ -88,9 +81,7 @@ class Engine:
         self._relays = Relays()
         self._wake = asyncio.Event()
         self._started_at = clock.now()
-        self.acting_fault = ""
         self._shown_snapshot: object = None
-        self._proxies = config.proxies
         self._wishes = self._store.proxies()
         self._events = OrderedDict((e.seq, e) for e in self._store.events(EVENTS_SHOWN))
         self._installation = site.installation_id(config)
@@ -99,8 +90,7 @@ class Engine:
         first, last = config.port_range
         self._probes = Probes(dirs, clock.now, self._wake.set, range(first, last + 1))
         self._publisher = Publisher(
-            config.paths.routes,
-            group_id(config.gate_group),
+            RoutesFile(config.paths.routes, group_id(config.gate_group)),
             installation=self._installation,
             cluster=config.name,
             gate_socket=config.paths.gate_socket,
@@ -118,16 +108,23 @@ class Engine:
             now=clock.now,
             on_event=self._note_event,
         )
+        self._control = Control(
+            self.reconciler,
+            self._probes,
+            self._publisher,
+            config.proxies,
+            wake=self._wake,
+            pace=Pace(max(config.poll_interval_s, config.rpc_floor_s)),
+            now=clock.now,
+            on_step=self._publish_rows,
+        )
 
     # -- loops
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; jobs and routes stay as they are."""
         self.reconciler.record("engine-started", "engine", f"pid {os.getpid()} on {socket.gethostname()}")
-        loops = [
-            asyncio.create_task(loop)
-            for loop in (self._poll_loop(), self._react_loop(), self._tidy_loop(), stop.wait())
-        ]
+        loops = [asyncio.ensure_future(loop) for loop in (*self._control.loops(), stop.wait())]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -144,71 +141,15 @@ class Engine:
                 pass
             self._store.close()
 
-    async def _poll_loop(self) -> None:
-        pause = max(self._config.poll_interval_s, self._config.rpc_floor_s)
-        while True:
-            began = time.monotonic()
-            await self._guarded(self.reconciler.poll)
-            await asyncio.sleep(max(0.05, began + pause - time.monotonic()))
-
-    async def _react_loop(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(REACT_AT_MOST_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            await self._guarded(self.reconciler.react)
-            await asyncio.sleep(REACT_AT_LEAST_S)
-
-    async def _tidy_loop(self) -> None:
-        while True:
-            await asyncio.sleep(TIDY_EVERY_S)
-            await self._guarded(self.reconciler.forget_old)
-
-    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
-        """One step and what follows from it; a lost lease or journal ends all acting (promises 18, 19)."""
-        if not self.acting_fault:
-            try:
-                await self._unless_lease_unreadable(step)
-            except JournalError as exc:
-                self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
-            except LeaseLost as exc:
-                self.stop_acting(f"another engine may act now: {exc}")
-        if self.reconciler.snapshot is not None:
-            self._publish_routes()
-        self._publish_rows()
-
-    async def _unless_lease_unreadable(self, step: Callable[[], Awaitable[None]]) -> None:
-        """A shared file system that is away for a while must not end all acting for good."""
-        try:
-            await step()
-        except LeaseUnreadable as exc:
-            self.reconciler.alarms.worry(
-                "lease-unreadable", "engine", f"nothing is done until it can be read: {exc}"
-            )
-        else:
-            self.reconciler.alarms.calm("lease-unreadable", "engine")
+    @property
+    def acting_fault(self) -> str:
+        return self._control.acting_fault
 
     def stop_acting(self, why: str) -> None:
         """For good: routes stay as they are, and every intent is refused."""
-        self.acting_fault = why
-        log.critical("not_acting", reason=why)
+        self._control.stop_acting(why)
 
     # -- publishing
-
-    def _publish_routes(self) -> None:
-        reconciler = self.reconciler
-        self._publisher.publish(
-            services=reconciler.desired.services,
-            proxies=self._proxies,
-            instances=reconciler.instances,
-            statuses=self._probes.statuses,
-            endpoints=self._probes.endpoints,
-            addresses={i.id: reconciler.address(i) for i in reconciler.instances.values() if i.node},
-            now=self._clock.now(),
-        )
 
     def _publish_rows(self) -> None:
         reconciler, hub, now = self.reconciler, self.hub, self._clock.now()
@@ -233,7 +174,7 @@ class Engine:
                 self._shown_snapshot = snapshot
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
                 hub.publish("jobs", rows.jobs(snapshot, ours))
-        hub.publish("proxies", rows.proxies(self._proxies, self._wishes, self._relays, now))
+        hub.publish("proxies", rows.proxies(self._control.proxies, self._wishes, self._relays, now))
         hub.publish("alarms", rows.alarms(reconciler.alarms.current) | self._own_alarms(now))
         hub.publish("events", {str(seq): rows.event(e) for seq, e in self._events.items()})
 
@@ -278,7 +219,7 @@ class Engine:
                 "slurm-silent", "critical", "slurm", "no good answer since the engine started", now
             )
         for name, wish in self._wishes.items():
-            if wish.maintenance and name in self._proxies:
+            if wish.maintenance and name in self._control.proxies:
                 found[f"maintenance:{name}"] = view.AlarmView(
                     "maintenance", "warning", name, "in maintenance: it refuses all new requests", now
                 )
@@ -363,7 +304,7 @@ class Engine:
 
     @_intent
     def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
-        if proxy not in self._proxies:
+        if proxy not in self._control.proxies:
             raise Refused("not_found", f"there is no proxy {proxy}", 404)
         wish = self._wishes.get(proxy) or ProxyWish()
         if wish.maintenance != on:
@@ -378,7 +319,7 @@ class Engine:
         return view.plan_rows(self.reconciler.preview())
 
     def report(self, report: GateReport) -> dict[str, Any]:
-        if report.proxy not in self._proxies:
+        if report.proxy not in self._control.proxies:
             raise Refused("not_found", f"there is no proxy {report.proxy}", 404)
         self._relays.note(report, self.reconciler.desired.services, self._clock.now())
         wish = self._wishes.get(report.proxy) or ProxyWish()
@@ -399,7 +340,7 @@ class Engine:
             self.reconciler.alarms.worry("config-bad", "config", str(exc).replace("\n", "; "))
             return
         self.reconciler.alarms.calm("config-bad", "config")
-        self._proxies = fresh.proxies
+        self._control.proxies = fresh.proxies
         self.reconciler.configure(fresh.services, fresh.submits_per_hour)
         pending = [name for name in FIXED if getattr(fresh, name) != getattr(self._config, name)]
         note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""

@@ -9,6 +9,7 @@ import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -21,6 +22,28 @@ from saia_engine.slurm.port import JobRequest
 STOP_GRACE_S = 10.0
 """How long the agent lets the service end after SIGTERM."""
 LARGEST_FILE = 1 << 20
+
+
+class Directories(Protocol):
+    """What engine and probes ask of the instance directories. File system errors are OSError."""
+
+    def prepare(self, instance: Instance, spec: LaunchSpec) -> JobRequest:
+        """Write all that the job needs; `spec` has the real environment. Raises OSError."""
+        ...
+
+    def endpoint(self, instance: str, generation: int) -> Endpoint | None:
+        """Raises EndpointFault for a file that can't be right."""
+        ...
+
+    def exit_sentence(self, instance: str, generation: int) -> str:
+        """How the agent says that the service ended; empty where it says nothing."""
+        ...
+
+    def recorded(self, instance: str) -> Instance | None:
+        """The record as it was at launch, for adoption; None where there is none that can be used."""
+        ...
+
+    def remove(self, instance: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +107,9 @@ class InstanceDirs:
     def exit_sentence(self, instance: str, generation: int) -> str:
         """How the agent says that the service ended; empty where it says nothing."""
         try:
-            record = parse_exit(_read_plain(self.path(instance) / exit_name(generation)).decode())
-        except (OSError, UnicodeDecodeError, EndpointFault):
+            return exit_told(_read_plain(self.path(instance) / exit_name(generation)).decode())
+        except (OSError, UnicodeDecodeError):
             return ""
-        if record.signal is not None:
-            return f"the service was ended by signal {record.signal}"
-        return f"the service exited with code {record.exit_code}"
 
     def recorded(self, instance: str) -> Instance | None:
         """The record as it was at launch, for adoption; None where there is none that can be used."""
@@ -100,6 +120,17 @@ class InstanceDirs:
 
     def remove(self, instance: str) -> None:
         shutil.rmtree(self.path(instance), ignore_errors=True)
+
+
+def exit_told(text: str) -> str:
+    """An exit record as a sentence; empty where it is none."""
+    try:
+        record = parse_exit(text)
+    except EndpointFault:
+        return ""
+    if record.signal is not None:
+        return f"the service was ended by signal {record.signal}"
+    return f"the service exited with code {record.exit_code}"
 
 
 def _read_plain(path: Path) -> bytes:

@@ -12,7 +12,7 @@ import os
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from saia_engine.edge.files import write_atomically
 
@@ -40,18 +40,92 @@ class Holder:
     pid: int
 
 
+class Seat(Protocol):
+    """Where an engine runs, as the lease sees it: its host's lock, and the lease that all hosts share."""
+
+    host: str
+    boot_id: str
+    pid: int
+
+    def lock(self) -> None:
+        """Until `unlock` or the end of the process. Raises LeaseRefused, OSError."""
+        ...
+
+    def unlock(self) -> None: ...
+
+    def read(self) -> bytes:
+        """The shared lease, as it can be seen from here. Raises OSError."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Replace it. Raises OSError."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """The shared lease's name, for people."""
+        ...
+
+
 class Lease:
     """Held from `acquire` to `release`; `check` before each act."""
 
-    def __init__(self, lock: IO[str], shared_file: Path, holder: Holder) -> None:
-        self._lock = lock
-        self._shared_file = shared_file
+    def __init__(self, seat: Seat, holder: Holder) -> None:
+        self._seat = seat
         self.holder = holder
 
     @classmethod
     def acquire(cls, state_dir: Path, shared_dir: Path, *, takeover: bool = False) -> Lease:
-        """Raises LeaseRefused while another engine holds it, and OSError for a bad directory."""
-        lock = (state_dir / "engine.lock").open("a+", encoding="ascii")
+        """On this host. Raises LeaseRefused while another engine holds it, and OSError for a bad directory."""
+        return cls.take(HostSeat(state_dir, shared_dir), takeover=takeover)
+
+    @classmethod
+    def take(cls, seat: Seat, *, takeover: bool = False) -> Lease:
+        """Raises LeaseRefused while another engine holds it, LeaseUnreadable, OSError."""
+        seat.lock()
+        try:
+            before = _read(seat)
+            if before is not None and before.host != seat.host and not takeover:
+                raise LeaseRefused(
+                    f"the engine on host {before.host} holds the lease ({seat.place}); if that host is lost,"
+                    " run: saia-engine takeover --config FILE"
+                )
+            holder = Holder(seat.host, seat.boot_id, (before.epoch if before else 0) + 1, seat.pid)
+            seat.write(json.dumps(asdict(holder)).encode())
+        except BaseException:
+            seat.unlock()
+            raise
+        return cls(seat, holder)
+
+    def check(self) -> None:
+        """Raises LeaseLost when the shared lease is not ours any more, LeaseUnreadable."""
+        now = _read(self._seat)
+        if now is None:
+            raise LeaseUnreadable(f"{self._seat.place} is gone; if it does not come back, restart the engine")
+        if now != self.holder:
+            raise LeaseLost(f"{self._seat.place} names the engine on {now.host} (epoch {now.epoch})")
+
+    def release(self) -> None:
+        self._seat.unlock()
+
+
+class HostSeat:
+    """This host: a lock that dies with its process in `state_dir`, the lease in `shared_dir`."""
+
+    def __init__(self, state_dir: Path, shared_dir: Path) -> None:
+        self.host = socket.gethostname()
+        self.boot_id = _boot_id()
+        self.pid = os.getpid()
+        self._lock_file = state_dir / "engine.lock"
+        self._lock: IO[str] | None = None
+        self._shared_file = shared_dir / "lease.json"
+
+    @property
+    def place(self) -> str:
+        return str(self._shared_file)
+
+    def lock(self) -> None:
+        lock = self._lock_file.open("a+", encoding="ascii")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -59,52 +133,34 @@ class Lease:
             pid = lock.read(20).strip() or "unknown"
             lock.close()
             raise LeaseRefused(
-                f"another engine runs on this host (pid {pid}, lock {state_dir / 'engine.lock'});"
-                " stop it first, or use it"
+                f"another engine runs on this host (pid {pid}, lock {self._lock_file}); stop it first, or use it"
             ) from None
         lock.seek(0)
         lock.truncate()
-        lock.write(f"{os.getpid()}\n")
+        lock.write(f"{self.pid}\n")
         lock.flush()
-        shared_file = shared_dir / "lease.json"
-        try:
-            before = _read(shared_file)
-        except LeaseUnreadable:
-            lock.close()
-            raise
-        if before is not None and before.host != socket.gethostname() and not takeover:
-            lock.close()
-            raise LeaseRefused(
-                f"the engine on host {before.host} holds the lease ({shared_file}); if that host is lost,"
-                " run: saia-engine takeover --config FILE"
-            )
-        holder = Holder(socket.gethostname(), _boot_id(), (before.epoch if before else 0) + 1, os.getpid())
-        write_atomically(shared_file, json.dumps(asdict(holder)).encode(), mode=0o600)
-        return cls(lock, shared_file, holder)
+        self._lock = lock
 
-    def check(self) -> None:
-        """Raises LeaseLost when the shared lease is not ours any more, LeaseUnreadable."""
-        now = _read(self._shared_file)
-        if now is None:
-            raise LeaseUnreadable(
-                f"{self._shared_file} is gone; if it does not come back, restart the engine"
-            )
-        if now != self.holder:
-            raise LeaseLost(f"{self._shared_file} names the engine on {now.host} (epoch {now.epoch})")
+    def unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
-    def release(self) -> None:
-        self._lock.close()
+    def read(self) -> bytes:
+        return self._shared_file.read_bytes()
+
+    def write(self, data: bytes) -> None:
+        write_atomically(self._shared_file, data, mode=0o600)
 
 
-def _read(path: Path) -> Holder | None:
+def _read(seat: Seat) -> Holder | None:
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(seat.read())
         return Holder(str(data["host"]), str(data["boot_id"]), int(data["epoch"]), int(data["pid"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise LeaseUnreadable(
-            f"{path} cannot be read ({exc}); if no other host runs an engine, remove it and start again"
+            f"{seat.place} cannot be read ({exc}); if no other host runs an engine, remove it and start again"
         ) from exc
 
 

@@ -273,6 +273,36 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """A window that Slurm keeps some nodes for, as `scontrol show reservation` tells it."""
+
+    name: str
+    start: float
+    end: float
+    nodes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+
+    @property
+    def maintenance(self) -> bool:
+        return "MAINT" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition as sinfo shows it."""
+
+    name: str
+    up: bool = True
+    """Jobs may be queued and started there."""
+    max_time_s: float | None = None
+    """None is no limit."""
+    nodes: tuple[str, ...] = ()
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One good observation of Slurm. A bad one is an exception of the Slurm port, never a value."""
 
@@ -281,6 +311,8 @@ class Snapshot:
     nodes: tuple[Node, ...] = ()
     controller_boot: float = 0.0
     """When the controller started; a change is a restart."""
+    reservations: tuple[Reservation, ...] = ()
+    partitions: tuple[Partition, ...] = ()
 
     @property
     def node_by_name(self) -> dict[str, Node]:

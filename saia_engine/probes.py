@@ -7,11 +7,12 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from saia_engine import front
 from saia_engine.edge.logs import get_logger
 from saia_engine.front import Endpoint, EndpointFault, FrontError, FrontUntrusted
-from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.instance_dirs import Directories
 from saia_engine.model import AgentStatus, Gpu
 
 INTERVAL_S = 2.0
@@ -45,11 +46,39 @@ class Target:
     drain: bool = False
 
 
+class Ears(Protocol):
+    """What the reconciler hears of the agents; each mapping goes by instance."""
+
+    @property
+    def statuses(self) -> Mapping[str, AgentStatus]:
+        """The newest word of each."""
+        ...
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """What their endpoint files say, once proven."""
+        ...
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """What is wrong with an endpoint file or an agent's proof."""
+        ...
+
+    @property
+    def listening_since(self) -> Mapping[str, float]: ...
+
+    def watch(self, targets: Iterable[Target]) -> None:
+        """The whole set to listen to from now on."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class Probes:
     """`statuses` and `endpoints` hold the newest word of each watched instance; `on_change` tells of news."""
 
     def __init__(
-        self, dirs: InstanceDirs, now: Callable[[], float], on_change: Callable[[], None], port_range: range
+        self, dirs: Directories, now: Callable[[], float], on_change: Callable[[], None], port_range: range
     ) -> None:
         self.statuses: dict[str, AgentStatus] = {}
         self.endpoints: dict[str, Endpoint] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from msgspec import structs
 
@@ -11,7 +12,7 @@ from saia_engine.edge.logs import get_logger
 from saia_engine.front import Endpoint
 from saia_engine.model import COMING, AgentStatus, Instance, ProxyLimits, Service, State
 from saia_engine.planner import lifecycle, timeline
-from saia_engine.routes import Route, RoutesFault, RouteTable, ServiceEntry, load, write
+from saia_engine.routes import Route, RoutesFault, RouteTable, ServiceEntry
 
 NO_END = 4e9
 """In 2096: of a job that an admin freed of its limit."""
@@ -19,24 +20,34 @@ NO_END = 4e9
 log = get_logger("publisher")
 
 
+class TableFile(Protocol):
+    """Where the table lies for the gates."""
+
+    def load(self) -> RouteTable:
+        """Raises RoutesFault."""
+        ...
+
+    def write(self, table: RouteTable) -> None:
+        """Replaces it at once and durably. Raises OSError, RoutesFault."""
+        ...
+
+
 class Publisher:
     """Writes the table when its content changes, with the next generation."""
 
     def __init__(
         self,
-        path: Path,
-        gid: int | None,
+        file: TableFile,
         *,
         installation: str,
         cluster: str,
         gate_socket: Path,
     ) -> None:
-        self._path = path
-        self._gid = gid
+        self._file = file
         self.fault = ""
         try:
             # The last engine's table: its routes stand until our own probes have spoken.
-            self.table = load(path)
+            self.table = file.load()
         except RoutesFault:
             self.table = RouteTable(1, 0, 0.0, installation, cluster, str(gate_socket))
         self.table = structs.replace(
@@ -80,9 +91,9 @@ class Publisher:
             return
         table = structs.replace(table, generation=self.table.generation + 1, written_at=now)
         try:
-            write(self._path, table, self._gid)
+            self._file.write(table)
         except (OSError, RoutesFault) as exc:
-            self.fault = f"{self._path} cannot be written: {exc}"
+            self.fault = f"the routes cannot be written: {exc}"
             log.error("routes_not_written", fault=self.fault)
             return
         self.fault = ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from saia_engine.alarms import Alarms
 from saia_engine.edge.logs import get_logger
-from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.instance_dirs import Directories
 from saia_engine.lease import Lease
 from saia_engine.model import (
     Action,
@@ -38,8 +38,9 @@ from saia_engine.model import (
     instance_id,
     parse_token,
 )
+from saia_engine.offload import Offload, in_thread
 from saia_engine.planner import decide, lifecycle
-from saia_engine.probes import Probes, Target
+from saia_engine.probes import Ears, Target
 from saia_engine.slurm.port import Slurm, SlurmError, SlurmUnavailable, SubmitRejected, SubmitUnknown
 from saia_engine.store import Event, Store
 
@@ -55,6 +56,11 @@ STALE_POLLS = 2
 """Between polls, plans are made on the last good snapshot while it is younger than so many polls."""
 
 log = get_logger("reconciler")
+
+
+def fresh_nonce() -> str:
+    """The last part of a new instance's id."""
+    return secrets.token_hex(NONCE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,12 @@ class Reconciler:
         slurm: Slurm,
         store: Store,
         lease: Lease,
-        dirs: InstanceDirs,
-        probes: Probes,
+        dirs: Directories,
+        probes: Ears,
         now: Callable[[], float],
         on_event: Callable[[Event], None] = lambda event: None,
+        nonce: Callable[[], str] = fresh_nonce,
+        offload: Offload = in_thread,
     ) -> None:
         self.identity = identity
         self.instances: dict[str, Instance] = store.instances(now() - REMEMBER_ENDED_S)
@@ -103,6 +111,8 @@ class Reconciler:
         self._probes = probes
         self._now = now
         self._on_event = on_event
+        self._nonce = nonce
+        self._offload = offload
         self._busy = asyncio.Lock()
 
     # -- what is desired
@@ -197,7 +207,7 @@ class Reconciler:
             gone = job is None or job.ended
             exited = ""
             if gone and instance.job_id:
-                exited = await asyncio.to_thread(self._dirs.exit_sentence, instance.id, instance.generation)
+                exited = await self._offload(self._dirs.exit_sentence, instance.id, instance.generation)
             self._keep(
                 lifecycle.fold_job(
                     self.instances[instance.id],
@@ -226,7 +236,7 @@ class Reconciler:
                 continue
             if known is not None and known.live:
                 continue
-            record = known or await asyncio.to_thread(self._dirs.recorded, name)
+            record = known or await self._offload(self._dirs.recorded, name)
             if record is None or (record.id, record.service) != (name, token[2]):
                 unknown.add(str(job.id))
                 self.alarms.worry(
@@ -305,7 +315,7 @@ class Reconciler:
 
     async def _check_lease(self) -> None:
         # In a thread: a hanging shared file system must not stop probes and API.
-        await asyncio.to_thread(self._lease.check)
+        await self._offload(self._lease.check)
 
     def start_drain(
         self, instance: Instance, kind: DrainKind, reason: Reason, uid: int | None = None
@@ -321,9 +331,7 @@ class Reconciler:
         if service is None:
             return  # a reload has just removed it
         now = self._now()
-        name = instance_id(
-            self.identity.installation, self.identity.cluster, launch.service, secrets.token_hex(NONCE_BYTES)
-        )
+        name = instance_id(self.identity.installation, self.identity.cluster, launch.service, self._nonce())
         instance = Instance(
             id=name,
             service=launch.service,
@@ -338,7 +346,7 @@ class Reconciler:
         self._keep(instance)
         self._explain("launch", name, launch.reason)
         try:
-            request = await asyncio.to_thread(self._dirs.prepare, instance, launch.spec)
+            request = await self._offload(self._dirs.prepare, instance, launch.spec)
         except OSError as exc:
             self._fail(instance, f"its directory cannot be written: {exc}")
             return
@@ -407,7 +415,7 @@ class Reconciler:
             if instance.ended_at is not None and instance.ended_at < now - REMEMBER_ENDED_S:
                 del self.instances[name]
         for name in self._store.forget_ended(now - RETAIN_S):
-            await asyncio.to_thread(self._dirs.remove, name)
+            await self._offload(self._dirs.remove, name)
 
     def _explain(self, code: str, subject: str, reason: Reason, uid: int | None = None) -> None:
         self._record(code, Severity.INFO, subject, f"{reason.rule}: {reason.text}", uid)

@@ -5,6 +5,7 @@ It holds secrets: whoever may read it may pass bytes to the instances.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -111,6 +112,22 @@ def write(path: Path | str, table: RouteTable, gid: int | None = None) -> None:
     data = msgspec.json.format(msgspec.json.encode(table), indent=1)
     parse(data, str(path))
     write_atomically(Path(path), data + b"\n", mode=MODE, gid=gid)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesFile:
+    """The table's file, of group `gid` where one is given."""
+
+    path: Path
+    gid: int | None = None
+
+    def load(self) -> RouteTable:
+        """Raises RoutesFault."""
+        return load(self.path)
+
+    def write(self, table: RouteTable) -> None:
+        """Raises RoutesFault for a table that `load` would refuse, OSError with the file's name."""
+        write(self.path, table, self.gid)
 
 
 def _check(table: RouteTable, where: str) -> None:

@@ -62,6 +62,11 @@ class Event:
     """Of an act: its rule, the inputs that decided it, and the alternatives that were refused."""
 
 
+Connect = Callable[[Path | str], sqlite3.Connection]
+"""Opens a database for this process alone to write; commits by hand."""
+
+
+
 class Store:
     """All methods raise JournalError."""
 
@@ -71,8 +76,9 @@ class Store:
         on_commit: Callable[[str], None] = lambda what: None,
         *,
         read_only: bool = False,
+        connect: Connect | None = None,
     ) -> None:
-        """`path` may be a `file:` URI of SQLite's.
+        """`path` may be a `file:` URI of SQLite's; `connect` opens it in another way.
 
         `on_commit` is called with 'before save', 'after save', ... around each durable write. What it raises
         before a write undoes it; an `sqlite3.Error` counts as the write's own.
@@ -80,7 +86,7 @@ class Store:
         self.path = path
         self._on_commit = on_commit
         with self._guard("open"):
-            self._db = _connect(path, read_only)
+            self._db = connect(path) if connect else _connect(path, read_only)
             if not read_only:
                 self._db.execute("PRAGMA journal_mode=DELETE")
                 self._db.execute("PRAGMA synchronous=EXTRA")

@@ -1,28 +1,36 @@
-"""Slurm through its own commands: three for a snapshot, one for a submit, one for a cancel."""
+"""Slurm through its own commands: four for a snapshot, one for a submit, one for a cancel."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from saia_engine.edge.text import clean
 from saia_engine.model import Snapshot
+from saia_engine.offload import Offload, in_thread
 from saia_engine.slurm import commands, text
 from saia_engine.slurm.port import JobRequest, SlurmError, SlurmUnavailable, SubmitRejected, SubmitUnknown
 from saia_engine.slurm.process import Finished, NotFinished, NotStarted, run
 
+Runner = Callable[[Sequence[str], Mapping[str, str]], Awaitable[Finished]]
+"""Runs a command (arguments, and what its environment has beyond the usual) to its end. Raises as `process.run`."""
+
 _GONE = ("Invalid job id specified", "already completing or completed")
+
+
+def _fresh_nonce() -> str:
+    return secrets.token_hex(8)
 
 
 class SlurmCli:
     """The Slurm port on squeue, sinfo, scontrol, sbatch and scancel.
 
     `user` is the engine's own user name; `bin_dir` the directory of the commands (empty: PATH); `conf` the
-    value of SLURM_CONF (empty: Slurm's default). `calls` counts the commands sent.
+    value of SLURM_CONF (empty: Slurm's default). `calls` counts the commands sent. `runner` stands for the
+    programs themselves.
     """
 
     COMMANDS = ("squeue", "sinfo", "scontrol", "sbatch", "scancel")
@@ -34,11 +42,17 @@ class SlurmCli:
         conf: str = "",
         command_timeout_s: float = 30.0,
         clock: Callable[[], float] = time.time,
+        runner: Runner | None = None,
+        nonce: Callable[[], str] = _fresh_nonce,
+        offload: Offload = in_thread,
     ) -> None:
         self.calls = 0
         self._user = user
         self._timeout_s = command_timeout_s
         self._clock = clock
+        self._runner = runner or self._run_program
+        self._nonce = nonce
+        self._offload = offload
         self._path = bin_dir or os.environ.get("PATH", os.defpath)
         # Built up, not filtered: a stray SQUEUE_STATES would hide running jobs, an SBATCH_* change a submit.
         self._env = {
@@ -50,19 +64,22 @@ class SlurmCli:
         }
 
     async def observe(self) -> Snapshot:
-        """Three RPCs, however many services there are. Raises SlurmUnavailable."""
-        taken_at, nonce = self._clock(), secrets.token_hex(8)
+        """Four commands, however many services there are. Raises SlurmUnavailable."""
+        taken_at, nonce = self._clock(), self._nonce()
         queue = await self._ask(commands.squeue(nonce))
         info = await self._ask(commands.sinfo(nonce))
+        reserved = await self._ask(commands.show_reservations())
         # Asked last: where it is still the old controller, the old controller gave the other answers.
         config = await self._ask(commands.show_config())
         try:
             return Snapshot(
                 taken_at=taken_at,
                 # In a thread: ten thousand rows take long enough to be felt by those who share the loop.
-                jobs=await asyncio.to_thread(text.jobs, queue, nonce),
+                jobs=await self._offload(text.jobs, queue, nonce),
                 nodes=text.nodes(info, nonce),
                 controller_boot=text.boot_time(config),
+                reservations=text.reservations(reserved),
+                partitions=text.partitions(info, nonce),
             )
         except text.Unparsable as exc:
             raise SlurmUnavailable(f"saia cannot read what Slurm answered: {exc}") from exc
@@ -112,6 +129,9 @@ class SlurmCli:
         return done.stdout
 
     async def _run(self, argv: list[str], **extra: str) -> Finished:
+        return await self._runner(argv, extra)
+
+    async def _run_program(self, argv: Sequence[str], extra: Mapping[str, str]) -> Finished:
         program = shutil.which(argv[0], path=self._path)
         if program is None:
             raise NotStarted(
@@ -119,7 +139,7 @@ class SlurmCli:
                 " of Slurm's commands"
             )
         self.calls += 1
-        return await run([program, *argv[1:]], env=self._env | extra, timeout_s=self._timeout_s)
+        return await run([program, *argv[1:]], env={**self._env, **extra}, timeout_s=self._timeout_s)
 
 
 def _complaint(command: str, done: Finished) -> str:

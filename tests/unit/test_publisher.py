@@ -59,7 +59,10 @@ class Desk:
 
     def start(self) -> None:
         self.publisher = Publisher(
-            self.path, None, installation="k", cluster="hpc", gate_socket=Path("/run/saia/gate.sock")
+            routes.RoutesFile(self.path),
+            installation="k",
+            cluster="hpc",
+            gate_socket=Path("/run/saia/gate.sock"),
         )
 
     def publish(self, *instances: Instance, **told) -> routes.RouteTable:

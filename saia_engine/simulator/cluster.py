@@ -246,6 +246,8 @@ class Cluster:
         process, job.process = job.process, None
         if process is not None:
             process.kill(cause)
+        if job.stuck_s:
+            self.site.begin("stuck-completing", str(job.id))
         self.site.after(job.stuck_s or self.chance.uniform(0.5, 4.0), self._completed, job)
 
     def _completed(self, job: SimJob) -> None:

@@ -8,7 +8,7 @@ the front proves the way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from saia_engine.front import Endpoint, EndpointFault
@@ -130,9 +130,17 @@ class SimEars:
         if ready and not draining and not line.verified:
             line.verified = not agent.hung
         before = self.statuses.get(name)
-        status = AgentStatus(self._now(), ready, draining, opened, line.verified)
-        self.statuses[name] = status
-        if before is None or replace(before, seen_at=status.seen_at) != status:
+        self.statuses[name] = AgentStatus(self._now(), ready, draining, opened, line.verified)
+        if (
+            before is None
+            or (before.ready, before.draining, before.verified)
+            != (
+                ready,
+                draining,
+                line.verified,
+            )
+            or (draining and opened != before.open_connections)
+        ):
             self._on_change()
 
     def _read(self, target: Target) -> Endpoint | None:

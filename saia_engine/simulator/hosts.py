@@ -55,6 +55,8 @@ class Host:
     locked_by: str = ""
     table: RouteTable | None = None
     routes_refused_until: float = 0.0
+    journal: str = "new"
+    """What the next engine finds: kept, or new."""
     engines: int = 0
     on_table: Callable[[], None] = lambda: None
 
@@ -156,6 +158,8 @@ class EngineProcess:
         self.boundaries = 0
         self.crash_at = 0
         """Die at this boundary, counted from now; 0: never."""
+        self.crash_kind = ""
+        self.last_point = ""
         self.on_boundary: Callable[[str], None] = lambda point: None
         self.control: Control | None = None
         self.reconciler: Reconciler | None = None
@@ -176,6 +180,7 @@ class EngineProcess:
         if self.dead:
             raise EngineCrash(self.name)
         self.boundaries += 1
+        self.last_point = point
         self.on_boundary(point)
         if self.crash_at:
             self.crash_at -= 1
@@ -212,7 +217,8 @@ class EngineProcess:
         except EngineCrash:
             return
         self.acts = True
-        self.site.emit(EngineStarted(self.site.now, self.name, self.host.name, self.epoch, takeover, "kept"))
+        journal, self.host.journal = self.host.journal, "kept"
+        self.site.emit(EngineStarted(self.site.now, self.name, self.host.name, self.epoch, takeover, journal))
         assert self.control is not None
         for loop in self.control.loops():
             task = asyncio.ensure_future(loop, loop=self.site.loop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ COMMAND_TIMEOUT_S = 30.0
 MESSAGE_TIMEOUT_S = 10.0
 POLL_S = 15.0
 YOUNG_S = MESSAGE_TIMEOUT_S + POLL_S
+_NONCE = re.compile("[0-9a-f]{16}")
 UNREACHABLE = "Unable to contact slurm controller (connect failure)"
 
 
@@ -324,7 +326,7 @@ async def _inline(act, /, *args, **kwargs):
 
 
 def _nonce_of(argv: Sequence[str]) -> str:
-    return next(column for column in argv[-1].split("|") if len(column) == 16)
+    return next(column for column in argv[-1].split("|") if _NONCE.fullmatch(column))
 
 
 def _set(answer: asyncio.Future[int], result: int | SlurmError) -> None:

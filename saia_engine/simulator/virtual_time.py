@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import base_events
+from typing import Any
 
 RESOLUTION_S = 1e-6
 """Of seconds since the epoch in a float: two timers closer than this may fire in one turn."""
@@ -21,6 +22,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._now = start
         self._clock_resolution = RESOLUTION_S
         self._selector = self
+        self._fault: BaseException | None = None
 
     def time(self) -> float:
         return self._now
@@ -39,8 +41,18 @@ class VirtualLoop(base_events.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """A fault of the world itself, or of the engine where it should have none: the run ends with it."""
+        self._fault = self._fault or context.get("exception") or RuntimeError(context["message"])
+        self.stop()
+
     def run_until(self, at: float) -> None:
-        """Let everything happen that is due by this time."""
+        """Let everything happen that is due by this time. Raises what any callback raised."""
         asyncio.set_event_loop(self)
-        self.call_at(at, self.stop)
-        self.run_forever()
+        last = self.call_at(at, self.stop)
+        try:
+            self.run_forever()
+        finally:
+            last.cancel()
+        if self._fault is not None:
+            raise self._fault

@@ -22,8 +22,9 @@ from saia_engine.simulator.wishes import LOAD_S
 from saia_engine.simulator.world import World
 
 FAULTS_PER_HOUR = 16.0
-CHAOS_S = 5 * 3600.0
-CALM_S = 3600.0
+CYCLE_S = 6 * 3600.0
+CALM_SHARE = 1.0 / 6.0
+"""Of a cycle: so much of it is calm."""
 DAY_S = 86400.0
 ROOM_GPUS = 26
 """Free for ours in a calm: twice all that is wanted."""
@@ -62,6 +63,7 @@ class Chaos:
         keeper: Keeper,
         operators: Operators,
         per_hour: float = FAULTS_PER_HOUR,
+        cycle_s: float = CYCLE_S,
         only: frozenset[str] = frozenset(),
     ) -> None:
         self.world = world
@@ -70,6 +72,8 @@ class Chaos:
         self.keeper = keeper
         self.operators = operators
         self.per_hour = per_hour
+        self.calm_s = cycle_s * CALM_SHARE
+        self.chaos_s = cycle_s - self.calm_s
         self.kinds = [kind for kind in KINDS if not only or kind in only]
         self.weights = [KINDS[kind][0] for kind in self.kinds]
         self.next: Any = None
@@ -87,7 +91,7 @@ class Chaos:
         self.world.crowded = True
         self.operators.begin()
         self._later()
-        self.site.after(CHAOS_S, self.calm)
+        self.site.after(self.chaos_s, self.calm)
 
     def _later(self) -> None:
         if self.per_hour > 0 and self.kinds:
@@ -113,12 +117,12 @@ class Chaos:
         self._make_room()
         self._mend_services()
         self.keeper.mend()
-        self.site.after(1.0, self._say_calm, self.site.now + CALM_S)
+        self.site.after(1.0, self._say_calm, self.site.now + self.calm_s)
 
     def _say_calm(self, until: float) -> None:
         engine = self.world.engine
         if engine is None or not engine.acts or engine.stopped_acting:
-            self.site.after(5.0, self._say_calm, max(until, self.site.now + CALM_S / 2))
+            self.site.after(5.0, self._say_calm, max(until, self.site.now + self.calm_s / 2))
             return
         now = self.site.now
         self.site.emit(FaultsStopped(now))

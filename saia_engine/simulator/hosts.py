@@ -25,6 +25,7 @@ from saia_engine.simulator.shared_files import SharedFiles, SharedLease, SimDirs
 from saia_engine.simulator.site import CLUSTER, INSTALLATION, USER, Site
 from saia_engine.simulator.slurm_window import COMMAND_TIMEOUT_S, POLL_S, Commands, EngineSlurm, Window
 from saia_engine.simulator.truth import (
+    AlarmsShown,
     EngineEnded,
     EngineRefused,
     EngineStarted,
@@ -171,6 +172,7 @@ class EngineProcess:
         self._store: Store | None = None
         self._tasks: list[asyncio.Future[None]] = []
         self._seen_plan: Any = None
+        self._shown: tuple[tuple[str, str], ...] = ()
         self._journal_fault = False
 
     # -- boundaries
@@ -209,6 +211,8 @@ class EngineProcess:
     def _wire(self, takeover: bool) -> None:
         if self.dead:
             return
+        # Who starts an engine has set the host's clock right: until then it goes on by the old one.
+        self.host.skew_s = 0.0
         try:
             self._assemble()
         except JournalError:
@@ -332,3 +336,13 @@ class EngineProcess:
             self._seen_plan = plan
             for reason in plan.waiting:
                 self._around.watchers.rules[reason.rule] += 1
+        self._show_alarms()
+
+    def _show_alarms(self) -> None:
+        assert self.reconciler is not None and self.control is not None
+        shown = tuple(self.reconciler.alarms.current)
+        if self.control.acting_fault:
+            shown = (*shown, ("not-acting", "engine"))
+        if shown != self._shown:
+            self._shown = shown
+            self.site.emit(AlarmsShown(self.site.now, self.name, shown))

@@ -9,7 +9,6 @@ import itertools
 import os
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from saia_engine.simulator.shared_files import Hazard
@@ -34,19 +33,12 @@ class JournalDisk:
         self._uri = f"file:saia-{os.getpid()}-{next(_numbers)}?mode=memory&cache=shared"
         self._anchor = sqlite3.connect(self._uri, uri=True, isolation_level=None)
 
-    def connect(self, hazard: Hazard, refused: Callable[[str], None]) -> sqlite3.Connection:
+    def connect(self, hazard: Hazard, refused: Callable[[str], None]) -> JournalConnection:
         """An engine's connection; `refused` hears of each error of the disk."""
-        connection = sqlite3.connect(
-            self._uri, uri=True, isolation_level=None, timeout=0.0, factory=JournalConnection
-        )
+        connection = JournalConnection(self._uri, uri=True, isolation_level=None, timeout=0.0)
         connection.hazard = hazard
         connection.refused = refused
         return connection
-
-    def connector(
-        self, hazard: Hazard, refused: Callable[[str], None]
-    ) -> Callable[[Path | str], sqlite3.Connection]:
-        return lambda path: self.connect(hazard, refused)
 
     def fill(self) -> None:
         """No page more: SQLITE_FULL at the next growth."""

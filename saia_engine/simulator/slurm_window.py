@@ -29,6 +29,8 @@ from saia_engine.slurm.process import Finished, NotFinished
 COMMAND_TIMEOUT_S = 30.0
 MESSAGE_TIMEOUT_S = 10.0
 POLL_S = 15.0
+CALLS = 3
+"""Commands of one observation."""
 YOUNG_S = MESSAGE_TIMEOUT_S + POLL_S
 _NONCE = re.compile("[0-9a-f]{16}")
 UNREACHABLE = "Unable to contact slurm controller (connect failure)"
@@ -98,7 +100,7 @@ class Window:
         quality = "good" if look == "slow" else look
         if quality == "good" and self.young:
             quality = "young"
-        self.site.emit(Answered(self.site.now, engine, quality, began))
+        self.site.emit(Answered(self.site.now, engine, quality, began, CALLS))
 
 
 class EngineSlurm:
@@ -154,7 +156,13 @@ class EngineSlurm:
         self._hazard("sbatch")
         window = self._window
         window.site.emit(
-            SubmitCalled(window.site.now, self._engine, request.name, float(request.spec.time_limit_s))
+            SubmitCalled(
+                window.site.now,
+                self._engine,
+                request.name,
+                float(request.spec.time_limit_s),
+                request.spec.revision,
+            )
         )
         answer = asyncio.get_running_loop().create_future()
         delay_s = self._chance.uniform(0.05, 0.6)

@@ -19,7 +19,7 @@ class Acts:
     def __init__(self, ledger: Ledger, findings: Findings) -> None:
         self._ledger = ledger
         self._report = findings.report
-        self._extra = False
+        self._extra = self._filler = False
         self._crashes: dict[str, deque[tuple[float, bool]]] = {}
         """By service: failures in a row without doubt, each with when it came and whether the engine was told."""
 
@@ -28,7 +28,7 @@ class Acts:
     def submit(self, call: truth.SubmitCalled) -> None:
         engine = self._actor(call.engine, f"submitted {call.name}")
         service = service_of(call.name)
-        self._extra = False
+        self._extra = self._filler = False
         if not service or call.name in self._ledger.tokens:
             self._report(
                 3, f"{call.name} is no new token of ours: a launch cannot be told from another", call.name
@@ -53,6 +53,10 @@ class Acts:
         due = [t for t in taken if standing.can_be_due(ledger, t, since)]
         surge = standing.rolling(ledger, service, [*taken, _of(call, service)], since)
         self._extra = len(taken) >= wanted
+        known = len(ledger.live.get(service, ())) + sum(
+            1 for at in ledger.retired.get(service, ()) if at >= since
+        )
+        self._filler = known < min((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
         if len(taken) < wanted + min(len(due), wanted) + surge:
             return
         names = ", ".join(f"{t.instance} ({_stand(t)})" for t in taken) or "none"
@@ -73,7 +77,7 @@ class Acts:
         """Called once the ledger has taken it."""
         token = self._ledger.tokens.get(call.name)
         if token is not None:
-            token.extra = self._extra
+            token.extra, token.filler = self._extra, self._filler
 
     def accepted(self, event: truth.JobAccepted) -> None:
         """Promise 1: one job for each launch. Called once the ledger has taken it."""

@@ -52,7 +52,11 @@ class Drains:
         )
         known = min((e.view_from for e in engines), default=ledger.now)
         agent = ledger.agents[token.instance]
-        return min(known, ledger.now - grace.HEARING_S, max(agent.reached_since, agent.began_at))
+        since = min(known, ledger.now - grace.HEARING_S)
+        if agent.began_at + ledger.began.shared_delay_s + grace.HEARING_S >= ledger.now:
+            return min(since, agent.began_at)
+        # It may have been ordered while it could not hear.
+        return min(since, agent.cut_off_at) if agent.reached_since >= since else since
 
     def _admission_over(self, job: JobSeen, wish: Wish, since: float) -> bool:
         now = self._ledger.now
@@ -88,10 +92,10 @@ class Drains:
         ready = [
             t
             for t in standing.ready_others(self._ledger, token, wish.min_ready_s, since)
-            if t.called_at > token.called_at and t.instance not in self._heirs
+            if t.called_at > token.called_at and not t.filler and t.instance not in self._heirs
         ]
         if ready:
-            heir = min(ready, key=lambda t: t.called_at)
+            heir = min(ready, key=lambda t: (not t.extra, t.called_at))
             self._heirs[heir.instance] = token.instance
             token.drained_for = heir
             return

@@ -25,6 +25,7 @@ LIES = frozenset({"empty", "stale"})
 """Answers that look good and are not."""
 ENDS_KEPT = 12
 WISHES_KEPT = 24
+RETIRED_KEPT = 16
 _TOKEN = re.compile(r"saia\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
@@ -49,6 +50,8 @@ class Ledger:
         self.by_instance: dict[str, Token] = {}
         self.live: dict[str, dict[str, Token]] = {}
         """By service: tokens that may still take a slot."""
+        self.retired: dict[str, deque[float]] = {}
+        """By service: when its last launches came to their end."""
         self.agents: dict[str, AgentSeen] = {}
         self.engines: dict[str, EngineSeen] = {}
         self.leases: list[truth.LeaseWritten] = []
@@ -287,7 +290,8 @@ class Ledger:
             self.live.setdefault(token.service, {})[token.name] = token
 
     def _retire(self, token: Token) -> None:
-        self.live.get(token.service, {}).pop(token.name, None)
+        if self.live.get(token.service, {}).pop(token.name, None) is not None:
+            self.retired.setdefault(token.service, deque(maxlen=RETIRED_KEPT)).append(self.now)
 
     def _on_cancel_called(self, event: truth.CancelCalled) -> None:
         token = self.tokens.get(event.name)
@@ -413,6 +417,8 @@ class Ledger:
             return
         was_ready = agent.ready
         agent.reachable, agent.reached_since = event.reachable, event.at
+        if not event.reachable:
+            agent.cut_off_at = event.at
         self._note_readiness(agent, was_ready)
 
     def _note_readiness(self, agent: AgentSeen, was_ready: bool) -> None:

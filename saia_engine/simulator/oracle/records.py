@@ -78,6 +78,8 @@ class Token:
     ordered_out_at: float = FAR_PAST
     """An operator asked for its drain."""
     replace_asked: bool = False
+    filler: bool = False
+    """Submitted where a slot was free for sure: nobody's replacement."""
     extra: bool = False
     """Submitted where all slots were taken: somebody's replacement."""
     drained_for: Token | None = None
@@ -108,6 +110,7 @@ class AgentSeen:
     left_ready_at: float = FAR_PAST
     served: bool = False
     reachable: bool = True
+    cut_off_at: float = FAR_PAST
     reached_since: float = FAR_PAST
     """When it was last cut off or came back."""
     draining: bool = False

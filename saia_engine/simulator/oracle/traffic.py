@@ -68,7 +68,7 @@ class Traffic:
     def _times(self, engine: EngineSeen, route: ReadRoute, token: Token) -> None:
         """Promise 13: the end is Slurm's, as of the last poll; admission follows from it (promise 12)."""
         ledger, job = self._ledger, token.job
-        if job is None or job.lost or job.started_at is None or token.missing_since is not None:
+        if job is None or not job.live or job.started_at is None or token.missing_since is not None:
             return
         since = engine.view_from_at(ledger.now - grace.ROUTES_S)
         ends = [NO_END if end is None else end for end in job.ends_since(since)]

@@ -455,8 +455,7 @@ class Chaos:
             return
         self.site.fault(kind, engine.name)
         engine.die("stopped")
-        engine.host.disk.renew()
-        engine.host.journal = "new"
+        engine.host.lose_journal()
 
     def routes_refused(self, kind: str) -> None:
         engine = self.engine()

@@ -13,7 +13,7 @@ from typing import Any
 from saia_engine.clock import SteadyClock
 from saia_engine.control import Control, Pace
 from saia_engine.lease import SHARED_DELAY_S, Lease, LeaseRefused, LeaseUnreadable
-from saia_engine.model import ProxyLimits, Service
+from saia_engine.model import Override, ProxyLimits, Service
 from saia_engine.offload import inline
 from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
@@ -56,10 +56,19 @@ class Host:
     locked_by: str = ""
     table: RouteTable | None = None
     routes_refused_until: float = 0.0
+    overrides: dict[str, Override] = field(default_factory=dict)
+    """What operators ordered of the engine here: it lies in this host's journal, and is lost with it."""
     journal: str = "new"
     """What the next engine finds: kept, or new."""
+    journal_lost: bool = False
     engines: int = 0
     on_table: Callable[[], None] = lambda: None
+
+    def lose_journal(self) -> None:
+        self.disk.renew()
+        self.journal = "new"
+        self.overrides.clear()
+        self.journal_lost = True
 
     def load(self) -> RouteTable:
         if self.table is None:
@@ -138,6 +147,7 @@ class Surroundings:
     dialect: str
     """Of Slurm's text; empty: answers come as values."""
     watchers: Watchers
+    on_start: Callable[[EngineProcess], None]
     wanted: Callable[[], tuple[Mapping[str, Service], int]]
     """The configuration file now: services, submits per hour."""
 
@@ -223,6 +233,7 @@ class EngineProcess:
         self.acts = True
         journal, self.host.journal = self.host.journal, "kept"
         self.site.emit(EngineStarted(self.site.now, self.name, self.host.name, self.epoch, takeover, journal))
+        self._around.on_start(self)
         assert self.control is not None
         for loop in self.control.loops():
             task = asyncio.ensure_future(loop, loop=self.site.loop)

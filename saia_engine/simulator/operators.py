@@ -95,13 +95,13 @@ class Operators:
         replicas = self._chance.choice([0, 1, 2, 3]) if self._chance.random() < 0.3 else service.replicas + 1
         self._ordered("scale", name, "", replicas < service.min_available)
         override = Override(name, min(4, replicas), UID, self._site.now)
-        self._wish(name, override)
+        self._wish(engine, name, override)
         reconciler.set_override(override)
 
     def _clear(self, engine: EngineProcess, reconciler: Reconciler) -> None:
-        for name in sorted(self._world.overrides):
+        for name in sorted(engine.host.overrides):
             self._ordered("clear-override", name, "", False)
-            self._wish(name, None)
+            self._wish(engine, name, None)
             reconciler.clear_override(name)
 
     def _drain(self, engine: EngineProcess, reconciler: Reconciler) -> None:
@@ -116,9 +116,9 @@ class Operators:
     def _ordered(self, verb: str, service: str, instance: str, confirmed: bool) -> None:
         self._site.emit(OperatorOrdered(self._site.now, verb, service, instance, confirmed))
 
-    def _wish(self, name: str, override: Override | None) -> None:
+    def _wish(self, engine: EngineProcess, name: str, override: Override | None) -> None:
         if override is None:
-            self._world.overrides.pop(name, None)
+            engine.host.overrides.pop(name, None)
         else:
-            self._world.overrides[name] = override
+            engine.host.overrides[name] = override
         self._world.configured()

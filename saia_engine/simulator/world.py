@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from saia_engine.model import Override
 from saia_engine.simulator import wishes
 from saia_engine.simulator.agents import Agents, Character
 from saia_engine.simulator.cluster import CPU, GPU, MIN_JOB_AGE_S, Cluster
@@ -39,8 +38,6 @@ class World:
         self.agents = Agents(self.site, self.cluster, self.shared)
         self.agents.characters = {name: Character(load_s) for name, load_s in wishes.LOAD_S.items()}
         self.file = wishes.ConfigFile(seed)
-        self.overrides: dict[str, Override] = {}
-        """What operators have ordered and not cleared, as they know it."""
         self.hosts = {name: Host(name, self.site) for name in ("a", "b")}
         self.gates = {name: Gate(self.site, host, self.agents) for name, host in self.hosts.items()}
         self.clients = Clients(self.site, self.gates, self.agents)
@@ -53,8 +50,11 @@ class World:
             lease=self.lease,
             dialect=dialect,
             watchers=self.watchers,
+            on_start=self._engine_started,
             wanted=lambda: (self.file.services, self.file.submits_per_hour),
         )
+        self.home = self.hosts["a"]
+        """Whose engine acted last: its overrides count."""
         self.engines: list[EngineProcess] = []
         self.on_engine_end = lambda engine, how: None
         self.crowded = True
@@ -125,11 +125,20 @@ class World:
         self.engines = [engine for engine in self.engines if not engine.dead]
         return self.engines[-1] if self.engines else None
 
+    def _engine_started(self, engine: EngineProcess) -> None:
+        lost = self.home.overrides != engine.host.overrides
+        self.home = engine.host
+        if lost or engine.host.journal_lost:
+            engine.host.journal_lost = False
+            self.configured()
+
     def configured(self) -> None:
         """The file has changed for good, or an override has: engines hear of it, clients follow."""
         services = self.file.services
         self.site.emit(
-            Configured(self.site.now, wishes.wishes(services, self.overrides), self.file.submits_per_hour)
+            Configured(
+                self.site.now, wishes.wishes(services, self.home.overrides), self.file.submits_per_hour
+            )
         )
         self.clients.use({name: Traffic() for name in services})
         for engine in self.engines:

@@ -18,7 +18,7 @@ from saia_engine.simulator.agents import FIRST_PORT, LAST_PORT, Agent, Agents
 from saia_engine.simulator.shared_files import SimDirs
 from saia_engine.simulator.site import Site
 
-EVERY_S = 4.0
+EVERY_S = 5.0
 DRAIN_EVERY_S = 1.0
 RETRY_S = 1.0
 SLOW_SHARE = 0.05

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Most tests wait more than they compute.
 JOBS ?= 4
 
-.PHONY: demo test lint cluster clean install system-deps
+.PHONY: demo test test-slurm-all lint cluster clean install system-deps system-deps-24
 
 install: $(VENV)/.installed
 
@@ -23,8 +23,20 @@ demo: install
 system-deps:
 	@tests/system_deps
 
-test: install system-deps
+# A second Slurm, 24.11, for the tests of its dialect; nothing of it is installed.
+system-deps-24: system-deps
+	@tests/system_deps_24
+
+test: install system-deps system-deps-24
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+# Everything that meets a real Slurm, on each version.
+test-slurm-all: install system-deps system-deps-24
+	@for version in native 24.11; do \
+		echo "real Slurm: $$version"; \
+		SAIA_SLURM=$$version $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m real_slurm $(PYTEST_ARGS) \
+			|| exit; \
+	done
 
 lint: install
 	@$(BIN)/ruff check .

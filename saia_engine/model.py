@@ -9,14 +9,31 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 TOKEN_PREFIX = "saia"
 _TOKEN = re.compile(rf"{TOKEN_PREFIX}" + r"\.([A-Za-z0-9_-]{1,64})" * 4)
 
 
 # ---------------------------------------------------------------- desired
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSpec:
+    """How an instance's agent asks its service how it fares. Durations are seconds."""
+
+    kind: str = "http"
+    """`http`: a GET that wants 2xx; `completion`: one token of a model, which wants choices."""
+    path: str = "/health"
+    model: str = ""
+    """Of whom a completion is asked."""
+    interval_s: float = 2.0
+    """From an answer to the next question."""
+    timeout_s: float = 5.0
+    failures: int = 3
+    """So many in a row count, never one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +61,24 @@ class LaunchSpec:
     reservation: str = ""
     exclude: str = ""
     sbatch_options: tuple[str, ...] = ()
+    time_min_s: int = 0
+    """Slurm may shorten the limit down to this, so that the job fits before what is reserved; 0: never."""
+    readiness: ProbeSpec | None = None
+    """None asks for `readiness_path`, with a probe's defaults."""
+    liveness: ProbeSpec | None = None
+    """Asked once the service has been ready; None never asks."""
+
+    @property
+    def readiness_probe(self) -> ProbeSpec:
+        return self.readiness or ProbeSpec(path=self.readiness_path)
 
     @property
     def revision(self) -> str:
-        """First 12 hex digits of the SHA-256 over the sorted fields."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """First 12 hex digits of the SHA-256 over the fields that differ from their defaults, sorted.
+
+        So a field that a later version adds, here or to a probe, leaves the revision of older specs as it is.
+        """
+        text = json.dumps(_told(self), sort_keys=True, separators=(",", ":"), default=_told)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def redacted(self) -> LaunchSpec:
@@ -56,15 +86,42 @@ class LaunchSpec:
         return replace(self, environment=tuple((name, "") for name, _ in self.environment))
 
 
+def _told(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults."""
+    return {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """A service's durations (s) on the timeline of an instance; see `planner.timeline`."""
 
     lead_floor_s: float = 600.0
+    lead_cap_s: float = 0.0
+    """A learned lead is at most this; 0: what the time limit allows."""
     min_ready_s: float = 10.0
     drain_deadline_s: float = 300.0
     admission_margin_s: float = 120.0
     safety_margin_s: float = 30.0
+    startup_deadline_s: float = 1800.0
+    """From its job's start to its first readiness; who takes longer is replaced."""
+    unready_deadline_s: float = 180.0
+    """Who served, and then is unready for so long, is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """How a changed launch spec is rolled out; Kubernetes' and Nomad's knobs."""
+
+    max_surge: int = 1
+    """Instances above `replicas` at once."""
+    max_unavailable: int = 0
+    """Replicas that may be missing meanwhile; 0: the new one is proven before an old one drains."""
+    healthy_deadline_s: float = 1800.0
+    """From its job's start an instance has so long to be ready for `min_ready`."""
+    progress_deadline_s: float = 3600.0
+    """Without a step forward for so long, waiting in Slurm's queue not counted, a rollout has failed."""
+    auto_revert: bool = True
+    """A failed rollout goes back to the last good revision by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +139,9 @@ class Service:
     methods: tuple[str, ...] = ("GET", "POST")
     paths: tuple[str, ...] = ("/v1/",)
     """Exact paths, or prefixes where they end in `/`."""
+    rolling: Rolling = Rolling()
+    stagger: bool = True
+    """Shorten time limits a little, so that replicas do not end together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +164,68 @@ class Override:
     replicas: int
     uid: int
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A rollback: the service runs this revision while the file asks for `instead_of`; shown until cleared."""
+
+    service: str
+    revision: str
+    instead_of: str
+    because: str
+    at: float
+    uid: int | None = None
+    """Who ordered it; None is the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One launch spec that a service was asked to run, and what became of it."""
+
+    service: str
+    revision: str
+    spec: LaunchSpec
+    """Redacted."""
+    since: float
+    """When it was asked for, last."""
+    good_at: float | None = None
+    """When all replicas first ran it, each ready for `min_ready`."""
+    failed_at: float | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """When a node is kept from new jobs: after so many failures there in an hour, for so long (s); 0: never."""
+
+    failures: int = 2
+    time_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A node that no new job of ours may use for a while."""
+
+    node: str
+    until: float
+    because: str
+    at: float
+    uid: int | None = None
+    """Who ordered it; None is the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSample:
+    """What one start took: time in Slurm's queue, and from job start to first readiness (s)."""
+
+    at: float
+    service: str
+    shape: str
+    """Partition and resources: see `planner.lead.shape`."""
+    queue_s: float
+    load_s: float | None = None
+    """None: it never got ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +302,36 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """A window that Slurm keeps some nodes for, as `scontrol show reservation` tells it."""
+
+    name: str
+    start: float
+    end: float
+    nodes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+
+    @property
+    def maintenance(self) -> bool:
+        return "MAINT" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition as sinfo shows it."""
+
+    name: str
+    up: bool = True
+    """Jobs may be queued and started there."""
+    max_time_s: float | None = None
+    """None is no limit."""
+    nodes: tuple[str, ...] = ()
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One good observation of Slurm. A bad one is an exception of the Slurm port, never a value."""
 
@@ -188,6 +340,8 @@ class Snapshot:
     nodes: tuple[Node, ...] = ()
     controller_boot: float = 0.0
     """When the controller started; a change is a restart."""
+    reservations: tuple[Reservation, ...] = ()
+    partitions: tuple[Partition, ...] = ()
 
     @property
     def node_by_name(self) -> dict[str, Node]:
@@ -224,6 +378,8 @@ class DrainKind(StrEnum):
     REMOVAL = "removal"
     ROLLOUT = "rollout"
     OPERATOR = "operator"
+    UNHEALTHY = "unhealthy"
+    """Never got ready in time, or hangs; its end counts as a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +411,9 @@ class AgentStatus:
     """The engine itself has had an answer to one request through the front."""
     gpus: tuple[Gpu, ...] = ()
     fault: str = ""
+    """What the probe that fails got to hear: of the liveness probe where `alive` is false."""
+    alive: bool = True
+    """False: the liveness probe failed as often in a row as its spec says, and has not succeeded since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +445,10 @@ class Instance:
     """Start of the present unbroken readiness."""
     served: bool = False
     """Was ready at least once."""
+    first_ready_at: float | None = None
+    """First readiness of its present generation."""
+    replace_asked: bool = False
+    """An operator wants it handed over before its end."""
     drain: Drain | None = None
     cancel_sent_at: float | None = None
     absent_since: float | None = None
@@ -294,6 +457,10 @@ class Instance:
     ended_at: float | None = None
     outcome: str = ""
     """One sentence on how it ended."""
+    end_state: str = ""
+    """Slurm's word for its job's end, where it told one: CANCELLED, TIMEOUT, NODE_FAIL, ..."""
+    log_tail: str = ""
+    """Last lines of its output, for one that failed; raw: sanitise to show."""
     timing: Timing = Timing()
     """Its service's at launch; counts once the service is no longer configured."""
 
@@ -338,6 +505,8 @@ class Reason:
     rule: str
     text: str
     inputs: tuple[tuple[str, str | float | int], ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
+    """Alternatives that were weighed, each with why it was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +515,9 @@ class Launch:
 
     service: str
     spec: LaunchSpec
+    """What to submit: the service's, with time limit and excluded nodes fitted to this launch."""
+    revision: str
+    """Of the service's own spec."""
     reason: Reason
     replaces: str = ""
 
@@ -371,7 +543,35 @@ class Cancel:
     reason: Reason
 
 
-Action = Launch | StartDrain | WithdrawDrain | Cancel
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    """Keep new jobs of ours off a node on which they keep failing."""
+
+    node: str
+    until: float
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """All replicas run this revision and have proven themselves: it is good."""
+
+    service: str
+    revision: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """The rollout of `revision` has failed; go back to `to`, or nowhere where `to` is empty."""
+
+    service: str
+    revision: str
+    to: str
+    reason: Reason
+
+
+Action = Launch | StartDrain | WithdrawDrain | Cancel | Exclude | Settle | Revert
 
 
 class Severity(StrEnum):

@@ -256,13 +256,14 @@ def parse_status(line: bytes, now: float) -> AgentStatus:
         state, ready, opened = data["state"], data["ready"], data["open"]
         gpus = tuple(_gpu(item) for item in data.get("gpus", [])[:64])
         fault = str(data.get("fault", ""))[:500]
+        alive = data.get("alive", True)  # an agent that was launched by an older engine says nothing of it
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise ValueError(f"a status that can't be read: {exc}") from exc
-    if state not in ("serving", "draining") or not isinstance(ready, bool):
+    if state not in ("serving", "draining") or not isinstance(ready, bool) or not isinstance(alive, bool):
         raise ValueError("a status with an unknown state")
     if type(opened) is not int or opened < 0:
         raise ValueError("a status without a count of open connections")
-    return AgentStatus(now, ready, state == "draining", opened, False, gpus, fault)
+    return AgentStatus(now, ready, state == "draining", opened, False, gpus, fault, alive)
 
 
 def _gpu(item: dict[str, object]) -> Gpu:

@@ -21,12 +21,15 @@ from saia_engine.model import (
     Desired,
     Drain,
     DrainKind,
+    Exclude,
     Instance,
     Launch,
     Override,
     Plan,
     Reason,
+    Revert,
     Service,
+    Settle,
     Severity,
     Snapshot,
     StartDrain,
@@ -297,6 +300,8 @@ class Reconciler:
         if isinstance(action, Launch):
             await self._launch(action)
             return
+        if isinstance(action, Exclude | Settle | Revert):
+            return
         # An operator's word may have come between the plan and this act.
         instance = self.instances[action.instance]
         match action:
@@ -331,7 +336,7 @@ class Reconciler:
             id=name,
             service=launch.service,
             spec=launch.spec.redacted(),
-            revision=launch.spec.revision,
+            revision=launch.revision,
             created_at=now,
             state_since=now,
             replaces=launch.replaces,

@@ -7,27 +7,32 @@ disk may forget is no intent.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
-from saia_engine.model import Instance, Override
+from saia_engine import journal_schema
+from saia_engine.model import Exclusion, Instance, Override, Pin, Revision, WaitSample
 
-SCHEMA_VERSION = 1
 EVENTS_KEPT = 100_000
-_SCHEMA = """
-CREATE TABLE instances (id TEXT PRIMARY KEY, ended_at REAL, record BLOB NOT NULL);
-CREATE INDEX instances_ended ON instances (ended_at);
-CREATE TABLE overrides (service TEXT PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE proxies (name TEXT PRIMARY KEY, revision INTEGER NOT NULL, maintenance INTEGER NOT NULL);
-CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, code TEXT NOT NULL,
-    severity TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL, uid INTEGER);
-"""
+SAMPLES_KEPT = 2000
+"""Of each service."""
+REVISIONS_KEPT = 10
+"""Of each service."""
+BUSY_S = 2.0
+Record = TypeVar("Record")
+_EVENT = "seq, at, code, severity, subject, text, uid, detail"
 _decode_instance = msgspec.json.Decoder(Instance).decode
 _decode_override = msgspec.json.Decoder(Override).decode
+_decode_sample = msgspec.json.Decoder(WaitSample).decode
+_decode_revision = msgspec.json.Decoder(Revision).decode
+_decode_pin = msgspec.json.Decoder(Pin).decode
+_decode_exclusion = msgspec.json.Decoder(Exclusion).decode
 
 
 class JournalError(Exception):
@@ -53,43 +58,54 @@ class Event:
     subject: str
     text: str
     uid: int | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """Of an act: its rule, the inputs that decided it, and the alternatives that were refused."""
 
 
 Connect = Callable[[Path | str], sqlite3.Connection]
 """Opens a database for this process alone to write; commits by hand."""
 
 
-def _open(path: Path | str) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=2.0)
-    if path != ":memory:":
-        Path(path).chmod(0o600)
-    return database
-
 
 class Store:
     """All methods raise JournalError."""
 
-    def __init__(self, path: Path | str, connect: Connect = _open) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        on_commit: Callable[[str], None] = lambda what: None,
+        *,
+        read_only: bool = False,
+        connect: Connect | None = None,
+    ) -> None:
+        """`path` may be a `file:` URI of SQLite's; `connect` opens it in another way.
+
+        `on_commit` is called with 'before save', 'after save', ... around each durable write. What it raises
+        before a write undoes it; an `sqlite3.Error` counts as the write's own.
+        """
         self.path = path
+        self._on_commit = on_commit
         with self._guard("open"):
-            self._db = connect(path)
-            self._db.execute("PRAGMA journal_mode=DELETE")
-            self._db.execute("PRAGMA synchronous=EXTRA")
+            self._db = connect(path) if connect else _connect(path, read_only)
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode=DELETE")
+                self._db.execute("PRAGMA synchronous=EXTRA")
             damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
                 raise sqlite3.DatabaseError(damage)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                with self._transaction():
-                    for statement in _SCHEMA.split(";"):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
+            if version > journal_schema.VERSION or (read_only and version < journal_schema.VERSION):
                 raise JournalError(f"{path}: made by another version of saia (schema {version})")
+        if version < journal_schema.VERSION:
+            with self._write("migrate"):
+                for statement in journal_schema.steps_from(version):
+                    self._db.execute(statement)
+
+    # -- instances
 
     def save(self, *instances: Instance) -> None:
         """Durable when it returns."""
-        with self._guard("write"), self._transaction():
+        with self._write("save"):
             self._db.executemany(
                 "INSERT INTO instances VALUES (?, ?, ?) ON CONFLICT (id)"
                 " DO UPDATE SET ended_at = excluded.ended_at, record = excluded.record",
@@ -106,30 +122,46 @@ class Store:
 
     def forget_ended(self, before: float) -> list[str]:
         """Drop the records of instances that ended before; returns their ids."""
-        with self._guard("write"), self._transaction():
+        with self._write("forget_ended"):
             rows = self._db.execute(
                 "DELETE FROM instances WHERE ended_at IS NOT NULL AND ended_at < ? RETURNING id", (before,)
             ).fetchall()
             return [row[0] for row in rows]
 
+    # -- what operators want
+
     def set_override(self, override: Override) -> None:
-        with self._guard("write"):
-            self._db.execute(
-                "INSERT OR REPLACE INTO overrides VALUES (?, ?)",
-                (override.service, msgspec.json.encode(override)),
-            )
+        self._put("set_override", "overrides", override.service, override)
 
     def clear_override(self, service: str) -> None:
-        with self._guard("write"):
+        with self._write("clear_override"):
             self._db.execute("DELETE FROM overrides WHERE service = ?", (service,))
 
     def overrides(self) -> dict[str, Override]:
-        with self._guard("read"):
-            rows = self._db.execute("SELECT record FROM overrides").fetchall()
-            return {o.service: o for o in (_decode_override(row[0]) for row in rows)}
+        return {o.service: o for o in self._all("overrides", _decode_override)}
+
+    def set_pin(self, pin: Pin) -> None:
+        self._put("set_pin", "pins", pin.service, pin)
+
+    def clear_pin(self, service: str) -> None:
+        with self._write("clear_pin"):
+            self._db.execute("DELETE FROM pins WHERE service = ?", (service,))
+
+    def pins(self) -> dict[str, Pin]:
+        return {pin.service: pin for pin in self._all("pins", _decode_pin)}
+
+    def set_exclusion(self, exclusion: Exclusion) -> None:
+        self._put("set_exclusion", "exclusions", exclusion.node, exclusion)
+
+    def clear_exclusion(self, node: str) -> None:
+        with self._write("clear_exclusion"):
+            self._db.execute("DELETE FROM exclusions WHERE node = ?", (node,))
+
+    def exclusions(self) -> dict[str, Exclusion]:
+        return {exclusion.node: exclusion for exclusion in self._all("exclusions", _decode_exclusion)}
 
     def set_proxy(self, name: str, wish: ProxyWish) -> None:
-        with self._guard("write"):
+        with self._write("set_proxy"):
             self._db.execute(
                 "INSERT OR REPLACE INTO proxies VALUES (?, ?, ?)", (name, wish.revision, wish.maintenance)
             )
@@ -139,31 +171,127 @@ class Store:
             rows = self._db.execute("SELECT name, revision, maintenance FROM proxies").fetchall()
             return {name: ProxyWish(revision, bool(maintenance)) for name, revision, maintenance in rows}
 
+    def set_mark(self, name: str, at: float) -> None:
+        """A small durable fact: when something last happened."""
+        with self._write("set_mark"):
+            self._db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, at))
+
+    def marks(self) -> dict[str, float]:
+        with self._guard("read"):
+            return dict(self._db.execute("SELECT name, at FROM marks").fetchall())
+
+    # -- what was learned
+
+    def add_sample(self, sample: WaitSample) -> None:
+        """Of each service only the newest `SAMPLES_KEPT` stay."""
+        with self._write("add_sample"):
+            self._db.execute(
+                "INSERT INTO samples (at, service, record) VALUES (?, ?, ?)",
+                (sample.at, sample.service, msgspec.json.encode(sample)),
+            )
+            self._db.execute(
+                "DELETE FROM samples WHERE service = ?1 AND seq <= (SELECT seq FROM samples"
+                " WHERE service = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
+                (sample.service, SAMPLES_KEPT),
+            )
+
+    def samples(self, after: float) -> tuple[WaitSample, ...]:
+        """Those taken after that time, oldest first."""
+        with self._guard("read"):
+            rows = self._db.execute("SELECT record FROM samples WHERE at > ? ORDER BY at, seq", (after,))
+            return tuple(_decode_sample(row[0]) for row in rows.fetchall())
+
+    def save_revision(self, revision: Revision, keep: frozenset[str] = frozenset()) -> None:
+        """Its spec is redacted here. Of its service only the newest `REVISIONS_KEPT` stay, with those in
+        `keep` (in use) and the last good one, however old."""
+        record = replace(revision, spec=revision.spec.redacted())
+        with self._write("save_revision"):
+            self._db.execute(
+                "INSERT OR REPLACE INTO revisions VALUES (?, ?, ?, ?)",
+                (record.service, record.revision, record.since, msgspec.json.encode(record)),
+            )
+            history = self.revisions()[record.service]
+            wanted = {r.revision for r in history[-REVISIONS_KEPT:]} | keep | {record.revision}
+            good = [r for r in history if r.good_at is not None and (r.failed_at or 0.0) < r.good_at]
+            wanted |= {max(good, key=lambda r: r.good_at or 0.0).revision} if good else set()
+            self._db.executemany(
+                "DELETE FROM revisions WHERE service = ? AND revision = ?",
+                [(r.service, r.revision) for r in history if r.revision not in wanted],
+            )
+
+    def revisions(self) -> dict[str, tuple[Revision, ...]]:
+        """Of each service, the one asked for longest ago first."""
+        found: dict[str, list[Revision]] = {}
+        for revision in self._all("revisions", _decode_revision, "ORDER BY since, rowid"):
+            found.setdefault(revision.service, []).append(revision)
+        return {service: tuple(history) for service, history in found.items()}
+
+    # -- events
+
     def record(
-        self, at: float, code: str, severity: str, subject: str, text: str, uid: int | None = None
+        self,
+        at: float,
+        code: str,
+        severity: str,
+        subject: str,
+        text: str,
+        uid: int | None = None,
+        detail: Mapping[str, Any] | None = None,
     ) -> Event:
         """Append an event and return it with its number."""
-        with self._guard("write"):
+        detail = detail or {}
+        with self._write("record"):
             cursor = self._db.execute(
-                "INSERT INTO events (at, code, severity, subject, text, uid) VALUES (?, ?, ?, ?, ?, ?)",
-                (at, code, severity, subject, text, uid),
+                "INSERT INTO events (at, code, severity, subject, text, uid, detail)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (at, code, severity, subject, text, uid, msgspec.json.encode(detail).decode()),
             )
             seq = cursor.lastrowid or 0
             if seq % 1000 == 0:
                 self._db.execute("DELETE FROM events WHERE seq <= ?", (seq - EVENTS_KEPT,))
-            return Event(seq, at, code, severity, subject, text, uid)
+        return Event(seq, at, code, severity, subject, text, uid, detail)
 
     def events(self, newest: int = 500) -> list[Event]:
         """The newest ones, oldest first."""
+        return self._events("ORDER BY seq DESC LIMIT ?", (newest,))[::-1]
+
+    def events_of(self, subject: str, newest: int) -> list[Event]:
+        """The newest ones of one service, node or instance, oldest first."""
+        return self._events("WHERE subject = ? ORDER BY seq DESC LIMIT ?", (subject, newest))[::-1]
+
+    def story(self, instance: str) -> list[Event]:
+        """All that happened to it, oldest first."""
+        return self._events("WHERE subject = ? ORDER BY seq", (instance,))
+
+    def _events(self, which: str, values: tuple[object, ...]) -> list[Event]:
         with self._guard("read"):
-            rows = self._db.execute(
-                "SELECT seq, at, code, severity, subject, text, uid FROM events ORDER BY seq DESC LIMIT ?",
-                (newest,),
-            ).fetchall()
-            return [Event(*row) for row in reversed(rows)]
+            rows = self._db.execute(f"SELECT {_EVENT} FROM events {which}", values).fetchall()
+            return [Event(*row[:-1], detail=msgspec.json.decode(row[-1])) for row in rows]
+
+    # -- the file
 
     def close(self) -> None:
         self._db.close()
+
+    def _put(self, what: str, table: str, key: str, record: object) -> None:
+        with self._write(what):
+            self._db.execute(
+                f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, msgspec.json.encode(record))
+            )
+
+    def _all(self, table: str, decode: Callable[[bytes], Record], order: str = "") -> list[Record]:
+        with self._guard("read"):
+            rows = self._db.execute(f"SELECT record FROM {table} {order}").fetchall()
+            return [decode(row[0]) for row in rows]
+
+    @contextmanager
+    def _write(self, what: str) -> Iterator[None]:
+        """One transaction: all of it is durable at the end, or nothing."""
+        with self._guard("write"):
+            self._on_commit(f"before {what}")
+            with self._transaction():
+                yield
+            self._on_commit(f"after {what}")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -184,10 +312,21 @@ class Store:
             raise JournalError(f"cannot {verb} the journal {self.path}: {exc}{_advice(exc)}") from exc
 
 
+def _connect(path: Path | str, read_only: bool) -> sqlite3.Connection:
+    name = str(path)
+    is_uri = name.startswith("file:")
+    if read_only and not is_uri:
+        name, is_uri = f"file:{quote(str(Path(name).absolute()))}?mode=ro", True
+    db = sqlite3.connect(name, isolation_level=None, timeout=BUSY_S, uri=is_uri)
+    if not is_uri and name != ":memory:":
+        Path(name).chmod(0o600)
+    return db
+
+
 def _advice(fault: Exception) -> str:
     if isinstance(fault, sqlite3.OperationalError | OSError):
         return ""  # a full or read-only disk, a lock: it says so itself
     return (
-        "; if it is damaged, move it away and start the engine again:"
-        " it adopts its jobs from Slurm and the instance directories"
+        "; if it is damaged, run: saia-engine rebuild --config FILE"
+        " (it moves this file aside and makes a new one from Slurm and the instance directories)"
     )

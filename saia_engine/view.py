@@ -10,7 +10,19 @@ from typing import Any
 
 import msgspec
 
-from saia_engine.model import Action, Gpu, Launch, Plan, Reason, StartDrain, WithdrawDrain
+from saia_engine.model import (
+    Action,
+    Cancel,
+    Exclude,
+    Gpu,
+    Launch,
+    Plan,
+    Reason,
+    Revert,
+    Settle,
+    StartDrain,
+    WithdrawDrain,
+)
 
 API_VERSION = 1
 
@@ -223,8 +235,20 @@ def _act(action: Action) -> dict[str, str]:
             return {"act": "drain", "subject": action.instance, "kind": str(action.kind)}
         case WithdrawDrain():
             return {"act": "withdraw-drain", "subject": action.instance}
-    return {"act": "cancel", "subject": action.instance}
+        case Cancel():
+            return {"act": "cancel", "subject": action.instance}
+        case Exclude():
+            return {"act": "exclude", "subject": action.node}
+        case Settle():
+            return {"act": "settle", "subject": action.service, "revision": action.revision}
+        case Revert():
+            return {"act": "revert", "subject": action.service, "revision": action.revision, "to": action.to}
 
 
 def _why(reason: Reason) -> dict[str, Any]:
-    return {"rule": reason.rule, "text": reason.text, "inputs": dict(reason.inputs)}
+    return {
+        "rule": reason.rule,
+        "text": reason.text,
+        "inputs": dict(reason.inputs),
+        "refused": [{"alternative": what, "because": why} for what, why in reason.refused],
+    }

@@ -17,7 +17,7 @@ from saia_engine.edge import durations, sizes
 from saia_engine.edge.door import Door, Opened
 from saia_engine.edge.faults import ConfigFaults, Fault, read_toml
 from saia_engine.edge.text import clean
-from saia_engine.model import Desired, LaunchSpec, ProxyLimits, Service
+from saia_engine.model import Desired, LaunchSpec, ProxyLimits, Quarantine, Rolling, Service
 from saia_engine.planner import timeline
 
 __all__ = ["Config", "ConfigFaults", "Fault", "LocalNodes", "Paths", "check_lines", "load"]
@@ -39,6 +39,11 @@ class Paths:
     @property
     def state_db(self) -> Path:
         return self.state_dir / "state.db"
+
+    @property
+    def revisions_dir(self) -> Path:
+        """0700: whole launch specs, with the values of their environments."""
+        return self.state_dir / "revisions"
 
     @property
     def gate_dir(self) -> Path:
@@ -93,6 +98,7 @@ class Config:
     operators_group: str
     gate_group: str
     submits_per_hour: int
+    quarantine: Quarantine
     local: LocalNodes
     services: Mapping[str, Service] = field(repr=False)
     """Their environments hold secrets: show them as `LaunchSpec.redacted` does."""
@@ -148,6 +154,7 @@ def load(path: Path | str) -> Config:
         operators_group=cluster.operators_group,
         gate_group=cluster.gate_group,
         submits_per_hour=cluster.submits_per_hour,
+        quarantine=Quarantine(cluster.quarantine_failures, cluster.quarantine_time),
         local=LocalNodes(nodes.nodes, nodes.gpus_per_node, nodes.cpus_per_node, nodes.memory_per_node),
         services={name: _service(name, table) for name, table in sound.items()},
         proxies={name: _proxy(table) for name, table in proxies.items()},
@@ -200,11 +207,20 @@ def _service(name: str, table: ServiceTable) -> Service:
         reservation=table.reservation,
         exclude=table.exclude,
         sbatch_options=tuple(table.sbatch_options),
+        time_min_s=int(table.time_min),
     )
     return Service(
         name=name,
         launch=launch,
         timing=checks.timing(table),
+        rolling=Rolling(
+            max_surge=table.max_surge,
+            max_unavailable=table.max_unavailable,
+            healthy_deadline_s=table.healthy_deadline,
+            progress_deadline_s=table.progress_deadline,
+            auto_revert=table.auto_revert,
+        ),
+        stagger=table.stagger,
         replicas=table.replicas,
         min_available=table.min_available,
         models=tuple(table.models),

@@ -28,10 +28,13 @@ _PLACEHOLDER = re.compile(r"\{[a-z_]{2,20}\}")
 def timing(service: ServiceTable) -> Timing:
     return Timing(
         lead_floor_s=service.lead_floor,
+        lead_cap_s=service.lead_cap,
         min_ready_s=service.min_ready,
         drain_deadline_s=service.drain_deadline,
         admission_margin_s=service.admission_margin,
         safety_margin_s=service.safety_margin,
+        startup_deadline_s=service.startup_deadline,
+        unready_deadline_s=service.unready_deadline,
     )
 
 
@@ -88,6 +91,20 @@ def service(table: ServiceTable, bad: frozenset[str], poll_s: float | None) -> I
             f"{table.min_available} is more than replicas, {table.replicas}: no instance could ever be replaced",
             "lower min_available or raise replicas",
         )
+    if not bad & {"max_surge", "max_unavailable"} and not (table.max_surge or table.max_unavailable):
+        yield "max_surge", "is 0, and so is max_unavailable: nothing could ever be rolled out", "use 1 of one"
+    if not bad & {"time_min", "time_limit"} and table.time_min > table.time_limit:
+        yield (
+            "time_min",
+            f"{spell(table.time_min)} is longer than time_limit, {spell(table.time_limit)}",
+            "lower it, or leave it out",
+        )
+    if not bad & {"lead_cap", "lead_floor"} and 0 < table.lead_cap < table.lead_floor:
+        yield (
+            "lead_cap",
+            f"{spell(table.lead_cap)} is shorter than lead_floor, {spell(table.lead_floor)}",
+            "raise it, or leave it out",
+        )
     yield from _timeline(table, bad, poll_s)
 
 
@@ -130,6 +147,12 @@ def _timeline(table: ServiceTable, bad: frozenset[str], poll_s: float | None) ->
     if bad & needed or poll_s is None:
         return
     shortest = timeline.shortest_time_limit(times, poll_s)
+    if "time_min" not in bad and 0 < table.time_min <= shortest:
+        yield (
+            "time_min",
+            f"{spell(table.time_min)} leaves no time to serve",
+            f"use more than {spell(shortest)}",
+        )
     if table.time_limit <= shortest:
         terms = timeline.shortest_terms(times, poll_s)
         total = " + ".join(f"{name} {spell(seconds)}" for name, seconds in terms)

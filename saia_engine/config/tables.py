@@ -68,6 +68,8 @@ class ClusterTable(Table):
     operators_group: Group = ""
     gate_group: Group = ""
     submits_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 120
+    quarantine_failures: Annotated[int, Field(ge=0, le=1000)] = 2
+    quarantine_time: Annotated[Duration, _between("1m", "30d")] = 3600.0
 
 
 class LocalTable(Table):
@@ -89,6 +91,7 @@ class ServiceTable(Table):
     cpus: Annotated[int, Field(ge=1, le=10_000)] = 1
     memory: Memory = 0
     time_limit: Annotated[Duration, _between("10s", "365d")] = 3600.0
+    time_min: Annotated[Duration, _between("0s", "365d")] = 0.0
     partition: Word = ""
     account: Word = ""
     qos: Word = ""
@@ -104,6 +107,15 @@ class ServiceTable(Table):
     admission_margin: Annotated[Duration, _between("0s", "30d")] = 120.0
     safety_margin: Annotated[Duration, _between("0s", "1d")] = 30.0
     lead_floor: Annotated[Duration, _between("0s", "30d")] = 600.0
+    lead_cap: Annotated[Duration, _between("0s", "365d")] = 0.0
+    startup_deadline: Annotated[Duration, _between("1s", "30d")] = 1800.0
+    unready_deadline: Annotated[Duration, _between("1s", "30d")] = 180.0
+    stagger: bool = True
+    max_surge: Annotated[int, Field(ge=0, le=1000)] = 1
+    max_unavailable: Annotated[int, Field(ge=0, le=1000)] = 0
+    healthy_deadline: Annotated[Duration, _between("1s", "30d")] = 1800.0
+    progress_deadline: Annotated[Duration, _between("1s", "30d")] = 3600.0
+    auto_revert: bool = True
     methods: Annotated[list[Method], Field(min_length=1)] = ["GET", "POST"]
     paths: Annotated[list[HttpPath], Field(min_length=1)] = ["/v1/"]
 

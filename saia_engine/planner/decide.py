@@ -237,6 +237,7 @@ class _Fleet:
                 yield Launch(
                     self.name,
                     self.service.launch,
+                    self.service.launch.revision,
                     Reason(
                         "too-few",
                         f"{filled} of {self.wanted} replicas are there or on their way",
@@ -289,6 +290,7 @@ class _Fleet:
                     yield Launch(
                         self.name,
                         self.service.launch,
+                        self.service.launch.revision,
                         Reason(
                             "replace-before-end",
                             f"{short_id(old.id)} ends in {old.end_time - self.now:.0f} s",

@@ -1,4 +1,4 @@
-"""Slurm through its own commands: three for a snapshot, one for a submit, one for a cancel."""
+"""Slurm through its own commands: four for a snapshot, one for a submit, one for a cancel."""
 
 from __future__ import annotations
 
@@ -64,10 +64,11 @@ class SlurmCli:
         }
 
     async def observe(self) -> Snapshot:
-        """Three RPCs, however many services there are. Raises SlurmUnavailable."""
+        """Four commands, however many services there are. Raises SlurmUnavailable."""
         taken_at, nonce = self._clock(), self._nonce()
         queue = await self._ask(commands.squeue(nonce))
         info = await self._ask(commands.sinfo(nonce))
+        reserved = await self._ask(commands.show_reservations())
         # Asked last: where it is still the old controller, the old controller gave the other answers.
         config = await self._ask(commands.show_config())
         try:
@@ -77,6 +78,8 @@ class SlurmCli:
                 jobs=await self._offload(text.jobs, queue, nonce),
                 nodes=text.nodes(info, nonce),
                 controller_boot=text.boot_time(config),
+                reservations=text.reservations(reserved),
+                partitions=text.partitions(info, nonce),
             )
         except text.Unparsable as exc:
             raise SlurmUnavailable(f"saia cannot read what Slurm answered: {exc}") from exc

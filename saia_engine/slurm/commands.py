@@ -15,7 +15,7 @@ JOB_FIELDS = (
     " UserName Partition NodeList"
 ).split()
 JOB_TEXTS = "tres-alloc tres-per-job tres-per-node Reason Name".split()
-NODE_FIELDS = "NodeList StateComplete NodeAddr CPUsState Memory Partition".split()
+NODE_FIELDS = "NodeList StateComplete NodeAddr CPUsState Memory Partition Available Time".split()
 NODE_TEXTS = "Gres GresUsed Reason".split()
 
 
@@ -29,6 +29,11 @@ def sinfo(nonce: str) -> list[str]:
     """One row for each node in each partition."""
     form = _row_format(NODE_FIELDS, NODE_TEXTS, nonce)
     return ["sinfo", "--noheader", "--noconvert", "--all", "--local", "--Node", "-O", form]
+
+
+def show_reservations() -> list[str]:
+    """One line for each reservation, of fields that have a name."""
+    return ["scontrol", "--oneliner", "show", "reservation"]
 
 
 def show_config() -> list[str]:
@@ -62,6 +67,7 @@ def sbatch(request: JobRequest) -> list[str]:
         f"--time={math.ceil(spec.time_limit_s / 60)}",
         f"--nodes={spec.nodes}",
         "--ntasks-per-node=1",
+        *([f"--time-min={math.ceil(spec.time_min_s / 60)}"] if spec.time_min_s > 0 else []),
         *(f"--{option}={value}" for option, value in wanted.items() if value),
         f"--export=SAIA_INSTANCE={request.name.removeprefix(f'{TOKEN_PREFIX}.')}",
         "--requeue",

@@ -43,7 +43,7 @@ class Slurm(Protocol):
     """One cluster. Every method has a deadline of its own and never blocks the loop."""
 
     async def observe(self) -> Snapshot:
-        """All jobs (of every user, in every state) and nodes.
+        """All jobs (of every user, in every state), nodes, partitions and reservations.
 
         Raises SlurmUnavailable.
         """

@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from saia_engine.edge.text import clean
-from saia_engine.model import Job, Node
+from saia_engine.model import Job, Node, Partition, Reservation
 from saia_engine.slurm.commands import JOB_FIELDS, JOB_TEXTS, NODE_FIELDS, NODE_TEXTS
 
 NODE_LIST_LIMIT = 65_536
 _NO_TIME = frozenset({"", "0", "N/A", "n/a", "Unknown", "NONE", "None", "(null)"})
-_NO_LIMIT = frozenset({"", "UNLIMITED", "NOT_SET", "INVALID", "Partition_Limit", "N/A", "n/a"})
+_NO_LIMIT = frozenset({"", "UNLIMITED", "infinite", "NOT_SET", "INVALID", "Partition_Limit", "N/A", "n/a"})
 _NO_TEXT = frozenset({"", "N/A", "n/a", "(null)", "none", "None"})
 _LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
+_RESERVATION = re.compile(r"ReservationName=(.*?) StartTime=(\d+) EndTime=(\d+)(?: (.*))?")
+_NAMED_FIELD = re.compile(r"(?:^| )(Nodes|Flags|Users|Accounts)=(\S*)")
+_CLOSED_PARTITION = frozenset({"down", "drain", "inactive", "inact"})
 _BOOT_TIME = re.compile(r"^BOOT_TIME\s*=\s*(\d+)\s*$", re.MULTILINE)
 _JOB_ID = re.compile(r"(\d+)(?:;[\w.-]+)?")
 
@@ -56,8 +59,53 @@ def nodes(output: str, nonce: str) -> tuple[Node, ...]:
     for row in rows(output, nonce, len(NODE_FIELDS), len(NODE_TEXTS)):
         found[row[0]] = row
         partition = row[NODE_FIELDS.index("Partition")].rstrip("*")  # the default one is marked so
-        partitions.setdefault(row[0], []).append(partition)
-    return tuple(_node(row, tuple(partitions[name])) for name, row in found.items())
+        if partition not in _NO_TEXT:
+            partitions.setdefault(row[0], []).append(partition)
+    return tuple(_node(row, tuple(partitions.get(name, ()))) for name, row in found.items())
+
+
+def partitions(output: str, nonce: str) -> tuple[Partition, ...]:
+    """The partitions in the same answer, as far as they have nodes. Raises Unparsable."""
+    members: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows(output, nonce, len(NODE_FIELDS), len(NODE_TEXTS)):
+        name, available, limit = (row[NODE_FIELDS.index(f)] for f in ("Partition", "Available", "Time"))
+        if name not in _NO_TEXT:
+            members.setdefault((name, available, limit), []).append(row[0])
+    return tuple(
+        Partition(
+            name=name.rstrip("*"),
+            up=available not in _CLOSED_PARTITION,
+            max_time_s=time_limit(limit),
+            nodes=tuple(dict.fromkeys(names)),
+            default=name.endswith("*"),
+        )
+        for (name, available, limit), names in members.items()
+    )
+
+
+def reservations(output: str) -> tuple[Reservation, ...]:
+    """From `scontrol --oneliner show reservation`; a line that is none, or that cannot be read, is left out.
+
+    Only operators of the cluster make reservations, so what a name forges is no worse than what they may do.
+    """
+    lines = (_RESERVATION.fullmatch(line.rstrip()) for line in output.split("\n"))
+    return tuple(_reservation(*found.groups("")) for found in lines if found)
+
+
+def _reservation(name: str, start: str, end: str, rest: str) -> Reservation:
+    told: dict[str, str] = {}
+    for key, value in _NAMED_FIELD.findall(rest):
+        told.setdefault(
+            key, "" if value in _NO_TEXT else value
+        )  # a comment, which is last, may look like one
+    try:
+        nodes = node_names(told.get("Nodes", ""))
+    except Unparsable:
+        nodes = ()
+    flags, users, accounts = (
+        tuple(word for word in told.get(key, "").split(",") if word) for key in ("Flags", "Users", "Accounts")
+    )
+    return Reservation(name, float(start), float(end), nodes, flags, users, accounts)
 
 
 def _job(row: list[str]) -> Job:
@@ -102,7 +150,8 @@ def _job(row: list[str]) -> Job:
 
 
 def _node(row: list[str], partitions: tuple[str, ...]) -> Node:
-    name, state, address, cpu_states, memory, _, gres, gres_used, reason = row
+    name, state, address, cpu_states, memory = row[:5]
+    gres, gres_used, reason = row[len(NODE_FIELDS) :]
     cpus = cpu_states.split("/")  # allocated/idle/other/total
     if len(cpus) != 4:
         raise Unparsable(f"CPUsState is {_quoted(cpu_states)}")

@@ -11,7 +11,8 @@ import pytest
 
 from tests.e2e.installed import Installed, NotInstallable, install
 from tests.e2e.site import SERVICE, Site
-from tests.slurm.cluster import SYSTEM_PATH, Cluster, ClusterUnavailable, explain_missing
+from tests.slurm.cluster import Cluster, ClusterUnavailable, explain_missing
+from tests.slurm.versions import SYSTEM_PATH
 
 PROGRAMS = ("sshd", "ssh-keygen", "useradd", "setpriv")
 

@@ -26,7 +26,8 @@ import httpx
 from tests.e2e.accounts import Account, Accounts
 from tests.e2e.daemons import Daemons
 from tests.e2e.installed import Installed
-from tests.slurm.cluster import SYSTEM_PATH, Cluster, free_ports
+from tests.slurm.cluster import Cluster, free_ports
+from tests.slurm.versions import SYSTEM_PATH
 
 MODEL = "count"
 PROXY = "cloud"
@@ -172,14 +173,14 @@ services = ["*"]
 
     def environment(self, account: Account) -> dict[str, str]:
         """All that its programs get to know from outside."""
-        return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": "/nonexistent", "USER": account.name}
+        return {"PATH": self.cluster.path, "LANG": "C.UTF-8", "HOME": "/nonexistent", "USER": account.name}
 
     def command(
         self, *arguments: str, account: Account | None = None, timeout_s: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
         """Run `saia-engine` to its end, as root or as an account."""
         argv = [str(self.installed.site / "saia-engine"), *arguments]
-        env = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": "/", "SAIA_CONFIG": str(self.config)}
+        env = {"PATH": self.cluster.path, "LANG": "C.UTF-8", "HOME": "/", "SAIA_CONFIG": str(self.config)}
         return subprocess.run(
             account.argv(*argv) if account else argv,
             env=env,

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.site import Site
-from tests.slurm.cluster import SYSTEM_PATH, free_ports
+from tests.slurm.cluster import free_ports
+from tests.slurm.versions import SYSTEM_PATH
 
 pytestmark = [pytest.mark.real_slurm, pytest.mark.real_sshd, pytest.mark.timeout(180)]
 

@@ -16,7 +16,8 @@ from tests.e2e.accounts import Account, Accounts
 from tests.e2e.daemons import Daemons
 from tests.e2e.installed import ROOT, Installed
 from tests.e2e.site import SERVICE, Site
-from tests.slurm.cluster import SYSTEM_PATH, Cluster, free_ports
+from tests.slurm.cluster import Cluster, free_ports
+from tests.slurm.versions import SYSTEM_PATH
 
 SAMPLES = ROOT / "sample_configs"
 

@@ -67,6 +67,16 @@ def test_any_text_is_parsed_or_refused_in_one_clean_line(printed):
             assert str(exc) == clean(str(exc))
 
 
+@given(
+    st.lists(
+        st.sampled_from("ReservationName= StartTime= EndTime= Nodes= Flags=MAINT 5 gpu[1-2] x \n".split(" "))
+    )
+)
+def test_no_reservation_breaks_the_reading(words):
+    for reservation in text.reservations(" ".join(words)):
+        assert reservation.start >= 0 and "\n" not in reservation.name
+
+
 @given(st.text(alphabet="gresu:/=,()0123a |\n"))
 def test_gpu_counts_never_fail_for_what_users_write(printed):
     assert text.gpus(printed)[1] >= 0

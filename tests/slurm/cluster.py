@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
@@ -23,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scontrol", "scancel")
+from tests.slurm.versions import LATER, NATIVE, Version, chosen
+
 # Below the kernel's ephemeral range, so that no outgoing connection takes one first.
 PORTS = range(21_000, 32_000)
 START_LIMIT_S = 40.0
@@ -57,6 +56,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=1
 KillWait={kill_wait_s}
 MinJobAge={min_job_age_s}
 MessageTimeout={message_timeout_s}
+{version}
 {nodes}
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=60 State=UP
 PartitionName=short Nodes={first_node} MaxTime=30 State=UP
@@ -83,7 +83,9 @@ class Cluster:
         kill_wait_s: int = 5,
         min_job_age_s: int = 300,
         message_timeout_s: int = 5,
+        version: Version | None = None,
     ) -> None:
+        self.version = version or chosen()
         self.node_names = tuple(f"gpu{number:02d}" for number in range(1, nodes + 1))
         self.gpus, self.cpus, self.memory_mib = gpus, cpus, memory_mib
         self._settings = {
@@ -102,8 +104,13 @@ class Cluster:
         return self.dir / "slurm.conf"
 
     @property
+    def path(self) -> str:
+        """The PATH on which this cluster's version of Slurm comes first."""
+        return self.version.path
+
+    @property
     def environment(self) -> dict[str, str]:
-        return {"PATH": SYSTEM_PATH, "LANG": "C", "HOME": "/root", "SLURM_CONF": str(self.conf)}
+        return {"PATH": self.path, "LANG": "C", "HOME": "/root", "SLURM_CONF": str(self.conf)}
 
     @property
     def keeper_pid(self) -> int:
@@ -139,7 +146,7 @@ class Cluster:
         self._signal(name, signal.SIGKILL)
 
     def start_node(self, name: str) -> None:
-        self._start(name, "slurmd", "-D", "-N", name)
+        self._start(name, "slurmd", "-D", "-N", name, *self.version.slurmd_options)
 
     def drain_node(self, name: str, reason: str = "maintenance") -> None:
         self.run("scontrol", "update", f"NodeName={name}", "State=DRAIN", f"Reason={reason}")
@@ -156,7 +163,7 @@ class Cluster:
     # ------------------------------------------------------------ life
 
     def start(self) -> Self:
-        explain_missing()
+        explain_missing(self.version)
         self.dir = Path(tempfile.mkdtemp(prefix="saia-slurm-", dir="/tmp"))
         self.dir.chmod(0o755)  # jobs of other users read the configuration, too
         self._keeper = subprocess.Popen(
@@ -212,6 +219,7 @@ class Cluster:
                 dir=self.dir,
                 controller_port=controller_port,
                 nodes="\n".join(lines),
+                version=self.version.configuration,
                 first_node=self.node_names[0],
                 **self._settings,
             )
@@ -222,7 +230,7 @@ class Cluster:
             (self.dir / "gres.conf").write_text(
                 "".join(f"NodeName={name} Name=gpu Type=a100 File={files}\n" for name in self.node_names)
             )
-        if slurm_version() >= (23, 11):
+        if self.version.number() >= (23, 11):
             (self.dir / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
 
     def _start_daemons(self) -> None:
@@ -248,7 +256,7 @@ class Cluster:
         return answer.returncode == 0 and want in answer.stdout
 
     def _start(self, name: str, program: str, *options: str) -> None:
-        argv = [shutil.which(program, path=SYSTEM_PATH) or program, *options]
+        argv = [shutil.which(program, path=self.path) or program, *options]
         log = str(self.dir / f"{name}.out")
         self._order({"start": name, "argv": argv, "log": log, "env": self.environment})
 
@@ -284,15 +292,12 @@ class Cluster:
 # ---------------------------------------------------------------- what the machine has
 
 
-def explain_missing() -> None:
+def explain_missing(version: Version | None = None) -> None:
     """Raise ClusterUnavailable with the one reason why no cluster can run here."""
     if os.geteuid() != 0:
         raise ClusterUnavailable("the test cluster needs root: Slurm's daemons start jobs as their users")
-    missing = [program for program in PROGRAMS if shutil.which(program, path=SYSTEM_PATH) is None]
-    if missing:
-        raise ClusterUnavailable(
-            f"not installed: {', '.join(missing)}; `make system-deps` installs them on Debian"
-        )
+    if missing := (version or chosen()).missing():
+        raise ClusterUnavailable(missing)
 
 
 def make_null_device(path: Path) -> None:
@@ -301,16 +306,6 @@ def make_null_device(path: Path) -> None:
         os.mknod(path, 0o666 | 0o020000, os.makedev(1, 3))
     except PermissionError:
         raise ClusterUnavailable("device files cannot be made here: the container lacks CAP_MKNOD") from None
-
-
-def slurm_version() -> tuple[int, int]:
-    text = subprocess.run(
-        ["slurmctld", "-V"], env={"PATH": SYSTEM_PATH}, capture_output=True, text=True, check=True
-    ).stdout
-    found = re.search(r"(\d+)\.(\d+)", text)
-    if found is None:
-        raise ClusterUnavailable(f"`slurmctld -V` says {text!r}: no version")
-    return int(found[1]), int(found[2])
 
 
 def free_ports(count: int) -> list[int]:
@@ -342,13 +337,16 @@ def main(argv: Iterable[str] | None = None) -> int:
     )
     parser.add_argument("--nodes", type=int, default=4, choices=range(1, 17), metavar="1-16")
     parser.add_argument("--gpus", type=int, default=4, choices=range(9), metavar="0-8", help="a node")
+    parser.add_argument("--slurm", default=chosen().name, choices=[each.name for each in (NATIVE, LATER)])
     options = parser.parse_args(None if argv is None else list(argv))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
+        version = next(each for each in (NATIVE, LATER) if each.name == options.slurm)
         print(f"starting Slurm with {options.nodes} nodes of {options.gpus} GPUs ...", flush=True)
-        with Cluster(options.nodes, gpus=options.gpus) as cluster:
-            print(f"it runs. In another terminal:\n\n  export SLURM_CONF={cluster.conf}\n  sinfo\n")
+        with Cluster(options.nodes, gpus=options.gpus, version=version) as cluster:
+            first = f"  export PATH={version.place}/bin:$PATH\n" if version.place else ""
+            print(f"it runs. In another terminal:\n\n{first}  export SLURM_CONF={cluster.conf}\n  sinfo\n")
             print(f"Logs: {cluster.dir}. Ctrl-C ends it, with all its jobs.", flush=True)
             signal.pause()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""One real Slurm for all tests of a session, or one clear reason why there is none."""
+"""One real Slurm of each version for all tests of a session, or one clear reason why there is none."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.slurm.cluster import Cluster, ClusterUnavailable
+from tests.slurm.versions import dialects
 
 
-@pytest.fixture(scope="session")
-def slurm_cluster() -> Iterator[Cluster]:
+@pytest.fixture(scope="session", params=dialects(), ids=lambda version: version.name)
+def slurm_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A running cluster of four nodes with four GPUs each. Fails, not skips, under SAIA_REQUIRE_REAL=1."""
-    cluster = Cluster(nodes=4)
+    cluster = Cluster(nodes=4, version=request.param)
     try:
         cluster.start()
     except ClusterUnavailable as exc:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from saia_engine.model import Job, LaunchSpec, Snapshot
+from saia_engine.model import Job, LaunchSpec, Partition, Snapshot
 from saia_engine.slurm.cli import SlurmCli
 from saia_engine.slurm.port import JobRequest, SlurmError, SlurmUnavailable, SubmitRejected, SubmitUnknown
 from tests.slurm.cluster import Cluster
+from tests.slurm.versions import LATER
 
 pytestmark = pytest.mark.real_slurm
 
@@ -21,7 +22,13 @@ PATIENCE_S = 20.0
 
 @pytest.fixture
 def slurm(cluster: Cluster) -> SlurmCli:
-    return SlurmCli("root", conf=str(cluster.conf), command_timeout_s=30)
+    return adapter(cluster)
+
+
+def adapter(cluster: Cluster, command_timeout_s: float = 30.0) -> SlurmCli:
+    return SlurmCli(
+        "root", bin_dir=cluster.version.bin_dir, conf=str(cluster.conf), command_timeout_s=command_timeout_s
+    )
 
 
 def request(
@@ -55,6 +62,14 @@ async def running(slurm: SlurmCli, job_id: int) -> Job:
     return job
 
 
+async def test_the_slurm_that_answers_is_the_one_that_was_asked_for(cluster: Cluster):
+    told = cluster.run("scontrol", "show", "config").stdout
+    version = next(line.split()[-1] for line in told.splitlines() if line.startswith("SLURM_VERSION"))
+    assert tuple(map(int, version.split(".")[:2])) == cluster.version.number()
+    if cluster.version is LATER:
+        assert version.startswith("24.11.")
+
+
 async def test_a_job_from_submit_to_cancel(slurm: SlurmCli, tmp_path: Path):
     spec = LaunchSpec(gres="gpu:a100:2", cpus=2, memory_mib=1024, time_limit_s=290, partition="gpu")
     asked = request(tmp_path, spec)
@@ -80,14 +95,14 @@ async def test_a_job_from_submit_to_cancel(slurm: SlurmCli, tmp_path: Path):
     await slurm.cancel(987_654, asked.name)
 
 
-async def test_a_snapshot_costs_three_commands_however_many_jobs(slurm: SlurmCli, tmp_path: Path):
+async def test_a_snapshot_costs_four_commands_however_many_jobs(slurm: SlurmCli, tmp_path: Path):
     await slurm.observe()
-    assert slurm.calls == 3
+    assert slurm.calls == 4
     for number in range(4):
         await slurm.submit(request(tmp_path, nonce=f"n{number}"))
     before = slurm.calls
     snapshot = await slurm.observe()
-    assert slurm.calls - before == 3
+    assert slurm.calls - before == 4
     assert len([job for job in snapshot.jobs if not job.ended]) == 4
 
 
@@ -108,7 +123,7 @@ async def test_neither_side_sees_the_engines_environment(
     monkeypatch.setenv("SBATCH_EXPORT", "ALL")
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
     monkeypatch.setenv("HF_TOKEN", "hf-secret")
-    slurm = SlurmCli("root", conf=str(cluster.conf))
+    slurm = adapter(cluster)
     file = shlex.quote(str(tmp_path / "env"))
     body = f"env > {file}.part; mv {file}.part {file}; exec sleep 600"
     job_id = await slurm.submit(request(tmp_path, body=body))
@@ -184,6 +199,22 @@ async def test_an_admins_change_of_a_limit_is_seen_at_once(cluster: Cluster, slu
     assert (after.time_limit_s, after.end_time) == (120, before.start_time + 120)
 
 
+async def test_a_limit_that_may_be_shorter_ends_before_what_is_reserved(
+    cluster: Cluster, slurm: SlurmCli, tmp_path: Path
+):
+    window = "starttime=now+600", "duration=60", "users=root", "nodes=ALL", "flags=maint"
+    cluster.run("scontrol", "create", "reservation", "reservationname=window", *window)
+    try:
+        whole = await slurm.submit(request(tmp_path, LaunchSpec(time_limit_s=3600), nonce="whole"))
+        spec = LaunchSpec(time_limit_s=3600, time_min_s=120)
+        job = await running(slurm, await slurm.submit(request(tmp_path, spec, nonce="clipped")))
+        waiting = find(await slurm.observe(), whole)
+    finally:
+        cluster.run("scontrol", "delete", "reservationname=window")
+    assert job.time_limit_s is not None and 120 <= job.time_limit_s <= 600
+    assert waiting is not None and waiting.state == "PENDING"
+
+
 async def test_a_log_is_appended_to_whatever_its_path_holds(slurm: SlurmCli, tmp_path: Path):
     directory = tmp_path / "100%j of it"
     directory.mkdir()
@@ -204,6 +235,33 @@ async def test_a_drained_node_says_why(cluster: Cluster, slurm: SlurmCli):
     assert (node.state, node.usable, node.reason) == ("idle+drain", False, reason)
     assert [node.name for node in snapshot.nodes] == ["gpu01", "gpu02", "gpu03", "gpu04"]
     assert set(snapshot.node_by_name["gpu01"].partitions) == {"gpu", "short"}
+
+
+async def test_partitions_and_a_maintenance_are_foreseen(cluster: Cluster, slurm: SlurmCli):
+    name = "a b\nReservationName=x"
+    made = "nodes=gpu04", "users=root,nobody", "starttime=now+3600", "duration=30", "flags=maint,ignore_jobs"
+    cluster.run("scontrol", "create", "reservation", f"reservationname={name}", *made)
+    plain = "reservationname=plain", "starttime=now+7200", "duration=5", "users=root", "nodes=gpu[02-03]"
+    cluster.run("scontrol", "create", "reservation", *plain)
+    cluster.run("scontrol", "update", "partitionname=short", "state=drain")
+    try:
+        snapshot = await slurm.observe()
+    finally:
+        cluster.run("scontrol", "update", "partitionname=short", "state=up")
+        for each in (name, "plain"):
+            cluster.run("scontrol", "delete", f"reservationname={each}")
+    maintenance, other = sorted(snapshot.reservations, key=lambda each: each.start)
+    assert maintenance.maintenance and maintenance.nodes == ("gpu04",)
+    assert maintenance.users == ("root", "nobody") and maintenance.accounts == ()
+    assert maintenance.end - maintenance.start == 1800
+    assert abs(maintenance.start - snapshot.taken_at - 3600) < 30
+    assert (other.name, other.maintenance, other.nodes) == ("plain", False, ("gpu02", "gpu03"))
+    every = ("gpu01", "gpu02", "gpu03", "gpu04")
+    assert set(snapshot.partitions) == {
+        Partition("gpu", up=True, max_time_s=None, nodes=every, default=True),
+        Partition("short", up=False, max_time_s=1800.0, nodes=("gpu01",)),
+    }
+    assert (await slurm.observe()).reservations == ()
 
 
 @pytest.mark.parametrize(
@@ -261,7 +319,7 @@ async def test_a_submit_to_a_mute_controller_is_unknown_and_may_run_all_the_same
 
 
 async def test_our_own_deadline_comes_before_slurms(cluster: Cluster, tmp_path: Path):
-    hasty = SlurmCli("root", conf=str(cluster.conf), command_timeout_s=0.5)
+    hasty = adapter(cluster, command_timeout_s=0.5)
     cluster.pause_controller()
     try:
         with pytest.raises(SlurmUnavailable, match=r"squeue did not answer within 0\.5 s"):

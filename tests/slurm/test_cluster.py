@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import Cluster, ClusterUnavailable, explain_missing, free_ports
+from tests.slurm.versions import chosen
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +71,7 @@ def test_nothing_is_left_of_it(ending: int):
         conf = re.search(r"SLURM_CONF=(\S+)", said)
         assert conf is not None
         directory = Path(conf[1]).parent
-        env = {"PATH": os.environ["PATH"], "SLURM_CONF": conf[1]}
+        env = {"PATH": chosen().path, "SLURM_CONF": conf[1]}
         # A job that leaves its step's process tree and session.
         script = "setsid sleep 4242 & exec sleep 4242"
         subprocess.run(

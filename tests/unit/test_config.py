@@ -5,6 +5,7 @@ import pytest
 
 from saia_engine import config
 from saia_engine.config import Config, ConfigFaults
+from saia_engine.model import Quarantine, Rolling, Timing
 
 CLUSTER = """
 [cluster]
@@ -74,6 +75,8 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         operators_group = "ops"
         gate_group = "gate"
         submits_per_hour = 30
+        quarantine_failures = 3
+        quarantine_time = "2h"
         [services.chat]
         models = ["a", "b"]
         script = "exec serve $SAIA_SOCKET"
@@ -99,6 +102,16 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         admission_margin = "3m"
         safety_margin = "40s"
         lead_floor = "11m"
+        lead_cap = "1h"
+        startup_deadline = "21m"
+        unready_deadline = "2m"
+        stagger = false
+        max_surge = 2
+        max_unavailable = 1
+        healthy_deadline = "22m"
+        progress_deadline = "2h"
+        auto_revert = false
+        time_min = "2h"
         methods = ["POST"]
         paths = ["/v1/x"]
         [proxies.cloud]
@@ -125,6 +138,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         operators_group="ops",
         gate_group="gate",
         submits_per_hour=30,
+        quarantine=Quarantine(3, 7200.0),
         local=config.LocalNodes(4, 4, 16, 65536),
         services={
             "chat": config.Service(
@@ -146,8 +160,11 @@ def test_every_key_arrives(tmp_path: Path) -> None:
                     reservation="res",
                     exclude="gpu[01-02]",
                     sbatch_options=("--comment=two words", "--exclusive"),
+                    time_min_s=7200,
                 ),
-                config.checks.Timing(660.0, 20.0, 360.0, 180.0, 40.0),
+                Timing(660.0, 3600.0, 20.0, 360.0, 180.0, 40.0, 1260.0, 120.0),
+                rolling=Rolling(2, 1, 1320.0, 7200.0, False),
+                stagger=False,
                 replicas=3,
                 min_available=2,
                 models=("a", "b"),

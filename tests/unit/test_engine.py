@@ -281,7 +281,7 @@ def test_a_lost_journal_is_rebuilt_and_a_damaged_one_names_the_way(site: Site) -
     _, said = refused.communicate(timeout=10)
     assert refused.returncode == 1
     assert str(journal) in said
-    assert "move it away" in said
+    assert "saia-engine rebuild --config FILE" in said
     assert len(site.routes()) == 1
     journal.unlink()
     site.run()

@@ -195,6 +195,11 @@ def test_a_status_is_read() -> None:
     status = parse_status(json.dumps(GOOD | {"gpus": [gpu]}).encode(), 5.0)
     assert (status.seen_at, status.ready, status.open_connections, status.verified) == (5.0, True, 2, False)
     assert (status.gpus[0].utilisation_percent, status.gpus[0].memory_total_mib) == (35.0, None)
+    assert not parse_status(json.dumps(GOOD | {"alive": False}).encode(), 5.0).alive
+
+
+def test_an_agent_of_an_older_engine_that_says_nothing_of_its_service_s_life_has_one_that_lives() -> None:
+    assert "alive" not in GOOD and parse_status(json.dumps(GOOD).encode(), 5.0).alive
 
 
 @pytest.mark.parametrize(
@@ -212,6 +217,8 @@ def test_a_status_is_read() -> None:
             for wrong in (
                 {"state": "happy"},
                 {"ready": "yes"},
+                {"alive": "yes"},
+                {"alive": None},
                 {"open": -1},
                 {"open": True},
                 {"open": None},

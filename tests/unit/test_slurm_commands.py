@@ -62,6 +62,13 @@ def test_every_wish_of_a_spec_is_one_argument():
         assert argv.count(wanted) == 1
 
 
+def test_slurm_may_shorten_the_limit_but_never_below_the_least():
+    assert not [option for option in commands.sbatch(request(LaunchSpec())) if "time-min" in option]
+    for seconds, minutes in ((1, 1), (60, 1), (61, 2), (3600, 60)):
+        argv = commands.sbatch(request(LaunchSpec(time_limit_s=7200, time_min_s=seconds)))
+        assert f"--time-min={minutes}" in argv
+
+
 def test_a_sites_options_come_before_ours_so_that_ours_count():
     argv = commands.sbatch(request(LaunchSpec(sbatch_options=("--comment=x", "--job-name=other"))))
     assert argv.index("--job-name=other") < argv.index("--job-name=saia.inst.hpc.chat.n1")
@@ -77,3 +84,7 @@ def test_the_nonce_ends_the_plain_fields_and_each_text():
     assert form.endswith(
         "NodeList:0|N0|,tres-alloc:0|N0|,tres-per-job:0|N0|,tres-per-node:0|N0|,Reason:0|N0|,Name:0|N0|"
     )
+
+
+def test_reservations_are_asked_for_line_by_line():
+    assert commands.show_reservations() == ["scontrol", "--oneliner", "show", "reservation"]

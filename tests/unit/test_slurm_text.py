@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from saia_engine.model import Partition, Reservation
 from saia_engine.slurm import text
 
 NONCE = "0123456789abcdef"
@@ -120,8 +121,11 @@ def node_row(
     gres="gpu:a100:4",
     used="gpu:a100:2(IDX:0-1)",
     reason="none",
+    available="up",
+    limit="infinite",
+    name="gpu01",
 ):
-    head = f"gpu01|{state}|127.0.0.1|{cpus}|64000|{partition}"
+    head = f"{name}|{state}|127.0.0.1|{cpus}|64000|{partition}|{available}|{limit}"
     return END.join([head, gres, used, reason]) + END + "\n"
 
 
@@ -136,6 +140,73 @@ def test_a_node_in_two_partitions_is_one_node():
 def test_a_drained_node_says_why_in_any_words():
     (node,) = text.nodes(node_row(state="idle+drain", reason="a|b\nc"), NONCE)
     assert (node.state, node.reason, node.usable) == ("idle+drain", "a|b\nc", False)
+
+
+def test_partitions_say_who_may_start_where_and_how_long():
+    printed = node_row() + node_row(name="gpu02") + node_row(partition="short", limit="30:00")
+    printed += node_row(partition="old", available="inactive", limit="2-00:00:00") + node_row(partition="n/a")
+    assert text.partitions(printed, NONCE) == (
+        Partition("gpu", True, None, ("gpu01", "gpu02"), default=True),
+        Partition("short", True, 1800.0, ("gpu01",)),
+        Partition("old", False, 172800.0, ("gpu01",)),
+    )
+    (node,) = text.nodes(node_row(partition="n/a"), NONCE)
+    assert node.partitions == ()
+
+
+@pytest.mark.parametrize(
+    ("available", "up"), [("up", True), ("down", False), ("drain", False), ("inact", False), ("novel", True)]
+)
+def test_a_partition_that_is_not_up_starts_nothing(available, up):
+    (partition,) = text.partitions(node_row(available=available), NONCE)
+    assert partition.up is up
+
+
+RESERVED = (
+    "ReservationName=service StartTime=1795529914 EndTime=1795533514 Duration=01:00:00 Nodes=gpu[01-02]"
+    " NodeCnt=2 CoreCnt=32 Features=(null) PartitionName=(null) Flags=MAINT,IGNORE_JOBS,SPEC_NODES TRES=cpu=32"
+    " Users=root,anna Groups=(null) Accounts=(null) Licenses=(null) State=INACTIVE BurstBuffer=(null)"
+    " MaxStartDelay=(null)"
+)
+
+
+def test_a_reservation():
+    assert text.reservations(f"{RESERVED}\n") == (
+        Reservation(
+            "service",
+            1795529914.0,
+            1795533514.0,
+            nodes=("gpu01", "gpu02"),
+            flags=("MAINT", "IGNORE_JOBS", "SPEC_NODES"),
+            users=("root", "anna"),
+        ),
+    )
+    assert text.reservations(RESERVED)[0].maintenance
+    assert text.reservations("No reservations in the system\n") == ()
+
+
+@pytest.mark.parametrize(
+    ("printed", "names"),
+    [
+        (RESERVED.replace("service", "a b"), ["a b"]),
+        (RESERVED + " Comment=x StartTime=1 Nodes=gpu09 Flags=FLEX", ["service"]),
+        (RESERVED.replace("service", "x\ny") + f"\n{RESERVED}", ["service"]),
+        (RESERVED.replace("1795529914", "Unknown") + f"\n{RESERVED}", ["service"]),
+        ("a line of another kind\n" + RESERVED, ["service"]),
+    ],
+)
+def test_an_odd_reservation_hides_no_other(printed, names):
+    found = text.reservations(printed)
+    assert [reservation.name for reservation in found] == names
+    assert found[-1].nodes == ("gpu01", "gpu02") and found[-1].maintenance
+
+
+def test_a_reservation_that_says_little_still_has_its_times():
+    assert text.reservations("ReservationName=r StartTime=5 EndTime=9\n") == (Reservation("r", 5.0, 9.0),)
+    (odd,) = text.reservations(
+        "ReservationName=r StartTime=5 EndTime=9 Duration=4 Nodes=gpu[ Flags= Users=-x"
+    )
+    assert (odd.nodes, odd.flags, odd.users, odd.maintenance) == ((), (), ("-x",), False)
 
 
 @pytest.mark.parametrize("broken", [node_row(cpus="6/10"), node_row(cpus="6/10/0/many"), node_row()[:-3]])
@@ -181,6 +252,7 @@ def test_job_states_keep_what_is_unknown(printed, state):
         ("1-02:03:04", 93784),
         ("365-00:00:00", 31536000),
         ("UNLIMITED", None),
+        ("infinite", None),
         ("NOT_SET", None),
         ("INVALID", None),
         ("Partition_Limit", None),

@@ -53,10 +53,11 @@ class Agent:
     control_secret: str
     ready: bool = False
     hung: bool = False
+    alive: bool = True
+    """Its liveness probe's word, where it has one."""
     gone: bool = False
     reachable: bool = True
     draining: bool = False
-    failures: int = 0
     streams: dict[int, Any] = field(default_factory=dict)
     """Open ones, by number: their timers."""
     timer: Any = None
@@ -161,7 +162,7 @@ class Agents:
 
     def _found_ready(self, agent: Agent) -> None:
         if not agent.gone and not agent.hung:
-            agent.ready, agent.failures = True, 0
+            agent.ready, agent.alive = True, True
             self.tell(agent, "ready")
 
     # -- what befalls it
@@ -178,6 +179,7 @@ class Agents:
     def _found_hung(self, agent: Agent) -> None:
         if not agent.gone and agent.hung and agent.ready:
             agent.ready = False
+            agent.alive = agent.job.spec is None or agent.job.spec.liveness is None
             self.tell(agent, "unready")
 
     def unhang(self, agent: Agent) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from saia_engine.model import Job, LaunchSpec, Node
+from saia_engine.model import Job, LaunchSpec, Node, Partition, Reservation
 from saia_engine.simulator.site import USER, Site
 from saia_engine.simulator.truth import (
     ControllerDown,
@@ -24,8 +24,9 @@ REQUEUE_WAIT_S = 121.0
 SCHEDULE_EVERY_S = 30.0
 FIRST_ID = 1000
 GPU, CPU = "gpu", "cpu"
-PARTITIONS = {GPU: 24 * 3600.0, CPU: 24 * 3600.0}
-"""The longest limit (s) of each."""
+PARTITIONS = (GPU, CPU)
+MAX_TIME_S = 24 * 3600.0
+"""Of both partitions."""
 
 
 class Process(Protocol):
@@ -137,6 +138,7 @@ class Cluster:
         self._by_partition = {
             part: [n for n in self.nodes.values() if n.partition == part] for part in PARTITIONS
         }
+        self.partition_rows = self._partition_rows()
 
     # -- what squeue and sinfo show
 
@@ -145,6 +147,18 @@ class Cluster:
 
     def node_rows(self) -> tuple[Node, ...]:
         return tuple([node.row or self._node_row(node) for node in self.nodes.values()])
+
+    def reservation_rows(self) -> tuple[Reservation, ...]:
+        return tuple(
+            Reservation(r.name, float(int(r.start)), float(int(r.end)), r.nodes, ("MAINT", "SPEC_NODES"))
+            for r in self.reservations.values()
+        )
+
+    def _partition_rows(self) -> tuple[Partition, ...]:
+        return tuple(
+            Partition(name, True, MAX_TIME_S, tuple(n.name for n in self._by_partition[name]), name == GPU)
+            for name in PARTITIONS
+        )
 
     def _row(self, job: SimJob) -> Job:
         pending = job.state == "PENDING"

@@ -117,20 +117,20 @@ class SimEars:
         else:
             self._answer(line, agent, self._said(agent))
 
-    def _said(self, agent: Agent) -> tuple[bool, bool, int]:
-        return agent.ready, agent.draining, len(agent.streams)
+    def _said(self, agent: Agent) -> tuple[bool, bool, int, bool]:
+        return agent.ready, agent.draining, len(agent.streams), agent.alive
 
-    def _answer(self, line: _Line, agent: Agent, said: tuple[bool, bool, int]) -> None:
+    def _answer(self, line: _Line, agent: Agent, said: tuple[bool, bool, int, bool]) -> None:
         name = line.target.instance
         if self._lines.get(name) is not line or agent.gone or not agent.reachable:
             return
-        ready, draining, opened = said
+        ready, draining, opened, alive = said
         if line.agent is not agent:
             line.agent, line.verified = agent, False
         if ready and not draining and not line.verified:
             line.verified = not agent.hung
         before = self.statuses.get(name)
-        self.statuses[name] = AgentStatus(self._now(), ready, draining, opened, line.verified)
+        self.statuses[name] = AgentStatus(self._now(), ready, draining, opened, line.verified, alive=alive)
         if (
             before is None
             or (before.ready, before.draining, before.verified)

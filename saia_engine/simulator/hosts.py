@@ -245,7 +245,7 @@ class EngineProcess:
         assert self._lease is not None
         clock = SteadyClock(lambda: site.now + host.skew_s, lambda: site.now)
         now = clock.now
-        self._store = Store(":memory:", self._connect)
+        self._store = Store(":memory:", self.hazard, connect=self._connect)
         wake = asyncio.Event()
         dirs = SimDirs(around.shared, self.hazard)
         self.ears = SimEars(site, around.agents, dirs, now, wake.set)
@@ -285,7 +285,7 @@ class EngineProcess:
         )
 
     def _connect(self, path: Path | str) -> JournalConnection:
-        self.journal = self.host.disk.connect(self.hazard, self._journal_refused)
+        self.journal = self.host.disk.connect(self._journal_refused)
         return self.journal
 
     def _journal_refused(self, why: str) -> None:

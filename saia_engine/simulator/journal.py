@@ -1,4 +1,4 @@
-"""The engine's real journal in memory: it outlives its engine, can be full or refuse, and each write is a boundary.
+"""The engine's real journal in memory: it outlives its engine, and can be full or refuse.
 
 An anchor connection keeps the database; an engine's own connection dies with it, and its open transaction is lost.
 """
@@ -11,9 +11,6 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from saia_engine.simulator.shared_files import Hazard
-
-WRITES = ("INSERT", "DELETE", "UPDATE", "COMMIT", "CREATE")
 NO_LIMIT = 1_000_000_000
 _numbers = itertools.count()
 
@@ -28,15 +25,13 @@ class JournalDisk:
 
     def renew(self) -> None:
         """The journal is lost, or was moved away: the next engine finds none."""
-        if self._anchor is not None:
-            self._anchor.close()
+        self.close()
         self._uri = f"file:saia-{os.getpid()}-{next(_numbers)}?mode=memory&cache=shared"
         self._anchor = sqlite3.connect(self._uri, uri=True, isolation_level=None)
 
-    def connect(self, hazard: Hazard, refused: Callable[[str], None]) -> JournalConnection:
+    def connect(self, refused: Callable[[str], None]) -> JournalConnection:
         """An engine's connection; `refused` hears of each error of the disk."""
         connection = JournalConnection(self._uri, uri=True, isolation_level=None, timeout=0.0)
-        connection.hazard = hazard
         connection.refused = refused
         return connection
 
@@ -57,26 +52,18 @@ class JournalDisk:
 
 
 class JournalConnection(sqlite3.Connection):
-    """Tells of each durable write before and after it."""
+    """Tells of each write that the disk refuses."""
 
-    hazard: Hazard
     refused: Callable[[str], None]
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:  # type: ignore[override]
-        if not sql.startswith(WRITES):
-            return super().execute(sql, *parameters)
-        self.hazard("journal")
         try:
-            cursor = super().execute(sql, *parameters)
+            return super().execute(sql, *parameters)
         except sqlite3.Error as exc:
             self.refused(str(exc))
             raise
-        if not self.in_transaction:
-            self.hazard("journal-written")
-        return cursor
 
     def executemany(self, sql: str, parameters: Any) -> sqlite3.Cursor:  # type: ignore[override]
-        self.hazard("journal")
         try:
             return super().executemany(sql, parameters)
         except sqlite3.Error as exc:

@@ -43,6 +43,14 @@ class Task:
     """Stop here, though the run would be longer; 0: run to its end."""
 
     @property
+    def length_h(self) -> float:
+        return min(self.hours, self.until_h or self.hours)
+
+    @property
+    def key(self) -> tuple[int, float]:
+        return self.seed, round(self.length_h, 6)
+
+    @property
     def dialect(self) -> str:
         """Of Slurm's text in this seed; empty: answers as values."""
         if self.seed % TEXT_EVERY:
@@ -104,7 +112,7 @@ def run_seed(task: Task) -> Report:
         cycle_s=task.hours * 3600.0 / cycles,
         only=frozenset() if calm else frozenset(task.faults),
     )
-    hours = min(task.hours, task.until_h or task.hours)
+    hours = task.length_h
     world.begin()
     chaos.begin()
     try:
@@ -175,7 +183,7 @@ class Resumed:
 
     def left(self, todo: Iterable[Task]) -> list[Task]:
         done = {(report.seed, round(report.hours, 6)) for report in self.reports}
-        return [task for task in todo if (task.seed, round(task.hours, 6)) not in done]
+        return [task for task in todo if task.key not in done]
 
     def add(self, report: Report) -> None:
         self.reports.append(report)
@@ -226,7 +234,7 @@ def simulate(
     for report in run_all(resumed.left(todo), jobs):
         resumed.add(report)
         say(progress(report))
-    wanted = {(task.seed, round(task.hours, 6)) for task in todo}
+    wanted = {task.key for task in todo}
     reports = [r for r in resumed.reports if (r.seed, round(r.hours, 6)) in wanted]
     return summary(reports, time.perf_counter() - began), reports
 

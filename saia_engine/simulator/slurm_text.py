@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from saia_engine.model import Job, Node
+from saia_engine.model import Job, Node, Reservation
+from saia_engine.simulator.cluster import MAX_TIME_S
+from saia_engine.slurm.commands import JOB_FIELDS, JOB_TEXTS, NODE_FIELDS, NODE_TEXTS
 
 OLD, NEW = "22.05", "24.11"
 
@@ -29,48 +31,74 @@ def show_config(boot: float) -> str:
     )
 
 
+def show_reservations(reservations: Iterable[Reservation]) -> str:
+    """As `scontrol --oneliner show reservation` does under SLURM_TIME_FORMAT=%s."""
+    lines = [
+        f"ReservationName={r.name} StartTime={int(r.start)} EndTime={int(r.end)}"
+        f" Duration={time_limit(r.end - r.start)} Nodes={','.join(r.nodes)} NodeCnt={len(r.nodes)} CoreCnt=64"
+        f" Features=(null) PartitionName=(null) Flags={','.join(r.flags)} TRES=cpu=64 Users=root"
+        " Groups=(null) Accounts=(null) Licenses=(null) State=INACTIVE BurstBuffer=(null) Watts=n/a"
+        for r in reservations
+    ]
+    return "\n".join(lines) + "\n" if lines else "No reservations in the system\n"
+
+
 def _job_row(job: Job, nonce: str, dialect: str) -> str:
-    fields = (
-        job.id,
-        job.state,
-        _time(job.submit_time),
-        _time(job.start_time),
-        _time(job.end_time),
-        time_limit(job.time_limit_s),
-        job.restarts,
-        job.node_count,
-        job.cpus,
-        job.priority,
-        job.user,
-        job.partition,
-        ",".join(job.nodes),
-    )
-    allocated = f"cpu={job.cpus},node=1,billing=1" + (f",gres/gpu={job.gpus}" if job.gpus else "")
     per_node = "N/A" if not job.gpus else f"gres:gpu:{job.gpus}" if dialect == OLD else f"gres/gpu:{job.gpus}"
-    texts = (allocated, "N/A", per_node, job.reason or "None", job.name)
-    return _row(fields, texts, nonce)
+    return _row(
+        {
+            "JobID": job.id,
+            "State": job.state,
+            "SubmitTime": _time(job.submit_time),
+            "StartTime": _time(job.start_time),
+            "EndTime": _time(job.end_time),
+            "TimeLimit": time_limit(job.time_limit_s),
+            "RestartCnt": job.restarts,
+            "NumNodes": job.node_count,
+            "NumCPUs": job.cpus,
+            "PriorityLong": job.priority,
+            "UserName": job.user,
+            "Partition": job.partition,
+            "NodeList": ",".join(job.nodes),
+            "tres-alloc": f"cpu={job.cpus},node=1,billing=1" + (f",gres/gpu={job.gpus}" if job.gpus else ""),
+            "tres-per-job": "N/A",
+            "tres-per-node": per_node,
+            "Reason": job.reason or "None",
+            "Name": job.name,
+        },
+        JOB_FIELDS,
+        JOB_TEXTS,
+        nonce,
+    )
 
 
 def _node_row(node: Node, partition: str, nonce: str, dialect: str) -> str:
     idle = node.cpus - node.cpus_allocated
-    fields = (
-        node.name,
-        _state(node.state),
-        node.address,
-        f"{node.cpus_allocated}/{idle}/0/{node.cpus}",
-        node.memory_mib,
-        partition + ("*" if partition == "gpu" else ""),
+    without = "gpu:0" if dialect == OLD else "gres:0"
+    return _row(
+        {
+            "NodeList": node.name,
+            "StateComplete": _state(node.state),
+            "NodeAddr": node.address,
+            "CPUsState": f"{node.cpus_allocated}/{idle}/0/{node.cpus}",
+            "Memory": node.memory_mib,
+            "Partition": partition + ("*" if partition == "gpu" else ""),
+            "Available": "up",
+            "Time": time_limit(MAX_TIME_S),
+            "Gres": f"gpu:a100:{node.gpus}" if node.gpus else "(null)",
+            "GresUsed": f"gpu:a100:{node.gpus_allocated}(IDX:0-3)" if node.gpus else without,
+            "Reason": "none",
+        },
+        NODE_FIELDS,
+        NODE_TEXTS,
+        nonce,
     )
-    gres = f"gpu:a100:{node.gpus}" if node.gpus else "(null)"
-    used = f"gpu:a100:{node.gpus_allocated}(IDX:0-3)" if node.gpus else "gpu:0"
-    if dialect == NEW and not node.gpus:
-        used = "gres:0"
-    return _row(fields, (gres, used, "none"), nonce)
 
 
-def _row(fields: Iterable[object], texts: Iterable[str], nonce: str) -> str:
+def _row(values: Mapping[str, object], fields: Sequence[str], texts: Sequence[str], nonce: str) -> str:
     end = f"|{nonce}|"
-    return "|".join(map(str, fields)) + end + end.join(texts) + end + "\n"
+    plain = "|".join([str(values[name]) for name in fields])
+    return plain + end + end.join([str(values[name]) for name in texts]) + end + "\n"
 
 
 def _time(at: float | None) -> str:

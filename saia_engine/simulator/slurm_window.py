@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saia_engine.model import Snapshot
 from saia_engine.simulator import slurm_text
@@ -29,7 +29,7 @@ from saia_engine.slurm.process import Finished, NotFinished
 COMMAND_TIMEOUT_S = 30.0
 MESSAGE_TIMEOUT_S = 10.0
 POLL_S = 15.0
-CALLS = 3
+CALLS = 4
 """Commands of one observation."""
 YOUNG_S = MESSAGE_TIMEOUT_S + POLL_S
 _NONCE = re.compile("[0-9a-f]{16}")
@@ -94,7 +94,14 @@ class Window:
 
     def present(self) -> Snapshot:
         cluster = self.cluster
-        return Snapshot(self.site.now, cluster.job_rows(), cluster.node_rows(), cluster.boot)
+        return Snapshot(
+            self.site.now,
+            cluster.job_rows(),
+            cluster.node_rows(),
+            cluster.boot,
+            cluster.reservation_rows(),
+            cluster.partition_rows,
+        )
 
     def answered(self, engine: str, look: str, began: float) -> None:
         quality = "good" if look == "slow" else look
@@ -149,7 +156,7 @@ class EngineSlurm:
             return window.past[-1]
         present = window.present()
         if look == "empty":
-            return Snapshot(present.taken_at, (), present.nodes, present.controller_boot)
+            return replace(present, jobs=())
         return present
 
     async def submit(self, request: JobRequest) -> int:
@@ -276,7 +283,7 @@ class Commands(EngineSlurm):
         return _Mixed(cli, self)
 
     async def run(self, argv: Sequence[str], extra: Mapping[str, str]) -> Finished:
-        """One of the three commands of an observation. Raises NotFinished."""
+        """One of the commands of an observation. Raises NotFinished."""
         window = self._window
         try:
             return await self._printed(argv)
@@ -298,6 +305,8 @@ class Commands(EngineSlurm):
             return Finished(
                 0, slurm_text.sinfo(window.cluster.node_rows(), _nonce_of(argv), self._dialect), ""
             )
+        if "reservation" in argv:
+            return Finished(0, slurm_text.show_reservations(window.cluster.reservation_rows()), "")
         if self._look != "truncated":
             window.answered(self._engine, self._look, self._began)
         return Finished(0, slurm_text.show_config(window.cluster.boot), "")

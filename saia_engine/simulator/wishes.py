@@ -132,14 +132,16 @@ def _wish(service: Service, replicas: int) -> Wish:
         min_available=service.min_available,
         time_limit_s=service.launch.time_limit_s,
         revision=service.launch.revision,
-        max_surge=getattr(service, "max_surge", 0),
-        max_unavailable=getattr(service, "max_unavailable", 0),
+        max_surge=service.rolling.max_surge,
+        max_unavailable=service.rolling.max_unavailable,
         lead_floor_s=timing.lead_floor_s,
-        lead_cap_s=getattr(timing, "lead_cap_s", 0.0),
+        lead_cap_s=timing.lead_cap_s,
         min_ready_s=timing.min_ready_s,
         drain_deadline_s=timing.drain_deadline_s,
         admission_margin_s=timing.admission_margin_s,
         safety_margin_s=timing.safety_margin_s,
+        startup_deadline_s=timing.startup_deadline_s,
+        unready_deadline_s=timing.unready_deadline_s,
     )
 
 

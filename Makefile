@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Most tests wait more than they compute.
 JOBS ?= 4
 
-.PHONY: demo test test-slurm-all lint cluster clean install system-deps system-deps-24
+.PHONY: demo test test-slurm-all test-slurm-faults lint cluster clean install system-deps system-deps-24
 
 install: $(VENV)/.installed
 
@@ -37,6 +37,11 @@ test-slurm-all: install system-deps system-deps-24
 		SAIA_SLURM=$$version $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m real_slurm $(PYTEST_ARGS) \
 			|| exit; \
 	done
+
+# Faults on real Slurm, N of each, on clusters side by side: doubled jobs and lost requests, counted.
+N ?= 20
+test-slurm-faults: install system-deps system-deps-24
+	@$(BIN)/python -m tests.scenarios.faults --count $(N)
 
 lint: install
 	@$(BIN)/ruff check .

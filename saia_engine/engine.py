@@ -120,8 +120,10 @@ class Engine:
             services=config.services,
             poll_interval_s=config.poll_interval_s,
             submits_per_hour=config.submits_per_hour,
+            quarantine=config.quarantine,
             slurm=slurm,
             store=self._store,
+            specs=self._specs,
             lease=lease,
             dirs=dirs,
             probes=self._probes,
@@ -463,7 +465,7 @@ class Engine:
             return
         self.reconciler.alarms.calm("config-bad", "config")
         self._control.proxies = fresh.proxies
-        self.reconciler.configure(fresh.services, fresh.submits_per_hour)
+        self.reconciler.configure(fresh.services, fresh.submits_per_hour, fresh.quarantine)
         pending = [name for name in FIXED if getattr(fresh, name) != getattr(self._config, name)]
         note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""
         self.reconciler.record("config-reloaded", "config", f"{self._config.file}{note}")

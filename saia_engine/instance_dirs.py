@@ -22,6 +22,7 @@ from saia_engine.slurm.port import JobRequest
 STOP_GRACE_S = 10.0
 """How long the agent lets the service end after SIGTERM."""
 LARGEST_FILE = 1 << 20
+TAIL_BYTES = 8192
 
 
 class Directories(Protocol):
@@ -37,6 +38,10 @@ class Directories(Protocol):
 
     def exit_sentence(self, instance: str, generation: int) -> str:
         """How the agent says that the service ended; empty where it says nothing."""
+        ...
+
+    def log_tail(self, instance: str, lines: int = 20) -> str:
+        """The last lines of the job's output; raw: sanitise to show. Empty for none."""
         ...
 
     def recorded(self, instance: str) -> Instance | None:
@@ -72,7 +77,8 @@ class InstanceDirs:
             "script": spec.script,
             "listen": spec.listen,
             "environment": dict(spec.environment),
-            "readiness_path": spec.readiness_path,
+            "readiness": spec.readiness_probe,
+            "liveness": spec.liveness,
             "port_range": list(self.port_range),
             "stop_grace_s": STOP_GRACE_S,
         }
@@ -111,6 +117,14 @@ class InstanceDirs:
         except (OSError, UnicodeDecodeError):
             return ""
 
+    def log_tail(self, instance: str, lines: int = 20) -> str:
+        """The last lines of the job's output, of its last 8 KiB at most; raw: sanitise to show. Empty for none."""
+        try:
+            data = _read_plain(self.log(instance), TAIL_BYTES, from_end=True)
+        except OSError:
+            return ""
+        return "\n".join(data.decode("utf-8", "replace").rstrip("\r\n").split("\n")[-lines:])
+
     def recorded(self, instance: str) -> Instance | None:
         """The record as it was at launch, for adoption; None where there is none that can be used."""
         try:
@@ -133,10 +147,13 @@ def exit_told(text: str) -> str:
     return f"the service exited with code {record.exit_code}"
 
 
-def _read_plain(path: Path) -> bytes:
+def _read_plain(path: Path, most: int = LARGEST_FILE, *, from_end: bool = False) -> bytes:
     """A service can write here: no named pipe must hold us up, no endless file fill our memory. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(LARGEST_FILE)
+        if from_end:
+            file.seek(max(0, found.st_size - most))
+        return file.read(most)

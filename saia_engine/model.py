@@ -9,14 +9,31 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 TOKEN_PREFIX = "saia"
 _TOKEN = re.compile(rf"{TOKEN_PREFIX}" + r"\.([A-Za-z0-9_-]{1,64})" * 4)
 
 
 # ---------------------------------------------------------------- desired
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSpec:
+    """How an instance's agent asks its service how it fares. Durations are seconds."""
+
+    kind: str = "http"
+    """`http`: a GET that wants 2xx; `completion`: one token of a model, which wants choices."""
+    path: str = "/health"
+    model: str = ""
+    """Of whom a completion is asked."""
+    interval_s: float = 2.0
+    """From an answer to the next question."""
+    timeout_s: float = 5.0
+    failures: int = 3
+    """So many in a row count, never one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +63,32 @@ class LaunchSpec:
     sbatch_options: tuple[str, ...] = ()
     time_min_s: int = 0
     """Slurm may shorten the limit down to this, so that the job fits before what is reserved; 0: never."""
+    readiness: ProbeSpec | None = None
+    """None asks for `readiness_path`, with a probe's defaults."""
+    liveness: ProbeSpec | None = None
+    """Asked once the service has been ready; None never asks."""
+
+    @property
+    def readiness_probe(self) -> ProbeSpec:
+        return self.readiness or ProbeSpec(path=self.readiness_path)
 
     @property
     def revision(self) -> str:
         """First 12 hex digits of the SHA-256 over the fields that differ from their defaults, sorted.
 
-        So a field that a later version adds leaves the revision of older specs as it is.
+        So a field that a later version adds, here or to a probe, leaves the revision of older specs as it is.
         """
-        told = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        text = json.dumps(told, sort_keys=True, separators=(",", ":"), default=asdict)
+        text = json.dumps(_told(self), sort_keys=True, separators=(",", ":"), default=_told)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def redacted(self) -> LaunchSpec:
         """The same without the values of its environment, for journal and display."""
         return replace(self, environment=tuple((name, "") for name, _ in self.environment))
+
+
+def _told(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults."""
+    return {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +201,9 @@ class Quarantine:
 
     failures: int = 2
     time_s: float = 3600.0
+
+
+QUARANTINE = Quarantine()
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +414,9 @@ class AgentStatus:
     """The engine itself has had an answer to one request through the front."""
     gpus: tuple[Gpu, ...] = ()
     fault: str = ""
+    """What the probe that fails got to hear: of the liveness probe where `alive` is false."""
+    alive: bool = True
+    """False: the liveness probe failed as often in a row as its spec says, and has not succeeded since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +442,8 @@ class Instance:
     reason: str = ""
     """Slurm's reason while pending."""
     node: str = ""
+    forecast_at: float | None = None
+    """While it waits: when Slurm expects to start it, where it says so."""
     started_at: float | None = None
     end_time: float | None = None
     ready_since: float | None = None
@@ -443,6 +480,11 @@ class Instance:
     @property
     def live(self) -> bool:
         return self.state not in ENDED
+
+    @property
+    def cancelled_by_others(self) -> bool:
+        """Somebody else ended its job: respected as a failure, however long it had lived."""
+        return self.end_state == "CANCELLED" and self.cancel_sent_at is None
 
 
 def instance_id(installation: str, cluster: str, service: str, nonce: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from saia_engine.planner.lead import Lead
-
 from saia_engine import rows
 from saia_engine.model import (
     AgentStatus,
@@ -23,6 +21,7 @@ from saia_engine.model import (
     State,
     Timing,
 )
+from saia_engine.planner.lead import Lead
 from saia_engine.relays import Relays
 from saia_engine.reports import GateReport
 from saia_engine.store import ProxyWish

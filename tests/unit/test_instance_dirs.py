@@ -1,0 +1,56 @@
+"""What the engine reads back of a directory in which a service can write."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from saia_engine.instance_dirs import TAIL_BYTES, InstanceDirs
+
+INSTANCE = "k7f3.hpc.chat.ab12"
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> InstanceDirs:
+    (tmp_path / INSTANCE).mkdir()
+    return InstanceDirs(tmp_path)
+
+
+def test_the_tail_is_the_last_lines_as_they_are(dirs: InstanceDirs) -> None:
+    lines = [f"line {number} \x1b[31m" for number in range(30)]
+    dirs.log(INSTANCE).write_text("\n".join(lines) + "\n\n")
+    assert dirs.log_tail(INSTANCE).split("\n") == lines[-20:]
+    assert dirs.log_tail(INSTANCE, 2).split("\n") == lines[-2:]
+
+
+def test_a_short_log_is_told_whole_and_one_that_is_not_text_does_no_harm(dirs: InstanceDirs) -> None:
+    dirs.log(INSTANCE).write_bytes(b"one\r\n\xff two")
+    assert dirs.log_tail(INSTANCE) == "one\r\n\ufffd two"
+
+
+def test_of_a_huge_log_only_the_end_is_read(dirs: InstanceDirs) -> None:
+    with dirs.log(INSTANCE).open("wb") as file:
+        file.truncate(1 << 40)
+        file.seek(0, os.SEEK_END)
+        file.write(b"x" * TAIL_BYTES + b"\nthe end\n")
+    first, last = dirs.log_tail(INSTANCE).split("\n")
+    assert (len(first), last) == (TAIL_BYTES - len("\nthe end\n"), "the end")
+
+
+@pytest.mark.parametrize("kind", ["missing", "pipe", "directory", "device", "dangling", "loop"])
+def test_what_is_no_log_has_no_tail_and_holds_nobody_up(dirs: InstanceDirs, kind: str) -> None:
+    log = dirs.log(INSTANCE)
+    match kind:
+        case "pipe":
+            os.mkfifo(log)
+        case "directory":
+            log.mkdir()
+        case "device":
+            log.symlink_to("/dev/zero")
+        case "dangling":
+            log.symlink_to("nowhere")
+        case "loop":
+            log.symlink_to(log)
+    assert dirs.log_tail(INSTANCE) == ""

@@ -49,6 +49,10 @@ lint: install
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 
+.PHONY: bench-tick
+bench-tick: install
+	@$(BIN)/python -m bench.tick
+
 cluster: install system-deps
 	@$(BIN)/python -m tests.slurm.cluster
 

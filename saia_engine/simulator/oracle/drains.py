@@ -78,7 +78,9 @@ class Drains:
         fewest = min(w.replicas for w in wishes if w is not None)
         others = [t for t in ledger.live.get(token.service, {}).values() if t is not token and self._stays(t)]
         extras = sum(1 for t in (*others, token) if t.extra and t.instance not in self._heirs)
-        return len(others) + 1 > fewest + extras
+        # Each takes over from another one that is still there.
+        staying = len(others) + 1
+        return staying > fewest + min(extras, staying // 2)
 
     def _stays(self, token: Token) -> bool:
         """It may fill a slot in the engine's eyes."""
@@ -114,12 +116,8 @@ class Drains:
     def _floor(self, token: Token, since: float) -> None:
         """Promise 10: enough others are routable."""
         ledger = self._ledger
-        floors = [
-            min(w.min_available, w.replicas)
-            for w in ledger.wishes_since(token.service, since)
-            if w is not None
-        ]
-        floor = min(floors, default=0)
+        wishes = ledger.wishes_since(token.service, since)
+        floor = min(min(w.min_available, w.replicas) if w else 0 for w in wishes)
         if floor == 0 or self._confirmed.get(token.service, float("-inf")) >= token.called_at:
             return
         left = len(standing.ready_others(ledger, token, 0.0, since))

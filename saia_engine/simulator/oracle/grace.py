@@ -25,6 +25,8 @@ GATE_CLOCK_S = 2.0
 """A gate tells the time of a request within so much."""
 REACT_S = 8.0
 """Time alone makes an act due; the simulated engine makes a plan at least every five seconds, and writes it down."""
+NEXT_ACT_S = 1.0
+"""Acts of one plan follow each other within so much."""
 LEASE_GAP_S = 5.0
 """From the look at the lease to the act that it allows: the instance directory is written in between."""
 STALE_REACH_S = 600.0

@@ -14,6 +14,8 @@ import asyncio
 import collections
 import errno
 import hmac
+import http.client
+import io
 import json
 import math
 import os
@@ -98,6 +100,8 @@ def refusal_line(code: str) -> bytes:
 # ---------------------------------------------------------------- the instance directory
 
 STOP_GRACE_MAX_S = 3600
+PROBE_MAX_S = 86400
+HTTP, COMPLETION = "http", "completion"
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
@@ -113,6 +117,17 @@ class StartFault(Exception):
         self.exit_code = exit_code
 
 
+class Probe(NamedTuple):
+    """How to ask the service: for 2xx of a GET, or for choices of one token's completion."""
+
+    kind: str
+    path: str
+    model: str
+    interval_s: float
+    timeout_s: float
+    failures: int
+
+
 class Launch(NamedTuple):
     """What to run: the content of launch.json."""
 
@@ -122,7 +137,8 @@ class Launch(NamedTuple):
     script: str
     listen: str
     environment: dict
-    readiness_path: str
+    readiness: Probe
+    liveness: Union[Probe, None]
     port_range: list
     stop_grace_s: float
 
@@ -151,8 +167,20 @@ def _good_range(value: object) -> bool:
     return all(_whole(port, 1, 65535) for port in value) and value[0] <= value[1]
 
 
-def _good_grace(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= STOP_GRACE_MAX_S
+def _seconds(value: object, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _good_probe(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.get("kind") in (HTTP, COMPLETION)
+        and _text(value.get("path"), "/[!-~]*")
+        and _argument(value.get("model"))
+        and _seconds(value.get("interval_s"), PROBE_MAX_S)
+        and _seconds(value.get("timeout_s"), PROBE_MAX_S)
+        and _whole(value.get("failures"), 1, 1000)
+    )
 
 
 LAUNCH_RULES = (
@@ -162,9 +190,10 @@ LAUNCH_RULES = (
     ("script", _argument, "must be a string"),
     ("listen", lambda v: v in ("socket", "port"), 'must be "socket" or "port"'),
     ("environment", _good_environment, "must map variable names to strings"),
-    ("readiness_path", lambda v: _text(v, "/[!-~]*"), "must start with / and hold no spaces"),
+    ("readiness", _good_probe, "must be a probe: kind, path, model, interval_s, timeout_s, failures"),
+    ("liveness", lambda v: v is None or _good_probe(v), "must be a probe, or null"),
     ("port_range", _good_range, "must be two ports, the lower first"),
-    ("stop_grace_s", _good_grace, f"must be 0 to {STOP_GRACE_MAX_S} seconds"),
+    ("stop_grace_s", lambda v: _seconds(v, STOP_GRACE_MAX_S), f"must be 0 to {STOP_GRACE_MAX_S} seconds"),
 )
 
 
@@ -185,6 +214,9 @@ def parse_launch(text: str) -> Launch:
             raise LaunchFault(f"{LAUNCH_NAME}: '{key}' {should}")
     if bool(content["command"]) == bool(content["script"].strip()):
         raise LaunchFault(f"{LAUNCH_NAME}: one of 'command' and 'script' must be set, the other empty")
+    for key in ("readiness", "liveness"):
+        if content[key] is not None:
+            content[key] = Probe(**{name: content[key][name] for name in Probe._fields})
     return Launch(**{key: content[key] for key in Launch._fields})
 
 
@@ -519,6 +551,9 @@ class Front:
         self.state = SERVING
         self.ready = False
         self.fault = "not yet probed"
+        self.served = asyncio.Event()
+        self.alive = True
+        self.death = ""
         self.open = set()
         self.watchers = set()
         self.joining = set()
@@ -561,12 +596,21 @@ class Front:
         self._stopping = True
 
     def found(self, ready: bool, fault: str) -> None:
-        """Takes the probe's finding."""
+        """Takes the readiness probe's finding."""
         self.fault = fault
         if ready != self.ready:
             self.ready = ready
             say("ready" if ready else f"unready: {fault}")
             self.tell_watchers()
+        if ready:
+            self.served.set()
+
+    def lives(self, alive: bool, fault: str) -> None:
+        """Takes the liveness probe's finding."""
+        self.death = "" if alive else fault
+        if alive != self.alive:
+            self.alive = alive
+            say("alive again" if alive else fault)
 
     def summary(self) -> dict:
         return {"state": self.state, "ready": self.ready, "open": len(self.open)}
@@ -575,7 +619,8 @@ class Front:
         status = self.summary()
         status["gpus"] = self.gpus.newest()
         status["uptime_s"] = round(self._loop.time() - self._started_at, 3)
-        status["fault"] = self.fault
+        status["alive"] = self.alive
+        status["fault"] = self.death or self.fault
         return status
 
     def tell_watchers(self) -> None:
@@ -842,63 +887,151 @@ class Control(Lines):
         self.send(self._front.status())
 
 
-# ---------------------------------------------------------------- readiness and GPUs
+# ---------------------------------------------------------------- probes
 
-PROBE_TIMEOUT_S = 5.0
-PROBE_INTERVAL_S = 5.0
-PROBE_INTERVAL_UNREADY_S = 0.5
-PROBE_FAILURES = 3
-PROBE_BODY_MAX = 65536
-PROBE_BODY_S = 0.5
-GPU_INTERVAL_S = 10.0
-GPU_DEADLINE_S = 5.0
-GPU_QUERY = ("--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
+UNREADY_INTERVAL_S = 0.5
+ANSWER_MAX = 65536
+REST_S = 0.5
 
 
-async def probe_for_ever(front: Front, path: str) -> None:
-    """Keeps `front` told whether the service answers its readiness path with 2xx."""
+async def watch_readiness(front: Front, probe: Probe) -> None:
+    """Keeps `front` told whether the service can work."""
     failures = 0
     while True:
-        front.service.doubt()
-        try:
-            fault = await asyncio.wait_for(ask_readiness(front.service, path), PROBE_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            fault = f"no answer to {path} within {PROBE_TIMEOUT_S:g} s"
+        fault = await ask(front.service, probe)
         failures = failures + 1 if fault else 0
-        front.found(not fault or (front.ready and failures < PROBE_FAILURES), fault)
-        await asyncio.sleep(PROBE_INTERVAL_S if front.ready else PROBE_INTERVAL_UNREADY_S)
+        front.found(not fault or (front.ready and failures < probe.failures), fault)
+        await asyncio.sleep(probe.interval_s if front.ready else min(probe.interval_s, UNREADY_INTERVAL_S))
 
 
-async def ask_readiness(service: AnyService, path: str) -> str:
-    """What speaks against the service being ready; empty if nothing does."""
+async def watch_liveness(front: Front, probe: Probe) -> None:
+    """Keeps `front` told whether the service, once it was ready, still lives."""
+    await front.served.wait()
+    failures = 0
+    while True:
+        await asyncio.sleep(probe.interval_s)
+        fault = await ask(front.service, probe)
+        failures = failures + 1 if fault else 0
+        front.lives(failures < probe.failures, f"liveness probe failed {failures} times in a row: {fault}")
+
+
+async def ask(service: AnyService, probe: Probe) -> str:
+    """What speaks against the service, past the front; empty if nothing does."""
+    service.doubt()
+    try:
+        return await asyncio.wait_for(_ask(service, probe), probe.timeout_s)
+    except asyncio.TimeoutError:
+        return f"no answer to {probe.path} within {probe.timeout_s:g} s"
+
+
+async def _ask(service: AnyService, probe: Probe) -> str:
     try:
         link = await service.connect()
         reader, writer = await asyncio.open_connection(sock=link)
     except (ServiceDown, OSError) as fault:
         return str(fault)
     try:
-        request = (
-            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: saia-agent\r\nConnection: close\r\n\r\n"
-        )
-        writer.write(request.encode())
-        match = re.match(rb"HTTP/1\.[01] ([0-9]{3})\b", await reader.readline())
-        if match is None:
-            return f"{path} gave no HTTP answer"
-        await read_rest(reader)
-    except (OSError, ValueError) as fault:
-        return f"{path}: {fault}"
+        return await put_question(reader, writer, probe)
     finally:
         writer.transport.abort()
-    status = int(match.group(1))
-    return "" if 200 <= status < 300 else f"{path} answered {status}"
+
+
+async def put_question(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, probe: Any) -> str:
+    """Asks over a fresh connection, and says what speaks against the answer; empty if nothing does.
+
+    `probe` has kind, path and model; the caller sets the deadline and closes the connection.
+    """
+    writer.write(question(probe.kind, probe.path, probe.model))
+    try:
+        first = await reader.readline()
+        match = re.match(rb"HTTP/1\.[01] ([0-9]{3})\b", first)
+        if match is None:
+            return f"{probe.path} gave no HTTP answer"
+        status = int(match.group(1))
+        if 200 <= status < 300 and probe.kind == COMPLETION:
+            return judge_completion(await read_body(reader, first), probe.path)
+        await read_rest(reader)
+    except (OSError, ValueError) as fault:
+        return f"{probe.path}: {fault}"
+    return "" if 200 <= status < 300 else f"{probe.path} answered {status}"
+
+
+def question(kind: str, path: str, model: str) -> bytes:
+    """The bytes of a probe's request."""
+    head, body = f"GET {path} HTTP/1.1\r\n", b""
+    if kind == COMPLETION:
+        content = {"model": model, "max_tokens": 1}
+        # A base model has no chat; its path takes a prompt.
+        chat = path.endswith("/chat/completions")
+        content.update({"messages": [{"role": "user", "content": "Hi"}]} if chat else {"prompt": "Hi"})
+        body = json.dumps(content).encode()
+        head = f"POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head += "Host: localhost\r\nUser-Agent: saia-agent\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
 
 
 async def read_rest(reader: asyncio.StreamReader) -> None:
     """A server whose answer is not read to its end logs an error; one may also keep the connection open."""
     try:
-        await asyncio.wait_for(reader.readexactly(PROBE_BODY_MAX), PROBE_BODY_S)
+        await asyncio.wait_for(reader.readexactly(ANSWER_MAX), REST_S)
     except (asyncio.IncompleteReadError, asyncio.TimeoutError):
         pass
+
+
+async def read_body(reader: asyncio.StreamReader, received: bytes) -> bytes:
+    """The body of an answer that began with `received`. Raises ValueError where it can't be had."""
+    while len(received) <= ANSWER_MAX:
+        chunk = await reader.read(ANSWER_MAX + 1 - len(received))
+        received += chunk
+        body = whole_body(received, not chunk)
+        if body is not None:
+            return body
+        if not chunk:
+            raise ValueError("the answer ended in its middle")
+    raise ValueError(f"the answer is longer than {ANSWER_MAX} bytes")
+
+
+class _Received:
+    """What http.client takes for a socket."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+def whole_body(received: bytes, ended: bool) -> Union[bytes, None]:
+    """The body of an HTTP answer, None while there is more to come. Raises ValueError."""
+    if b"\r\n\r\n" not in received:
+        return None
+    answer = http.client.HTTPResponse(_Received(received))  # type: ignore[arg-type]
+    try:
+        answer.begin()
+        if answer.length is None and not answer.chunked and not ended:
+            return None
+        return answer.read()
+    except http.client.IncompleteRead:
+        return None
+    except (http.client.HTTPException, OSError) as fault:
+        raise ValueError(f"no HTTP answer: {fault!r}") from None
+
+
+def judge_completion(body: bytes, path: str) -> str:
+    """What speaks against a completion; empty if nothing does."""
+    try:
+        answer = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return f"{path} answered no JSON"
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    return "" if isinstance(choices, list) and choices else f"{path} answered without choices"
+
+
+# ---------------------------------------------------------------- GPUs
+
+GPU_INTERVAL_S = 10.0
+GPU_DEADLINE_S = 5.0
+GPU_QUERY = ("--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
 
 
 class Gpus:
@@ -1149,8 +1282,10 @@ class Agent:
     async def _until_the_end(self, front: Front) -> int:
         helpers = [
             self._loop.create_task(front.beat()),
-            self._loop.create_task(probe_for_ever(front, self._launch.readiness_path)),
+            self._loop.create_task(watch_readiness(front, self._launch.readiness)),
         ]
+        if self._launch.liveness is not None:
+            helpers.append(self._loop.create_task(watch_liveness(front, self._launch.liveness)))
         try:
             await asyncio.wait([self._exited, self._asked_to_stop], return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait([self._asked_to_stop], timeout=TOGETHER_S)

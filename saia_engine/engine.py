@@ -30,6 +30,7 @@ from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
 from saia_engine.relays import Relays
 from saia_engine.reports import GateReport
+from saia_engine.revision_files import RevisionFiles
 from saia_engine.routes import RoutesFile
 from saia_engine.slurm.port import Slurm
 from saia_engine.store import Event, JournalError, ProxyWish, Store
@@ -100,8 +101,10 @@ class Engine:
             services=config.services,
             poll_interval_s=config.poll_interval_s,
             submits_per_hour=config.submits_per_hour,
+            quarantine=config.quarantine,
             slurm=slurm,
             store=self._store,
+            specs=RevisionFiles(config.paths.revisions_dir),
             lease=lease,
             dirs=dirs,
             probes=self._probes,
@@ -341,7 +344,7 @@ class Engine:
             return
         self.reconciler.alarms.calm("config-bad", "config")
         self._control.proxies = fresh.proxies
-        self.reconciler.configure(fresh.services, fresh.submits_per_hour)
+        self.reconciler.configure(fresh.services, fresh.submits_per_hour, fresh.quarantine)
         pending = [name for name in FIXED if getattr(fresh, name) != getattr(self._config, name)]
         note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""
         self.reconciler.record("config-reloaded", "config", f"{self._config.file}{note}")

@@ -77,7 +77,8 @@ class InstanceDirs:
             "script": spec.script,
             "listen": spec.listen,
             "environment": dict(spec.environment),
-            "readiness_path": spec.readiness_path,
+            "readiness": spec.readiness_probe,
+            "liveness": spec.liveness,
             "port_range": list(self.port_range),
             "stop_grace_s": STOP_GRACE_S,
         }

@@ -203,6 +203,9 @@ class Quarantine:
     time_s: float = 3600.0
 
 
+QUARANTINE = Quarantine()
+
+
 @dataclass(frozen=True, slots=True)
 class Exclusion:
     """A node that no new job of ours may use for a while."""
@@ -439,6 +442,8 @@ class Instance:
     reason: str = ""
     """Slurm's reason while pending."""
     node: str = ""
+    forecast_at: float | None = None
+    """While it waits: when Slurm expects to start it, where it says so."""
     started_at: float | None = None
     end_time: float | None = None
     ready_since: float | None = None
@@ -475,6 +480,11 @@ class Instance:
     @property
     def live(self) -> bool:
         return self.state not in ENDED
+
+    @property
+    def cancelled_by_others(self) -> bool:
+        """Somebody else ended its job: respected as a failure, however long it had lived."""
+        return self.end_state == "CANCELLED" and self.cancel_sent_at is None
 
 
 def instance_id(installation: str, cluster: str, service: str, nonce: str) -> str:

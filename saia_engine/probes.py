@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
+import socket
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from saia_engine import front
+from saia_engine import agent, front
 from saia_engine.edge.logs import get_logger
 from saia_engine.front import Endpoint, EndpointFault, FrontError, FrontUntrusted
 from saia_engine.instance_dirs import Directories
-from saia_engine.model import AgentStatus, Gpu
+from saia_engine.model import AgentStatus, Gpu, ProbeSpec
 
 INTERVAL_S = 2.0
 DRAIN_INTERVAL_S = 0.5
@@ -25,6 +28,7 @@ RECHECK_S = 5.0
 """Between two looks at an endpoint file that is known."""
 REPLY_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
+"""For our own request through the front, or the probe's timeout where that is longer."""
 MAX_STATUS_BYTES = 64 * 1024
 
 _BROKEN = (FrontError, OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError)
@@ -42,7 +46,7 @@ class Target:
     address: str
     node_names: tuple[str, ...]
     """What its endpoint file may call its host."""
-    readiness_path: str
+    readiness: ProbeSpec
     drain: bool = False
 
 
@@ -197,10 +201,10 @@ class Probes:
         )
         # A task of its own: a shared file system that hangs must not make the agent look silent.
         guard = asyncio.create_task(self._guard_file(target, endpoint))
+        verified, verifying = asyncio.Event(), None
         try:
             self.endpoints[target.instance] = endpoint
             self._clear(target, "agent")
-            verified = False
             while True:
                 wake.clear()
                 current = self._targets.get(target.instance, target)
@@ -209,12 +213,16 @@ class Probes:
                 async with asyncio.timeout(REPLY_TIMEOUT_S):
                     line = await reader.readuntil(b"\n")
                 status = parse_status(line, self._now())
-                if status.ready and not verified and not status.draining:
-                    verified = await self._request_once(target, endpoint)
-                self._note(target, replace(status, verified=verified))
+                if status.draining or not status.ready:
+                    # Its request would count as open, and a drain wait for it.
+                    verifying = _give_up(verifying)
+                elif verifying is None and not verified.is_set():
+                    verifying = asyncio.create_task(self._verify(target, endpoint, verified, wake))
+                self._note(target, replace(status, verified=verified.is_set()))
                 await _wait(wake, DRAIN_INTERVAL_S if current.drain else INTERVAL_S)
         finally:
             guard.cancel()
+            _give_up(verifying)
             writer.close()
 
     def _note(self, target: Target, status: AgentStatus) -> None:
@@ -223,10 +231,19 @@ class Probes:
         if before is None or replace(before, seen_at=0.0) != replace(status, seen_at=0.0):
             self._on_change()
 
+    async def _verify(
+        self, target: Target, endpoint: Endpoint, verified: asyncio.Event, wake: asyncio.Event
+    ) -> None:
+        """Beside the conversation: a service that hangs must not make its agent look silent."""
+        while not await self._request_once(target, endpoint):  # noqa: ASYNC110
+            await asyncio.sleep(INTERVAL_S)
+        verified.set()
+        wake.set()
+
     async def _request_once(self, target: Target, endpoint: Endpoint) -> bool:
         """One request through the front as a client's would go: proof that the way is open."""
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(max(REQUEST_TIMEOUT_S, target.readiness.timeout_s)):
                 reader, writer = await front.connect(
                     target.address,
                     endpoint.port,
@@ -236,17 +253,11 @@ class Probes:
                     generation=target.generation,
                 )
                 try:
-                    request = (
-                        f"GET {target.readiness_path} HTTP/1.1\r\nHost: saia\r\nConnection: close\r\n\r\n"
-                    )
-                    writer.write(request.encode())
-                    status_line = await reader.readuntil(b"\n")
+                    return not await agent.put_question(reader, writer, target.readiness)
                 finally:
-                    writer.close()
+                    _reset(writer)
         except _BROKEN:
             return False
-        words = status_line.split()
-        return len(words) >= 2 and words[1].startswith(b"2")
 
 
 def parse_status(line: bytes, now: float) -> AgentStatus:
@@ -276,6 +287,19 @@ def _gpu(item: dict[str, object]) -> Gpu:
     return Gpu(
         int(number("index") or 0), number("utilisation"), number("memory_used"), number("memory_total")
     )
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """A plain close is a half-close to the agent: a service that hangs would keep the connection open."""
+    link = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):  # it is closed already
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def _give_up(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -66,7 +66,6 @@ Connect = Callable[[Path | str], sqlite3.Connection]
 """Opens a database for this process alone to write; commits by hand."""
 
 
-
 class Store:
     """All methods raise JournalError."""
 

@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from saia_engine.config import checks
-from saia_engine.config.tables import ClusterTable, FileTable, LocalTable, ProxyTable, ServiceTable
+from saia_engine.config.tables import (
+    ClusterTable,
+    FileTable,
+    LocalTable,
+    ProbeTable,
+    ProxyTable,
+    ServiceTable,
+)
 from saia_engine.edge import durations, sizes
 from saia_engine.edge.door import Door, Opened
 from saia_engine.edge.faults import ConfigFaults, Fault, read_toml
 from saia_engine.edge.text import clean
-from saia_engine.model import Desired, LaunchSpec, ProxyLimits, Quarantine, Rolling, Service
+from saia_engine.model import Desired, LaunchSpec, ProbeSpec, ProxyLimits, Quarantine, Rolling, Service
 from saia_engine.planner import timeline
 
 __all__ = ["Config", "ConfigFaults", "Fault", "LocalNodes", "Paths", "check_lines", "load"]
@@ -178,23 +185,43 @@ def _services(door: Door, top: FileTable, poll_s: float | None) -> dict[str, Ope
 
 
 _EITHER = {"command": "script", "script": "command", "gres": "gpus", "gpus": "gres"}
+_JOINED = ("environment", "readiness", "liveness")
+COMPLETION_PATH = "/v1/chat/completions"
 
 
 def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Own keys win; environments join; a default gives way to the key that excludes it."""
+    """Own keys win; tables within join; a default gives way to the key that excludes it."""
     merged = {key: value for key, value in defaults.items() if _EITHER.get(key) not in own} | dict(own)
-    if isinstance(own.get("environment"), dict) and "environment" in defaults:
-        merged["environment"] = defaults["environment"] | own["environment"]
+    for key in _JOINED:
+        if isinstance(own.get(key), dict) and key in defaults:
+            merged[key] = defaults[key] | own[key]
     return merged
 
 
+def _probe(probe: ProbeTable, table: ServiceTable) -> ProbeSpec:
+    completes = probe.kind == "completion"
+    return ProbeSpec(
+        kind=probe.kind,
+        path=probe.path or (COMPLETION_PATH if completes else table.readiness_path),
+        model=(probe.model or table.models[0]) if completes else "",
+        interval_s=probe.interval,
+        timeout_s=probe.timeout,
+        failures=probe.failures,
+    )
+
+
 def _service(name: str, table: ServiceTable) -> Service:
+    readiness = _probe(table.readiness, table) if table.readiness else None
+    # As short as it can be told, so that the revision does not depend on how the file tells it.
+    readiness_path = readiness.path if readiness and readiness.kind == "http" else table.readiness_path
+    if readiness == ProbeSpec(path=readiness_path):
+        readiness = None
     launch = LaunchSpec(
         command=tuple(word.replace("{saia_python}", sys.executable) for word in table.command),
         script=table.script,
         listen=table.listen,
         environment=tuple(sorted(table.environment.items())),
-        readiness_path=table.readiness_path,
+        readiness_path=readiness_path,
         nodes=table.nodes,
         gres=f"gpu:{table.gpus}" if table.gpus else table.gres,
         cpus=table.cpus,
@@ -208,6 +235,8 @@ def _service(name: str, table: ServiceTable) -> Service:
         exclude=table.exclude,
         sbatch_options=tuple(table.sbatch_options),
         time_min_s=int(table.time_min),
+        readiness=readiness,
+        liveness=_probe(table.liveness, table) if table.liveness else None,
     )
     return Service(
         name=name,
@@ -294,6 +323,14 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def _probe_words(probe: ProbeSpec) -> str:
+    asked = f"a completion of {probe.model} at {probe.path}" if probe.model else f"GET {probe.path}"
+    return (
+        f"{asked} answers within {durations.spell(probe.timeout_s)}; asked every"
+        f" {durations.spell(probe.interval_s)}, {probe.failures} failures in a row count"
+    )
+
+
 def _service_lines(service: Service, poll_s: float) -> list[str]:
     launch, timing = service.launch, service.timing
     memory = f", {sizes.show_mib(launch.memory_mib)}" if launch.memory_mib else ""
@@ -306,6 +343,10 @@ def _service_lines(service: Service, poll_s: float) -> list[str]:
     ]
     if launch.environment:
         lines.append(f"  environment {', '.join(name for name, _ in launch.environment)} (values not shown)")
+
+    for word, probe in (("ready", launch.readiness), ("alive", launch.liveness)):
+        if probe is not None:
+            lines.append(f"  {word} while {_probe_words(probe)}")
 
     def before(moment: float) -> str:
         return durations.spell(-moment)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from saia_engine.config.tables import ClusterTable, LocalTable, ProxyTable, ServiceTable
+from saia_engine.config.tables import ClusterTable, LocalTable, ProbeTable, ProxyTable, ServiceTable
 from saia_engine.edge import words
 from saia_engine.edge.door import Wrong
 from saia_engine.edge.durations import spell
@@ -105,7 +105,17 @@ def service(table: ServiceTable, bad: frozenset[str], poll_s: float | None) -> I
             f"{spell(table.lead_cap)} is shorter than lead_floor, {spell(table.lead_floor)}",
             "raise it, or leave it out",
         )
+    for key, probe in (("readiness", table.readiness), ("liveness", table.liveness)):
+        if probe is not None and key not in bad:
+            yield from _probe(key, probe, bool(table.models) or "models" in bad)
     yield from _timeline(table, bad, poll_s)
+
+
+def _probe(key: str, probe: ProbeTable, has_models: bool) -> Iterator[Wrong]:
+    if probe.kind == "completion" and not (probe.model or has_models):
+        yield f"{key}.model", "is required: the service has no models", "name whom to ask for a completion"
+    elif probe.kind == "http" and probe.model:
+        yield f"{key}.model", 'is only for kind = "completion"', "leave it out, or set the kind"
 
 
 def _program(table: ServiceTable) -> Iterator[Wrong]:

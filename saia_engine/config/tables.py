@@ -79,6 +79,28 @@ class LocalTable(Table):
     memory_per_node: Memory = 65536
 
 
+class ProbeTable(Table):
+    """Common to both; each has defaults of its own."""
+
+    kind: Literal["http", "completion"] = "http"
+    path: HttpPath = ""
+    model: Model = ""
+    interval: Annotated[Duration, _between("100ms", "1d")] = 2.0
+    timeout: Annotated[Duration, _between("100ms", "1h")] = 5.0
+    failures: Annotated[int, Field(ge=2, le=1000)] = 3
+
+
+class ReadinessTable(ProbeTable):
+    """Asked often: an instance gets no request before it has answered."""
+
+
+class LivenessTable(ProbeTable):
+    """Asked seldom, and with patience: what fails here ends the instance."""
+
+    interval: Annotated[Duration, _between("100ms", "1d")] = 30.0
+    timeout: Annotated[Duration, _between("100ms", "1h")] = 20.0
+
+
 class ServiceTable(Table):
     models: list[Model] = []
     command: list[Text] = []
@@ -101,6 +123,8 @@ class ServiceTable(Table):
     sbatch_options: list[SbatchOption] = []
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     readiness_path: HttpPath = "/health"
+    readiness: ReadinessTable | None = None
+    liveness: LivenessTable | None = None
     min_ready: Annotated[Duration, _between("0s", "1d")] = 10.0
     min_available: Annotated[int, Field(ge=0, le=1000)] = 0
     drain_deadline: Annotated[Duration, _between("0s", "30d")] = 300.0

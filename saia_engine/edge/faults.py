@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -128,7 +128,8 @@ def from_validation(
         location = (*prefix, *detail["loc"])
         suggestion = ""
         if detail["type"] == "extra_forbidden":
-            suggestion = did_you_mean(str(detail["loc"][-1]), model.model_fields)
+            known = _table_at(model, detail["loc"][:-1]).model_fields
+            suggestion = did_you_mean(str(detail["loc"][-1]), known)
         elif detail["type"] == "literal_error" and isinstance(detail["input"], str):
             words = [
                 word.strip("' ") for word in detail.get("ctx", {})["expected"].replace(" or ", ",").split(",")
@@ -137,6 +138,15 @@ def from_validation(
             suggestion = f"did you mean {near}?" if near else ""
         faults.append(Fault(file, dotted(*location), _sentence(detail), suggestion))
     return faults
+
+
+def _table_at(model: type[BaseModel], location: Iterable[str | int]) -> type[BaseModel]:
+    """The table inside another that a location names."""
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        kinds = (annotation, *get_args(annotation))
+        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return model
 
 
 def _sentence(detail: Mapping[str, Any]) -> str:

@@ -25,6 +25,19 @@ PATIENCE_S = 20.0
 T = TypeVar("T")
 
 
+def probe(**changes: Any) -> dict[str, Any]:
+    """As in launch.json."""
+    usual = {
+        "kind": "http",
+        "path": "/health",
+        "model": "",
+        "interval_s": 2.0,
+        "timeout_s": 5.0,
+        "failures": 3,
+    }
+    return usual | changes
+
+
 def launch_content(**changes: Any) -> dict[str, Any]:
     return {
         "version": 1,
@@ -34,7 +47,8 @@ def launch_content(**changes: Any) -> dict[str, Any]:
         "script": "",
         "listen": "socket",
         "environment": {},
-        "readiness_path": "/health",
+        "readiness": probe(),
+        "liveness": None,
         "port_range": [21000, 29999],
         "stop_grace_s": 5,
     } | changes

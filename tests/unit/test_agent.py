@@ -20,6 +20,7 @@ from tests.unit.agent_support import (
     Agents,
     command,
     eventually,
+    probe,
     session_members,
     status_with,
 )
@@ -31,7 +32,7 @@ PYTHONS = [
         str(OLDEST_PYTHON), id="3.6", marks=pytest.mark.skipif(OLDEST_PYTHON is None, reason="no Python 3.6")
     ),
 ]
-QUICK = "agent.PROBE_INTERVAL_S = agent.PROBE_INTERVAL_UNREADY_S = 0.05; agent.PROBE_TIMEOUT_S = 0.2"
+QUICK = probe(interval_s=0.05, timeout_s=0.2)
 
 
 @pytest.fixture
@@ -277,7 +278,12 @@ async def test_end_of_the_lifeline_ends_all(agents: Agents):
         ({"command": [], "script": " "}, "one of 'command' and 'script'"),
         ({"port_range": [2, 1]}, "'port_range' must be"),
         ({"environment": {"A=B": "x"}}, "'environment' must"),
-        ({"readiness_path": "/a\r\nHost: x"}, "'readiness_path' must"),
+        ({"readiness": probe(path="/a\r\nHost: x")}, "'readiness' must be a probe"),
+        ({"readiness": None}, "'readiness' must be a probe"),
+        ({"readiness": probe(kind="tcp")}, "'readiness' must be a probe"),
+        ({"liveness": probe(interval_s=-1)}, "'liveness' must be a probe, or null"),
+        ({"liveness": probe(failures=0)}, "'liveness' must be a probe, or null"),
+        ({"liveness": {"kind": "http"}}, "'liveness' must be a probe, or null"),
         ({"instance": "a|b"}, "'instance' must"),
         ({"stop_grace_s": True}, "'stop_grace_s' must"),
         ({"version": 2}, "'version' must be 1"),
@@ -305,7 +311,7 @@ async def test_no_free_port(agents: Agents):
 
 
 async def test_service_that_falls_sick_is_unready_and_recovers(agents: Agents):
-    running = agents.start(pace=QUICK)
+    running = agents.start(readiness=QUICK)
     await running.ready()
     async with running.connected(WATCH) as (watch, _):
         for trouble, word in (("sick", "answered 503"), ("hang", "no answer to /health")):
@@ -359,7 +365,7 @@ with socket.create_server(address) as listener:
 @pytest.mark.parametrize("honest_first", [True, False])
 async def test_another_users_listener_on_our_port_gets_no_traffic(agents: Agents, honest_first: bool):
     thief = [sys.executable, "-c", THIEF.replace("HONEST_FIRST", str(honest_first))]
-    running = agents.start(command=thief, listen="port", pace=QUICK)
+    running = agents.start(command=thief, listen="port", readiness=QUICK)
     if honest_first:
         await running.ready()
         (running.directory / "steal").touch()

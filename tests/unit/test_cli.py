@@ -13,7 +13,8 @@ import click
 import pytest
 
 from saia_engine import cli
-from saia_engine.cli import pick_instance
+from saia_engine.cli import running
+from saia_engine.cli.asking import pick_instance
 from tests.unit.fake_engine import Served, served
 
 ROOT = Path(__file__).parents[2]
@@ -262,7 +263,7 @@ def test_what_nobody_expected_is_one_line_and_the_traceback_on_request(monkeypat
     def broken(file: Path) -> None:
         raise RuntimeError("odd\nthing")
 
-    monkeypatch.setattr(cli, "_load", broken)
+    monkeypatch.setattr(running, "load", broken)
     monkeypatch.delenv("SAIA_DEBUG", raising=False)
     assert cli.main(["check", "x"]) == 1
     assert capsys.readouterr().err == (

@@ -5,7 +5,7 @@ import pytest
 
 from saia_engine import config
 from saia_engine.config import Config, ConfigFaults
-from saia_engine.model import Quarantine, Rolling, Timing
+from saia_engine.model import LaunchSpec, ProbeSpec, Quarantine, Rolling, Timing
 
 CLUSTER = """
 [cluster]
@@ -114,6 +114,19 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         time_min = "2h"
         methods = ["POST"]
         paths = ["/v1/x"]
+        [services.chat.readiness]
+        kind = "http"
+        path = "/readyz"
+        interval = "1s"
+        timeout = "500ms"
+        failures = 4
+        [services.chat.liveness]
+        kind = "completion"
+        path = "/v1/completions"
+        model = "b"
+        interval = "1m"
+        timeout = "90s"
+        failures = 2
         [proxies.cloud]
         services = ["chat"]
         relays = 3
@@ -147,7 +160,9 @@ def test_every_key_arrives(tmp_path: Path) -> None:
                     script="exec serve $SAIA_SOCKET",
                     listen="socket",
                     environment=(("A", "1\n"), ("B", "2")),
-                    readiness_path="/ready",
+                    readiness_path="/readyz",
+                    readiness=ProbeSpec("http", "/readyz", "", 1.0, 0.5, 4),
+                    liveness=ProbeSpec("completion", "/v1/completions", "b", 60.0, 90.0, 2),
                     nodes=2,
                     gres="gpu:a100:4",
                     cpus=8,
@@ -234,6 +249,66 @@ def test_defaults_lie_under_every_service(tmp_path: Path) -> None:
         "serve",
     )
     assert two.environment == (("A", "default"), ("B", "own"))
+
+
+def probed(directory: Path, text: str) -> LaunchSpec:
+    return load(directory, CLUSTER + CHAT + 'models = ["llama", "small"]\n' + text).services["chat"].launch
+
+
+def test_probes_that_are_not_configured_are_as_ever(tmp_path: Path) -> None:
+    launch = probed(tmp_path, "")
+    assert launch.readiness_probe == ProbeSpec("http", "/health", "", 2.0, 5.0, 3)
+    assert (launch.readiness, launch.liveness) == (None, None)
+
+
+def test_defaults_of_a_probe(tmp_path: Path) -> None:
+    launch = probed(tmp_path, "readiness_path = '/ready'\n[services.chat.liveness]")
+    assert launch.liveness == ProbeSpec("http", "/ready", "", 30.0, 20.0, 3)
+    launch = probed(tmp_path, "readiness.kind = 'completion'\nliveness = { kind = 'completion' }")
+    assert launch.readiness == ProbeSpec("completion", "/v1/chat/completions", "llama", 2.0, 5.0, 3)
+    assert launch.liveness == ProbeSpec("completion", "/v1/chat/completions", "llama", 30.0, 20.0, 3)
+
+
+@pytest.mark.parametrize(
+    "long", ["[services.chat.readiness]", "readiness = { kind = 'http', path = '/health', interval = '2s' }"]
+)
+def test_how_a_probe_is_written_changes_no_revision(tmp_path: Path, long: str) -> None:
+    assert probed(tmp_path, long).revision == probed(tmp_path, "").revision
+    assert (
+        probed(tmp_path, "readiness = { path = '/x' }").revision
+        == probed(tmp_path, "readiness_path = '/x'").revision
+    )
+
+
+def test_probes_of_the_defaults_are_joined_key_by_key(tmp_path: Path) -> None:
+    defaults = "[defaults.liveness]\nkind = 'completion'\ninterval = '1m'\n"
+    text = CLUSTER + defaults + CHAT + "models = ['llama']\n[services.chat.liveness]\ntimeout = '40s'"
+    liveness = load(tmp_path, text).services["chat"].launch.liveness
+    assert liveness == ProbeSpec("completion", "/v1/chat/completions", "llama", 60.0, 40.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ("readiness = 'x'", "readiness: must be a table"),
+        ("liveness.intervall = '1s'", "liveness.intervall: unknown key; did you mean interval?"),
+        ("liveness.replicas = 1", "liveness.replicas: unknown key; known: failures, interval, kind, model,"),
+        ("liveness.interval = 30", 'liveness.interval: a number without a unit; write "30s"'),
+        ("liveness.interval = '0s'", "liveness.interval: must be from 100ms to 1d, not 0s"),
+        ("readiness.timeout = '2h'", "readiness.timeout: must be from 100ms to 1h, not 2h"),
+        ("readiness.failures = 1", "readiness.failures: must be at least 2"),
+        ("readiness.path = 'health'", "readiness.path: "),
+        (
+            "readiness.kind = 'complete'",
+            "readiness.kind: must be 'http' or 'completion'; did you mean completion?",
+        ),
+        ("readiness.kind = 'completion'", "readiness.model: is required: the service has no models; name"),
+        ("liveness.model = 'llama'", 'liveness.model: is only for kind = "completion"; leave it out, or set'),
+    ],
+)
+def test_faults_of_a_probe(tmp_path: Path, keys: str, line: str) -> None:
+    (only,) = faults(tmp_path, CLUSTER + CHAT + keys)
+    assert only.startswith(f"services.chat.{line}")
 
 
 def test_a_fault_of_the_defaults_is_told_once(tmp_path: Path) -> None:
@@ -434,3 +509,14 @@ def test_what_check_prints(tmp_path: Path) -> None:
         " last new request 2m 30s, last cut 30s",
         "proxy cloud: all services; 32 relays with 2000 streams, 1000 opens a second, 256MiB each",
     ]
+
+
+def test_check_tells_probes_that_are_configured(tmp_path: Path) -> None:
+    probes = "readiness.failures = 5\nliveness = { kind = 'completion', model = 'llama', timeout = '2m' }"
+    lines = config.check_lines(load(tmp_path, CLUSTER + CHAT + probes))
+    assert (
+        "  ready while GET /health answers within 5s; asked every 2s, 5 failures in a row count" in lines
+        and "  alive while a completion of llama at /v1/chat/completions answers within 2m; asked every 30s,"
+        " 3 failures in a row count"
+        in lines
+    )

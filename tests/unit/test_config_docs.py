@@ -15,6 +15,8 @@ SECTIONS = {
     "[cluster]": tables.ClusterTable,
     "[local]": tables.LocalTable,
     "[services.NAME] and [defaults]": tables.ServiceTable,
+    "[services.NAME.readiness]": tables.ReadinessTable,
+    "[services.NAME.liveness]": tables.LivenessTable,
     "[proxies.NAME]": tables.ProxyTable,
     "[server]": proxy_config._Server,
     "[[upstreams]]": proxy_config._Upstream,

@@ -271,12 +271,49 @@ async def test_a_drained_node_starts_nothing_until_it_is_idle_again(site: Site) 
         ({"nodes": 3}, "Requested node configuration is not available"),
         ({"gres": "fpga:1"}, "Invalid generic resource"),
         ({"time_limit_s": 0}, "must be positive"),
+        ({"time_limit_s": 60, "time_min_s": 61}, "time limit is invalid"),
+        ({"exclude": "node[01-02]"}, "Requested node configuration is not available"),
+        ({"exclude": "node[01-"}, "Invalid node name"),
     ],
 )
 async def test_what_can_never_run_is_rejected(site: Site, spec: dict[str, object], message: str) -> None:
     with pytest.raises(SubmitRejected, match=message):
         await site.submit("true", **spec)
     assert (await site.cluster.observe()).jobs == ()
+
+
+@pytest.mark.parametrize("time_limit_s", [7, 90])
+@pytest.mark.parametrize("exclude", ["node01", "node[01,07-09]", " other, node01 "])
+async def test_excluded_nodes_are_left_out_whatever_the_limits(
+    site: Site, exclude: str, time_limit_s: int
+) -> None:
+    spec = {"exclude": exclude, "time_limit_s": time_limit_s, "time_min_s": 5}
+    job = await site.until(await site.submit("exec sleep 60", **spec), "RUNNING")
+    assert job.nodes == ("node02",)
+    assert job.start_time is not None and job.end_time == job.start_time + time_limit_s
+    assert job.time_limit_s == time_limit_s
+
+
+async def test_a_job_over_two_nodes_holds_both_and_knows_them(site: Site) -> None:
+    spec = {"nodes": 2, "cpus": 3, "gres": "gpu:2"}
+    ident = await site.submit("env | grep '^S.*NODE'; echo $CUDA_VISIBLE_DEVICES; exec sleep 60", **spec)
+    job = await site.until(ident, "RUNNING")
+    assert (job.nodes, job.node_count, job.gpus, job.cpus) == (("node01", "node02"), 2, 4, 6)
+    first, second = (await site.cluster.observe()).nodes
+    for node in (first, second):
+        assert (node.state, node.cpus_allocated, node.gpus_allocated) == ("mixed", 3, 2)
+    assert set((await site.text(6)).splitlines()) == {
+        "SLURM_JOB_NODELIST=node01,node02",
+        "SLURM_NODELIST=node01,node02",
+        "SLURM_JOB_NUM_NODES=2",
+        "SLURM_NNODES=2",
+        "SLURMD_NODENAME=node01",
+        "0,1",
+    }
+    waiting = await site.submit("exec sleep 60", "second", gres="gpu:1")
+    assert (await site.job(waiting)).state == "PENDING"
+    await site.cluster.cancel(ident, "job")
+    assert (await site.until(waiting, "RUNNING")).nodes == ("node01",)
 
 
 async def test_a_script_must_be_there_and_be_a_script(site: Site) -> None:

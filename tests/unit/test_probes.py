@@ -15,8 +15,9 @@ import pytest
 
 from saia_engine import front, probes
 from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.model import ProbeSpec
 from saia_engine.probes import Probes, Target, parse_status
-from tests.unit.agent_support import INSTANCE, Agents, RunningAgent, eventually
+from tests.unit.agent_support import INSTANCE, Agents, RunningAgent, eventually, probe
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ HOST = "gpu01"
 
 
 def target(**changes) -> Target:
-    return replace(Target(INSTANCE, 0, "127.0.0.1", (HOST,), "/health"), **changes)
+    return replace(Target(INSTANCE, 0, "127.0.0.1", (HOST,), ProbeSpec()), **changes)
 
 
 @asynccontextmanager
@@ -70,9 +71,55 @@ async def test_an_instance_is_heard_and_verified_by_a_request_of_our_own(
         assert INSTANCE in listening.listening_since
         await eventually(lambda: INSTANCE in listening.statuses and listening.statuses[INSTANCE].verified)
         status = listening.statuses[INSTANCE]
-        assert (status.ready, status.draining, status.open_connections) == (True, False, 0)
+        assert (status.ready, status.draining, status.alive) == (True, False, True)
+        await eventually(lambda: listening.statuses[INSTANCE].open_connections == 0)
         assert listening.endpoints[INSTANCE] == agent.endpoint
         assert listening.faults == {}
+
+
+async def test_the_request_of_our_own_asks_as_the_readiness_probe_does(
+    agents: Agents, tmp_path: Path
+) -> None:
+    """The service answers any path with 2xx, but knows no completion."""
+    agent = start(agents)
+    completion = ProbeSpec("completion", "/v1/chat/completions", "llama")
+    async with ear(tmp_path, agent) as listening:
+        listening.watch([target(readiness=completion)])
+        await eventually(lambda: INSTANCE in listening.statuses and listening.statuses[INSTANCE].ready)
+        await asyncio.sleep(0.5)
+        assert not listening.statuses[INSTANCE].verified
+
+
+async def test_a_service_that_hangs_makes_neither_its_agent_silent_nor_a_drain_late(
+    agents: Agents, tmp_path: Path
+) -> None:
+    agent = start(agents, readiness=probe(interval_s=60))
+    await agent.ready()
+    (agent.directory / "hang").touch()
+    async with ear(tmp_path, agent) as listening:
+        listening.watch([target()])
+        await eventually(lambda: INSTANCE in listening.statuses)
+        await eventually(lambda: listening.statuses[INSTANCE].open_connections == 1)
+        heard_at = listening.statuses[INSTANCE].seen_at
+        await eventually(lambda: listening.statuses[INSTANCE].seen_at > heard_at)
+        assert not listening.statuses[INSTANCE].verified
+        listening.watch([target(drain=True)])
+        asked_at = time.monotonic()
+        await eventually(lambda: listening.statuses[INSTANCE].draining)
+        await eventually(lambda: listening.statuses[INSTANCE].open_connections == 0)
+        assert time.monotonic() - asked_at < 2
+
+
+async def test_a_service_that_hangs_is_heard_of_as_not_alive(agents: Agents, tmp_path: Path) -> None:
+    agent = start(agents, liveness=probe(interval_s=0.05, timeout_s=0.1, failures=2))
+    async with ear(tmp_path, agent) as listening:
+        listening.watch([target()])
+        await eventually(lambda: INSTANCE in listening.statuses and listening.statuses[INSTANCE].ready)
+        (agent.directory / "hang").touch()
+        await eventually(lambda: not listening.statuses[INSTANCE].alive)
+        assert "no answer to /health within 0.1 s" in listening.statuses[INSTANCE].fault
+        (agent.directory / "hang").unlink()
+        await eventually(lambda: listening.statuses[INSTANCE].alive)
 
 
 async def test_a_drain_is_ordered_at_once_and_again_by_each_new_connection(

@@ -73,7 +73,7 @@ class Drains:
         wishes = ledger.wishes_since(token.service, since)
         if any(w is None for w in wishes):
             return True
-        if token.revision and any(w is not None and w.revision != token.revision for w in wishes):
+        if token.revision and token.revision not in self._wanted_revisions(token.service, since):
             return True
         fewest = min(w.replicas for w in wishes if w is not None)
         others = [t for t in ledger.live.get(token.service, {}).values() if t is not token and self._stays(t)]
@@ -81,6 +81,14 @@ class Drains:
         # Each takes over from another one that is still there.
         staying = len(others) + 1
         return staying > fewest + min(extras, staying // 2)
+
+    def _wanted_revisions(self, service: str, since: float) -> set[str]:
+        """What a rollout, forward or back, may be bringing in; empty where that is not clear."""
+        wish_at, wish = self._ledger.wishes[service][-1]
+        last = self._ledger.last_submit.get(service)
+        if last is None or wish is None or wish_at >= max(last.called_at, since):
+            return {wish.revision} if wish else set()
+        return {last.revision}
 
     def _stays(self, token: Token) -> bool:
         """It may fill a slot in the engine's eyes."""

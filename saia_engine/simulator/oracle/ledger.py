@@ -48,6 +48,7 @@ class Ledger:
         self.table: dict[int, JobSeen] = {}
         self.tokens: dict[str, Token] = {}
         self.by_instance: dict[str, Token] = {}
+        self.last_submit: dict[str, Token] = {}
         self.live: dict[str, dict[str, Token]] = {}
         """By service: tokens that may still take a slot."""
         self.retired: dict[str, deque[float]] = {}
@@ -209,7 +210,7 @@ class Ledger:
         engine = self.engines.get(event.engine)
         if engine is not None:
             token.known_on.add(engine.host)
-        self.tokens[event.name] = self.by_instance[token.instance] = token
+        self.tokens[event.name] = self.by_instance[token.instance] = self.last_submit[service] = token
         self.live.setdefault(token.service, {})[event.name] = token
 
     def _on_submit_refused(self, event: truth.SubmitRefused) -> None:

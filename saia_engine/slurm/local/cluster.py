@@ -24,6 +24,7 @@ from saia_engine.slurm.local.ledger import (
 )
 from saia_engine.slurm.local.schedule import free_on, parse_gres, possible
 from saia_engine.slurm.port import JobRequest, SlurmError, SlurmUnavailable, SubmitRejected
+from saia_engine.slurm.text import Unparsable, node_names
 
 PARTITION = "local"
 ADDRESS = "127.0.0.1"
@@ -186,6 +187,13 @@ def _job_of(request: JobRequest, job_id: int, user: str) -> JobRecord:
         ) from None
     if min(spec.cpus, spec.nodes, spec.time_limit_s) < 1 or spec.memory_mib < 0:
         raise SubmitRejected("cpus, nodes and time limit must be positive")
+    # Nothing is ever reserved here: every job gets its whole limit, which Slurm may shorten to time_min.
+    if spec.time_min_s > spec.time_limit_s:
+        raise SubmitRejected("Requested time limit is invalid (missing or exceeds some limit)")
+    try:
+        exclude = node_names(spec.exclude.replace(" ", ""))
+    except Unparsable as exc:
+        raise SubmitRejected(f"Invalid node name specified: {exc}") from exc
     return JobRecord(
         id=job_id,
         name=request.name,
@@ -200,7 +208,7 @@ def _job_of(request: JobRequest, job_id: int, user: str) -> JobRecord:
         gpu_type=gpu_type,
         gres=spec.gres,
         node_count=spec.nodes,
-        exclude=tuple(name.strip() for name in spec.exclude.split(",") if name.strip()),
+        exclude=exclude,
         partition=spec.partition or PARTITION,
     )
 

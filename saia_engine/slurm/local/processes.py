@@ -26,13 +26,16 @@ def mark(files: Files, job: JobRecord) -> str:
 def environment(files: Files, job: JobRecord, lifeline: int) -> dict[str, str]:
     """What Slurm would set, of what a job of ours may look at, and nothing of the engine's."""
     names = [name for name, _ in job.placed]
+    nodes, count = ",".join(names), str(len(names))
     variables = {
         **{name: os.environ[name] for name in KEPT if name in os.environ},
         "USER": job.user,
         "SLURM_JOB_ID": str(job.id),
         "SLURM_JOB_NAME": job.name,
-        "SLURM_JOB_NODELIST": ",".join(names),
-        "SLURM_JOB_NUM_NODES": str(len(names)),
+        "SLURM_JOB_NODELIST": nodes,
+        "SLURM_NODELIST": nodes,
+        "SLURM_JOB_NUM_NODES": count,
+        "SLURM_NNODES": count,
         "SLURMD_NODENAME": names[0],
         MARK: mark(files, job),
     }

@@ -18,6 +18,8 @@ class Drains:
         self._report = findings.report
         self._confirmed: dict[str, float] = {}
         """By service: when an operator last took the consequences."""
+        self._kills: dict[str, float] = {}
+        """By service: when one was last ended for its health."""
         self._heirs: dict[str, str] = {}
         """By instance that took over: for whom."""
 
@@ -35,14 +37,47 @@ class Drains:
             return
         since = self._ordered_since(token)
         wish = ledger.last_wish(token.service)
-        if wish is None or standing.silent(ledger, token, since):
-            token.by_order = True  # nobody counts on one that does not serve
-            return
+        over = wish is None or self._admission_over(token.job, wish, since)
         token.by_order = self._by_order(token, agent, since)
-        over = self._admission_over(token.job, wish, since)
-        if not over:
+        if wish is None or standing.silent(ledger, token, since):
+            if wish is not None and not over and not token.by_order and not agent.ready:
+                self._killed(token, agent, wish)
+            token.by_order = True  # nobody counts on one that does not serve
+        elif not over:
             self._hand_over(token, wish, since)
             self._floor(token, since)
+
+    def _killed(self, token: Token, agent: AgentSeen, wish: Wish) -> None:
+        """Promise 15: ended for its health, after its deadline, and one at a time."""
+        ledger, service = self._ledger, token.service
+        if standing.deaf(ledger, token, ledger.now - grace.INFORMED_S):
+            return  # when it was ordered nobody out here can tell
+        if any(t.revision != token.revision for t in ledger.live.get(service, {}).values()):
+            return  # a rollout that failed takes what it began along
+        ill_s = self._ill_s(token, agent)
+        needs_s = (
+            (0.0 if wish.liveness else wish.unready_deadline_s) if agent.served else wish.startup_deadline_s
+        )
+        if ill_s < needs_s - grace.HEARING_S:
+            self._report(
+                15,
+                f"{token.instance} is ended after {ill_s:.0f} s without serving, it has {needs_s:.0f} s",
+                service,
+            )
+        before = self._kills.get(service, float("-inf"))
+        self._kills[service] = ledger.now
+        if ledger.now - before < grace.KILL_WINDOW_S - grace.HEARING_S:
+            self._report(
+                15,
+                f"{token.instance} is ended for its health {ledger.now - before:.0f} s after another of {service}",
+                service,
+            )
+
+    def _ill_s(self, token: Token, agent: AgentSeen) -> float:
+        if agent.served:
+            return self._ledger.now - agent.left_ready_at
+        started_at = token.job.started_at if token.job else None
+        return self._ledger.now - (agent.began_at if started_at is None else started_at)
 
     def _ordered_since(self, token: Token) -> float:
         """What was so before this and still is, the engine knew when it gave the order."""

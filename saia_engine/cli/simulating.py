@@ -1,4 +1,4 @@
-"""`simulate`: try to break the engine in a simulated cluster."""
+"""The command that tries to break the engine."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from saia_engine.cli.asking import json_option, print_json
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The first.")
 @click.option("--faults", default="", metavar="KINDS", help="Only these, with commas; `none` for none.")
-@click.option(
-    "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes at once.  [default: cores]"
-)
+@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes at once.")
 @click.option(
     "--resume",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep finished seeds in FILE, and go on.",
 )
-@click.option("--trace", is_flag=True, help="Tell what happened before the first violation, or the end.")
+@click.option(
+    "--trace", is_flag=True, help="Tell what led to the first breach of each promise, or to the end."
+)
 @click.option("--until", type=click.FloatRange(0), default=0.0, metavar="HOUR", help="End each seed early.")
 @json_option
 def simulate(
@@ -51,7 +51,7 @@ def simulate(
     if unknown:
         raise click.UsageError(f"there is no fault {unknown[0]}; there are: {', '.join(sorted(run.KINDS))}")
     todo = run.tasks(hours, seeds, seed, kinds, trace=trace, until_h=until)
-    summary, reports = run.simulate(todo, jobs, resume, (lambda line: click.echo(line, err=True)))
+    summary, reports = run.simulate(todo, jobs, resume, lambda line: click.echo(line, err=True))
     if trace:
         for report in sorted(reports, key=lambda report: report.seed):
             click.echo(report.story)

@@ -13,6 +13,7 @@ from saia_engine.simulator.cluster import Cluster, SimJob
 from saia_engine.simulator.shared_files import SharedFiles
 from saia_engine.simulator.site import Site
 from saia_engine.simulator.truth import AgentChanged, AgentReachable, DrainHeard, RequestEnded
+from saia_engine.simulator.wishes import BROKEN
 
 FIRST_PORT, LAST_PORT = 20000, 20999
 PROBE_S = 10.0
@@ -123,7 +124,7 @@ class Agents:
             luck.slow -= 1
             site.fault("slow-load", agent.instance)
             load_s *= chance.uniform(3.0, 6.0)
-        broken = agent.job.spec is not None and "broken" in agent.job.spec.command
+        broken = agent.job.spec is not None and BROKEN in agent.job.spec.command
         if luck.crash or broken:
             if not broken:
                 luck.crash -= 1

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from saia_engine.clock import SteadyClock
-from saia_engine.control import Control, Pace
+from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.lease import SHARED_DELAY_S, Lease, LeaseRefused, LeaseUnreadable
-from saia_engine.model import Override, ProxyLimits, Service
+from saia_engine.model import LaunchSpec, Override, ProxyLimits
 from saia_engine.offload import inline
 from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
 from saia_engine.routes import RoutesFault, RouteTable
 from saia_engine.simulator.agents import Agents
 from saia_engine.simulator.ears import SimEars
-from saia_engine.simulator.journal import JournalConnection, JournalDisk, SpecsDisk
+from saia_engine.simulator.journal import JournalConnection, JournalDisk
 from saia_engine.simulator.shared_files import SharedFiles, SharedLease, SimDirs
 from saia_engine.simulator.site import CLUSTER, INSTALLATION, USER, Site
 from saia_engine.simulator.slurm_window import COMMAND_TIMEOUT_S, POLL_S, Commands, EngineSlurm, Window
@@ -32,7 +32,9 @@ from saia_engine.simulator.truth import (
     JournalRefused,
     LeaseWritten,
 )
+from saia_engine.simulator.wishes import ConfigFile
 from saia_engine.store import Event, JournalError, Store
+from saia_engine.wishes import WishRefused
 
 REACT_AT_MOST_S = 5.0
 """Slower than the real engine's second: agents' news still wake it at once, only time alone is seen later."""
@@ -50,7 +52,6 @@ class Host:
     name: str
     site: Site
     disk: JournalDisk = field(default_factory=JournalDisk)
-    specs: SpecsDisk = field(default_factory=SpecsDisk)
     skew_s: float = 0.0
     """Of its wall clock."""
     up: bool = True
@@ -59,6 +60,10 @@ class Host:
     routes_refused_until: float = 0.0
     overrides: dict[str, Override] = field(default_factory=dict)
     """What operators ordered of the engine here: it lies in this host's journal, and is lost with it."""
+    pins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Rollbacks, by service: the revision, and what the file asked for then."""
+    specs: dict[tuple[str, str], LaunchSpec] = field(default_factory=dict)
+    """Launch specs by service and revision, beside the journal."""
     journal: str = "new"
     """What the next engine finds: kept, or new."""
     journal_lost: bool = False
@@ -69,6 +74,7 @@ class Host:
         self.disk.renew()
         self.journal = "new"
         self.overrides.clear()
+        self.pins.clear()
         self.journal_lost = True
 
     def load(self) -> RouteTable:
@@ -83,6 +89,26 @@ class Watchers:
 
     rules: Counter[str] = field(default_factory=Counter)
     on_journal: Callable[[str, Event], None] | None = None
+
+
+class SimSpecs:
+    """A host's revisions, as one engine keeps them."""
+
+    def __init__(self, specs: dict[tuple[str, str], LaunchSpec], hazard: Callable[[str], None]) -> None:
+        self._specs = specs
+        self._hazard = hazard
+
+    def save(self, service: str, spec: LaunchSpec) -> None:
+        self._hazard("revision")
+        self._specs[service, spec.revision] = spec
+
+    def load(self, service: str, revision: str) -> LaunchSpec | None:
+        return self._specs.get((service, revision))
+
+    def keep_only(self, service: str, revisions: frozenset[str]) -> None:
+        for key in [key for key in self._specs if key[0] == service and key[1] not in revisions]:
+            self._hazard("revision")
+            del self._specs[key]
 
 
 class _Table:
@@ -149,8 +175,9 @@ class Surroundings:
     """Of Slurm's text; empty: answers come as values."""
     watchers: Watchers
     on_start: Callable[[EngineProcess], None]
-    wanted: Callable[[], tuple[Mapping[str, Service], int]]
-    """The configuration file now: services, submits per hour."""
+    on_pins: Callable[[], None]
+    """A rollback, by a person or by the engine itself, is shown or has ended."""
+    file: ConfigFile
 
 
 class EngineProcess:
@@ -250,7 +277,6 @@ class EngineProcess:
         wake = asyncio.Event()
         dirs = SimDirs(around.shared, self.hazard)
         self.ears = SimEars(site, around.agents, dirs, now, wake.set)
-        services, submits_per_hour = around.wanted()
         chance = site.chance(f"nonce-{self.name}")
         if around.dialect:
             slurm = Commands(around.window, self.name, self.hazard, around.dialect).adapter()
@@ -258,12 +284,13 @@ class EngineProcess:
             slurm = EngineSlurm(around.window, self.name, self.hazard)
         self.reconciler = Reconciler(
             identity=Identity(INSTALLATION, CLUSTER, USER),
-            services=services,
+            services=around.file.services,
             poll_interval_s=POLL_S,
-            submits_per_hour=submits_per_hour,
+            submits_per_hour=around.file.submits_per_hour,
+            quarantine=around.file.quarantine,
             slurm=slurm,
             store=self._store,
-            specs=host.specs,
+            specs=SimSpecs(host.specs, self.hazard),
             lease=self._lease,
             dirs=dirs,
             probes=self.ears,
@@ -326,10 +353,22 @@ class EngineProcess:
 
     def configure(self) -> None:
         """As SIGHUP does."""
-        if self.acts and self.reconciler is not None and self.control is not None:
-            services, submits_per_hour = self._around.wanted()
-            self.reconciler.configure(services, submits_per_hour)
-            self.control.wake.set()
+        file = self._around.file
+        self.told(lambda r: r.configure(file.services, file.submits_per_hour, file.quarantine))
+
+    def told(self, act: Callable[[Reconciler], object]) -> None:
+        """What an operator asks for, as the API passes it on: a journal that refuses it ends all acting."""
+        if not self.acts or self.stopped_acting or self.reconciler is None or self.control is None:
+            return
+        try:
+            act(self.reconciler)
+        except JournalError as exc:
+            self.control.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
+        except WishRefused:
+            pass
+        except EngineCrash:
+            return
+        self.control.wake.set()
 
     @property
     def stopped_acting(self) -> bool:
@@ -337,8 +376,9 @@ class EngineProcess:
 
     def _heard(self, event: Event) -> None:
         watchers = self._around.watchers
-        if event.code in ("launch", "drain", "cancel", "drain-withdrawn"):
-            watchers.rules[event.text.partition(":")[0]] += 1
+        rule = event.detail.get("rule")
+        if rule:
+            watchers.rules[str(rule)] += 1
         if watchers.on_journal is not None:
             watchers.on_journal(self.name, event)
 
@@ -350,6 +390,10 @@ class EngineProcess:
             for reason in plan.waiting:
                 self._around.watchers.rules[reason.rule] += 1
         self._show_alarms()
+        pins = {pin.service: (pin.revision, pin.instead_of) for pin in self.reconciler.pins.values()}
+        if pins != self.host.pins:
+            self.host.pins = pins
+            self._around.on_pins()
 
     def _show_alarms(self) -> None:
         assert self.reconciler is not None and self.control is not None

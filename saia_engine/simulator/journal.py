@@ -8,30 +8,11 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
-
-from saia_engine.model import LaunchSpec
 
 NO_LIMIT = 1_000_000_000
 _numbers = itertools.count()
-
-
-class SpecsDisk:
-    """Whole launch specs on one host's disk."""
-
-    def __init__(self) -> None:
-        self._specs: dict[tuple[str, str], LaunchSpec] = {}
-
-    def save(self, service: str, spec: LaunchSpec) -> None:
-        self._specs[service, spec.revision] = spec
-
-    def load(self, service: str, revision: str) -> LaunchSpec | None:
-        return self._specs.get((service, revision))
-
-    def keep_only(self, service: str, revisions: Collection[str]) -> None:
-        for key in [k for k in self._specs if k[0] == service and k[1] not in revisions]:
-            del self._specs[key]
 
 
 class JournalDisk:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from saia_engine.control import JOURNAL_ADVICE
-from saia_engine.model import DrainKind, Override, Reason, State
+from saia_engine.model import DrainKind, Instance, Override, Reason, State
 from saia_engine.reconciler import Reconciler
 from saia_engine.simulator import wishes
-from saia_engine.simulator.hosts import EngineCrash, EngineProcess
+from saia_engine.simulator.hosts import EngineProcess
 from saia_engine.simulator.truth import ConfigRefused, OperatorOrdered
 from saia_engine.simulator.world import World
-from saia_engine.store import JournalError
 
 EDITS_PER_HOUR = 1.0
 ORDERS_PER_HOUR = 1.0
@@ -43,6 +41,8 @@ class Operators:
         if self._back is not None:
             self._back.cancel()
             self._put_back()
+        if wishes.mend_launch(self._world.file.tables) and not self._world.file.take():
+            self._world.configured()
 
     def _later(self, what: str, per_hour: float, act: Callable[[], None]) -> None:
         if self._per_hour > 0:
@@ -77,17 +77,20 @@ class Operators:
         engine = self._world.engine
         if engine is None or not engine.acts or engine.stopped_acting or engine.reconciler is None:
             return
-        act = self._chance.choice([self._scale, self._scale, self._clear, self._drain])
-        try:
-            act(engine, engine.reconciler)
-        except JournalError as exc:
-            assert engine.control is not None
-            engine.control.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
-        except EngineCrash:
-            pass
-        else:
-            if engine.control is not None:
-                engine.control.wake.set()
+        acts = [
+            self._scale,
+            self._scale,
+            self._clear,
+            self._drain,
+            self._drain,
+            self._replace,
+            self._rollback,
+            self._unpin,
+            self._exclude,
+            self._include,
+            self._unfreeze,
+        ]
+        self._chance.choice(acts)(engine, engine.reconciler)
 
     def _scale(self, engine: EngineProcess, reconciler: Reconciler) -> None:
         name = self._chance.choice(sorted(self._world.file.services))
@@ -95,30 +98,60 @@ class Operators:
         replicas = self._chance.choice([0, 1, 2, 3]) if self._chance.random() < 0.3 else service.replicas + 1
         self._ordered("scale", name, "", replicas < service.min_available)
         override = Override(name, min(4, replicas), UID, self._site.now)
-        self._wish(engine, name, override)
-        reconciler.set_override(override)
+        engine.host.overrides[name] = override
+        self._world.configured()
+        engine.told(lambda r: r.set_override(override))
 
     def _clear(self, engine: EngineProcess, reconciler: Reconciler) -> None:
         for name in sorted(engine.host.overrides):
             self._ordered("clear-override", name, "", False)
-            self._wish(engine, name, None)
-            reconciler.clear_override(name)
+            del engine.host.overrides[name]
+            self._world.configured()
+            engine.told(lambda r, name=name: r.clear_override(name))
+
+    def _one_ready(self, reconciler: Reconciler) -> Instance | None:
+        ready = [i for i in reconciler.instances.values() if i.state is State.READY and i.drain is None]
+        return self._chance.choice(sorted(ready, key=lambda i: i.id)) if ready else None
 
     def _drain(self, engine: EngineProcess, reconciler: Reconciler) -> None:
-        ready = [i for i in reconciler.instances.values() if i.state is State.READY and i.drain is None]
-        if not ready:
-            return
-        instance = self._chance.choice(sorted(ready, key=lambda i: i.id))
-        self._ordered("drain", instance.service, instance.id, True)
-        reason = Reason("operator", "drained by an operator; its slot is filled again")
-        reconciler.start_drain(instance, DrainKind.OPERATOR, reason, UID)
+        instance = self._one_ready(reconciler)
+        if instance is not None:
+            self._ordered("drain", instance.service, instance.id, True)
+            reason = Reason("operator", "drained by an operator; its slot is filled again")
+            engine.told(lambda r: r.start_drain(instance, DrainKind.OPERATOR, reason, UID))
+
+    def _replace(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        instance = self._one_ready(reconciler)
+        if instance is not None:
+            self._ordered("replace", instance.service, instance.id, False)
+            engine.told(lambda r: r.ask_replace(instance.id, UID))
+
+    def _rollback(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        name = self._chance.choice(sorted(self._world.file.services))
+        self._ordered("rollback", name, "", False)
+        engine.told(lambda r: r.rollback(name, None, UID))
+
+    def _unpin(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        for name in sorted(reconciler.pins):
+            self._ordered("unpin", name, "", False)
+            engine.told(lambda r, name=name: r.clear_pin(name, UID))
+
+    def _exclude(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        node = self._chance.choice(sorted(self._world.cluster.nodes))
+        until = self._site.now + self._chance.uniform(600.0, 7200.0)
+        self._ordered("exclude", "", node, False)
+        engine.told(lambda r: r.exclude(node, until, "suspected", UID))
+
+    def _include(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        for node in sorted(reconciler.exclusions):
+            self._ordered("include", "", node, False)
+            engine.told(lambda r, node=node: r.include(node, UID))
+
+    def _unfreeze(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        """Only where there is a freeze: an operator who looked, and knows that nothing runs unseen."""
+        if ("mass-absence", "slurm") in reconciler.alarms.current:
+            self._ordered("unfreeze", "", "", True)
+            engine.told(lambda r: r.unfreeze(UID))
 
     def _ordered(self, verb: str, service: str, instance: str, confirmed: bool) -> None:
         self._site.emit(OperatorOrdered(self._site.now, verb, service, instance, confirmed))
-
-    def _wish(self, engine: EngineProcess, name: str, override: Override | None) -> None:
-        if override is None:
-            engine.host.overrides.pop(name, None)
-        else:
-            engine.host.overrides[name] = override
-        self._world.configured()

@@ -24,7 +24,7 @@ from saia_engine.simulator.world import World
 
 TEXT_EVERY = 5
 """One seed of so many reads Slurm's text."""
-BEFORE_S = 1800.0
+BEFORE_S = 900.0
 AFTER_S = 30.0
 VIOLATIONS_KEPT = 20
 
@@ -135,11 +135,12 @@ def run_seed(task: Task) -> Report:
 
 
 def _around(story: Story, violations: list[Violation], now: float) -> str:
-    """The timeline before the first violation, or before the end."""
+    """The timeline before the first violation of each promise, or before the end."""
+    firsts: dict[int, float] = {}
     for violation in violations:
         story.violated(violation)
-    at = violations[0].at if violations else now
-    return story.text(at - BEFORE_S, at + AFTER_S)
+        firsts.setdefault(violation.promise, violation.at)
+    return story.text([(at - BEFORE_S, at + AFTER_S) for at in firsts.values() or [now]])
 
 
 # ---------------------------------------------------------------- many seeds

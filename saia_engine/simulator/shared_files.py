@@ -33,6 +33,8 @@ class SharedFiles:
 
     site: Site
     files: dict[str, list[Version]] = field(default_factory=dict)
+    revisions: dict[str, str] = field(default_factory=dict)
+    """By job's name: of what its `instance.json` says that it runs."""
 
     def write(self, path: str, text: str, delay_s: float = 0.0) -> None:
         self.files.setdefault(path, []).append(Version(self.site.now + delay_s, text))
@@ -65,6 +67,7 @@ class SimDirs:
         ):
             self._hazard("file")
             self._shared.write(f"{instance.id}/{name}", text)
+        self._shared.revisions[instance.job_name] = instance.revision
         self._hazard("file-written")
         directory = Path("/shared/instances") / instance.id
         return JobRequest(

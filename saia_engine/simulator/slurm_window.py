@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from saia_engine.model import Snapshot
 from saia_engine.simulator import slurm_text
 from saia_engine.simulator.cluster import CPU, GPU, Cluster
-from saia_engine.simulator.shared_files import Hazard
+from saia_engine.simulator.shared_files import Hazard, SharedFiles
 from saia_engine.simulator.site import USER, Site
 from saia_engine.simulator.truth import Answered, CancelCalled, SubmitCalled, SubmitRefused
 from saia_engine.slurm import text
@@ -68,13 +68,17 @@ LOOKS = ("failed", "empty", "stale", "truncated", "slow", "late")
 class Window:
     """What lies between all engines and the cluster's controller."""
 
-    def __init__(self, site: Site, cluster: Cluster) -> None:
+    def __init__(self, site: Site, cluster: Cluster, shared: SharedFiles) -> None:
+        self.shared = shared
         self.site = site
         self.cluster = cluster
         self.luck = Luck()
         self.chance = site.chance("window")
         self.past: deque[Snapshot] = deque(maxlen=4)
         """For answers that are stale."""
+
+    def revision_of(self, name: str) -> str:
+        return self.shared.revisions.get(name, "")
 
     def draw_look(self) -> str:
         """How the next observation goes."""
@@ -168,7 +172,7 @@ class EngineSlurm:
                 self._engine,
                 request.name,
                 float(request.spec.time_limit_s),
-                request.spec.revision,
+                window.revision_of(request.name),
             )
         )
         answer = asyncio.get_running_loop().create_future()

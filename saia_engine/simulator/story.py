@@ -42,9 +42,10 @@ class Story:
     def finish(self, at: float) -> None:
         pass
 
-    def text(self, since: float, until: float) -> str:
-        lines = sorted((line for line in self.lines if since <= line[0] <= until), key=lambda line: line[0])
-        return "\n".join(f"{moment(at)} {line}" for at, line in lines)
+    def text(self, spans: list[tuple[float, float]]) -> str:
+        """The lines of these spans of time, in order."""
+        lines = [line for line in self.lines if any(since <= line[0] <= until for since, until in spans)]
+        return "\n".join(f"{moment(at)} {line}" for at, line in sorted(lines, key=lambda line: line[0]))
 
 
 class Fingerprint:

@@ -34,7 +34,7 @@ class World:
         self.cluster = Cluster(self.site)
         self.shared = SharedFiles(self.site)
         self.lease = SharedLease(self.site)
-        self.window = Window(self.site, self.cluster)
+        self.window = Window(self.site, self.cluster, self.shared)
         self.agents = Agents(self.site, self.cluster, self.shared)
         self.agents.characters = {name: Character(load_s) for name, load_s in wishes.LOAD_S.items()}
         self.file = wishes.ConfigFile(seed)
@@ -51,7 +51,8 @@ class World:
             dialect=dialect,
             watchers=self.watchers,
             on_start=self._engine_started,
-            wanted=lambda: (self.file.services, self.file.submits_per_hour),
+            on_pins=self.tell_wish,
+            file=self.file,
         )
         self.home = self.hosts["a"]
         """Whose engine acted last: its overrides count."""
@@ -126,7 +127,7 @@ class World:
         return self.engines[-1] if self.engines else None
 
     def _engine_started(self, engine: EngineProcess) -> None:
-        lost = self.home.overrides != engine.host.overrides
+        lost = (self.home.overrides, self.home.pins) != (engine.host.overrides, engine.host.pins)
         self.home = engine.host
         if lost or engine.host.journal_lost:
             engine.host.journal_lost = False
@@ -134,15 +135,15 @@ class World:
 
     def configured(self) -> None:
         """The file has changed for good, or an override has: engines hear of it, clients follow."""
-        services = self.file.services
-        self.site.emit(
-            Configured(
-                self.site.now, wishes.wishes(services, self.home.overrides), self.file.submits_per_hour
-            )
-        )
-        self.clients.use({name: Traffic() for name in services})
+        self.tell_wish()
+        self.clients.use({name: Traffic() for name in self.file.services})
         for engine in self.engines:
             engine.configure()
+
+    def tell_wish(self) -> None:
+        file, home = self.file, self.home
+        wanted = wishes.wishes(file.services, home.overrides, home.pins)
+        self.site.emit(Configured(self.site.now, wanted, file.submits_per_hour))
 
     # -- time
 

@@ -36,7 +36,7 @@ class Oracle:
             truth.SubmitRefused: (acts.refused, progress.refused),
             truth.JobAccepted: (acts.accepted,),
             truth.JobChanged: (acts.ended, progress.job),
-            truth.Answered: (answers.answered, progress.answered),
+            truth.Answered: (acts.answered, answers.answered, progress.answered),
             truth.Configured: (acts.configured,),
             truth.OperatorOrdered: (answers.ordered, drains.ordered),
             truth.EngineStarted: (acts.engine_started, leases.started),

@@ -22,6 +22,8 @@ class Acts:
         self._extra = self._filler = False
         self._crashes: dict[str, deque[tuple[float, bool]]] = {}
         """By service: failures in a row without doubt, each with when it came and whether the engine was told."""
+        self._forgiven: dict[str, float] = {}
+        """By service: when one came to a good end that no answer has shown yet."""
 
     # -- submits
 
@@ -43,7 +45,7 @@ class Acts:
                     service,
                 )
             self._room(call, engine, service)
-            self._back_off(service, engine.view_from)
+            self._back_off(service, engine.view_from, engine.plan_from)
         self._rate(service)
 
     def _room(self, call: truth.SubmitCalled, engine: EngineSeen, service: str) -> None:
@@ -104,12 +106,12 @@ class Acts:
                 16, f"{own} submits of {service} within an hour, half of {per_hour} are allowed", service
             )
 
-    def _back_off(self, service: str, since: float) -> None:
+    def _back_off(self, service: str, since: float, plan_from: float) -> None:
         """Promise 16: after failures in a row the next launch waits."""
         count, at = 0, float("-inf")
         for failed_at, told in self._crashes.get(service, ()):
-            if not told and failed_at >= since:
-                continue  # the engine has not seen it yet
+            if failed_at >= (plan_from if told else since):
+                continue  # the engine had not seen it when it made its plan
             count += 1 if failed_at - at >= grace.APART_S or count == 0 else 0
             at = failed_at
         if count == 0:
@@ -140,6 +142,14 @@ class Acts:
             self._failed(token.service, event.at, told=False)
         else:
             self._crashes.pop(token.service, None)
+            self._forgiven[token.service] = event.at
+
+    def answered(self, answer: truth.Answered) -> None:
+        """A good end forgives what the engine has seen fail before it saw that end."""
+        if answer.quality == "good" and self._forgiven:
+            for service in [name for name, at in self._forgiven.items() if at <= answer.began]:
+                del self._forgiven[service]
+                self._crashes.pop(service, None)
 
     def _failed(self, service: str, at: float, told: bool) -> None:
         self._crashes.setdefault(service, deque(maxlen=CRASHES_KEPT)).append((at, told))
@@ -238,6 +248,9 @@ class Acts:
                         18, f"{name} {told}, {ledger.now - lease.at:.0f} s after its lease was taken", name
                     )
         self._waited(engine, told)
+        if ledger.now > engine.busy_until:
+            engine.plan_from = ledger.now
+        engine.busy_until = ledger.now + ledger.began.command_timeout_s + grace.NEXT_ACT_S
         engine.acted_at = ledger.now
         return engine
 

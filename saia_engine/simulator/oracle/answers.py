@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from saia_engine.simulator import truth
 from saia_engine.simulator.oracle import grace
 from saia_engine.simulator.oracle.findings import Findings
@@ -15,7 +17,7 @@ class Answers:
     def __init__(self, ledger: Ledger, findings: Findings) -> None:
         self._ledger = ledger
         self._report = findings.report
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, deque[float]] = {}
 
     def answered(self, answer: truth.Answered) -> None:
         self._cost(answer)
@@ -33,13 +35,14 @@ class Answers:
         """One observation in each tick, of a fixed number of commands."""
         if answer.calls > grace.CALLS_A_TICK:
             self._report(17, f"{answer.engine} asked Slurm {answer.calls} times in one tick", answer.engine)
-        before = self._asked.get(answer.engine)
-        self._asked[answer.engine] = answer.began
-        if before is not None and answer.began - before < self._ledger.began.poll_s - grace.ROUNDING_S:
+        asked = self._asked.setdefault(answer.engine, deque(maxlen=3))
+        asked.append(answer.began)
+        # The first tick after a start may be cut short, so that all are whole from then on.
+        if len(asked) == 3 and asked[2] - asked[0] < self._ledger.began.poll_s - grace.ROUNDING_S:
             self._report(
                 17,
-                f"{answer.engine} asked Slurm again after {answer.began - before:.1f} s,"
-                f" before its next tick of {self._ledger.began.poll_s:.0f} s",
+                f"{answer.engine} asked Slurm three times in {asked[2] - asked[0]:.1f} s,"
+                f" where a tick is {self._ledger.began.poll_s:.0f} s",
                 answer.engine,
             )
 

@@ -18,6 +18,8 @@ class Drains:
         self._report = findings.report
         self._confirmed: dict[str, float] = {}
         """By service: when an operator last took the consequences."""
+        self._kills: dict[str, float] = {}
+        """By service: when one was last ended for its health."""
         self._heirs: dict[str, str] = {}
         """By instance that took over: for whom."""
 
@@ -35,14 +37,47 @@ class Drains:
             return
         since = self._ordered_since(token)
         wish = ledger.last_wish(token.service)
-        if wish is None or standing.silent(ledger, token, since):
-            token.by_order = True  # nobody counts on one that does not serve
-            return
+        over = wish is None or self._admission_over(token.job, wish, since)
         token.by_order = self._by_order(token, agent, since)
-        over = self._admission_over(token.job, wish, since)
-        if not over:
+        if wish is None or standing.silent(ledger, token, since):
+            if wish is not None and not over and not token.by_order and not agent.ready:
+                self._killed(token, agent, wish)
+            token.by_order = True  # nobody counts on one that does not serve
+        elif not over:
             self._hand_over(token, wish, since)
             self._floor(token, since)
+
+    def _killed(self, token: Token, agent: AgentSeen, wish: Wish) -> None:
+        """Promise 15: ended for its health, after its deadline, and one at a time."""
+        ledger, service = self._ledger, token.service
+        if standing.deaf(ledger, token, ledger.now - grace.INFORMED_S):
+            return  # when it was ordered nobody out here can tell
+        if any(t.revision != token.revision for t in ledger.live.get(service, {}).values()):
+            return  # a rollout that failed takes what it began along
+        ill_s = self._ill_s(token, agent)
+        needs_s = (
+            (0.0 if wish.liveness else wish.unready_deadline_s) if agent.served else wish.startup_deadline_s
+        )
+        if ill_s < needs_s - grace.HEARING_S:
+            self._report(
+                15,
+                f"{token.instance} is ended after {ill_s:.0f} s without serving, it has {needs_s:.0f} s",
+                service,
+            )
+        before = self._kills.get(service, float("-inf"))
+        self._kills[service] = ledger.now
+        if ledger.now - before < grace.KILL_WINDOW_S - grace.HEARING_S:
+            self._report(
+                15,
+                f"{token.instance} is ended for its health {ledger.now - before:.0f} s after another of {service}",
+                service,
+            )
+
+    def _ill_s(self, token: Token, agent: AgentSeen) -> float:
+        if agent.served:
+            return self._ledger.now - agent.left_ready_at
+        started_at = token.job.started_at if token.job else None
+        return self._ledger.now - (agent.began_at if started_at is None else started_at)
 
     def _ordered_since(self, token: Token) -> float:
         """What was so before this and still is, the engine knew when it gave the order."""
@@ -73,12 +108,22 @@ class Drains:
         wishes = ledger.wishes_since(token.service, since)
         if any(w is None for w in wishes):
             return True
-        if token.revision and any(w is not None and w.revision != token.revision for w in wishes):
+        if token.revision and token.revision not in self._wanted_revisions(token.service, since):
             return True
         fewest = min(w.replicas for w in wishes if w is not None)
         others = [t for t in ledger.live.get(token.service, {}).values() if t is not token and self._stays(t)]
         extras = sum(1 for t in (*others, token) if t.extra and t.instance not in self._heirs)
-        return len(others) + 1 > fewest + extras
+        # Each takes over from another one that is still there.
+        staying = len(others) + 1
+        return staying > fewest + min(extras, staying // 2)
+
+    def _wanted_revisions(self, service: str, since: float) -> set[str]:
+        """What a rollout, forward or back, may be bringing in; empty where that is not clear."""
+        wish_at, wish = self._ledger.wishes[service][-1]
+        last = self._ledger.last_submit.get(service)
+        if last is None or wish is None or wish_at >= max(last.called_at, since):
+            return {wish.revision} if wish else set()
+        return {last.revision}
 
     def _stays(self, token: Token) -> bool:
         """It may fill a slot in the engine's eyes."""
@@ -114,12 +159,8 @@ class Drains:
     def _floor(self, token: Token, since: float) -> None:
         """Promise 10: enough others are routable."""
         ledger = self._ledger
-        floors = [
-            min(w.min_available, w.replicas)
-            for w in ledger.wishes_since(token.service, since)
-            if w is not None
-        ]
-        floor = min(floors, default=0)
+        wishes = ledger.wishes_since(token.service, since)
+        floor = min(min(w.min_available, w.replicas) if w else 0 for w in wishes)
         if floor == 0 or self._confirmed.get(token.service, float("-inf")) >= token.called_at:
             return
         left = len(standing.ready_others(ledger, token, 0.0, since))

@@ -25,6 +25,8 @@ GATE_CLOCK_S = 2.0
 """A gate tells the time of a request within so much."""
 REACT_S = 8.0
 """Time alone makes an act due; the simulated engine makes a plan at least every five seconds, and writes it down."""
+NEXT_ACT_S = 1.0
+"""Acts of one plan follow each other within so much."""
 LEASE_GAP_S = 5.0
 """From the look at the lease to the act that it allows: the instance directory is written in between."""
 STALE_REACH_S = 600.0
@@ -51,6 +53,8 @@ UNREADY_S = 180.0
 """Deadlines where the wish names none."""
 ALARM_S = 120.0
 """From a deadline that passed to an alarm: the longest state deadline without a name of its own."""
+KILL_WINDOW_S = 300.0
+"""At most one instance of a service is ended for its health in so long."""
 CALLS_A_TICK = 6
 """Commands of one observation; a constant, however many services there are."""
 AGAIN_S = 3600.0

@@ -48,6 +48,7 @@ class Ledger:
         self.table: dict[int, JobSeen] = {}
         self.tokens: dict[str, Token] = {}
         self.by_instance: dict[str, Token] = {}
+        self.last_submit: dict[str, Token] = {}
         self.live: dict[str, dict[str, Token]] = {}
         """By service: tokens that may still take a slot."""
         self.retired: dict[str, deque[float]] = {}
@@ -69,8 +70,10 @@ class Ledger:
         self.windows: dict[str, truth.ReservationMade] = {}
         self.submits: deque[tuple[float, str]] = deque()
         """When a launch of which service was submitted, in the last hour."""
+        self.acted_on = ""
+        """The host whose engine started last."""
         self.remembered_from = FAR_PAST
-        """Of what was submitted before, the journal is lost."""
+        """Of what was submitted before, the acting engine's journal has nothing."""
         self.controller_up = True
         self.disturbed_at = 0.0
         """The last moment at which something kept an engine from doing its work."""
@@ -204,12 +207,16 @@ class Ledger:
         token = Token(
             event.name, event.name.removeprefix("saia."), service, event.revision, event.at, event.engine
         )
-        self.tokens[event.name] = self.by_instance[token.instance] = token
+        engine = self.engines.get(event.engine)
+        if engine is not None:
+            token.known_on.add(engine.host)
+        self.tokens[event.name] = self.by_instance[token.instance] = self.last_submit[service] = token
         self.live.setdefault(token.service, {})[event.name] = token
 
     def _on_submit_refused(self, event: truth.SubmitRefused) -> None:
         token = self.tokens.get(event.name)
         if token is not None:
+            self._act_done(event)
             token.settled_at = event.at
             token.outcome = "refused" if event.answered else "unknown"
             if event.answered:
@@ -228,12 +235,18 @@ class Ledger:
         job.ends.append((event.at, None))
         self.table[event.job_id] = job
         token = self.tokens.get(event.name)
+        self._act_done(event)
         if token is not None and (token.job is None or not token.job.live):
             token.job = job
             token.outcome = "taken" if event.answered else "unknown"
             token.settled_at = event.at
             token.written_off = False
             self.live.setdefault(token.service, {})[token.name] = token
+
+    def _act_done(self, event: truth.JobAccepted | truth.SubmitRefused) -> None:
+        engine = self.engines.get(event.engine)
+        if engine is not None and event.answered:
+            engine.busy_until = event.at + grace.NEXT_ACT_S
 
     def _on_job_changed(self, event: truth.JobChanged) -> None:
         job = self.table.get(event.job_id)
@@ -330,9 +343,9 @@ class Ledger:
             if event.quality == "stale":
                 engine.stale_from = event.began - grace.STALE_REACH_S
         if event.quality not in BAD:
-            self._compare(event, lies=event.quality in LIES)
+            self._compare(event, engine, lies=event.quality in LIES)
 
-    def _compare(self, answer: truth.Answered, lies: bool) -> None:
+    def _compare(self, answer: truth.Answered, engine: EngineSeen, lies: bool) -> None:
         """What a believable answer lacks, as far as it may."""
         patience = self.began.message_timeout_s + self.began.poll_s
         for tokens in list(self.live.values()):
@@ -343,6 +356,7 @@ class Ledger:
                     if token.job.accepted_at <= answer.began:
                         token.shown, token.missing_since, token.written_off = True, None, False
                         token.forgotten = False
+                        token.known_on.add(engine.host)
                     continue
                 if token.missing_since is None:
                     token.missing_since = answer.began
@@ -372,11 +386,16 @@ class Ledger:
             event.engine, event.host, event.epoch, event.at, event.journal
         )
         self.disturbed_at = event.at
-        if event.journal != "kept":
+        kept = event.journal == "kept"
+        if not kept or (self.acted_on and self.acted_on != event.host):
             self.remembered_from = event.at
-            for tokens in self.live.values():
-                for token in tokens.values():
-                    token.forgotten = True
+        self.acted_on = event.host
+        for tokens in self.live.values():
+            for token in tokens.values():
+                if not kept:
+                    token.known_on.discard(event.host)
+                token.forgotten = event.host not in token.known_on
+                token.shown = token.shown and not token.forgotten
 
     def _on_lease_written(self, event: truth.LeaseWritten) -> None:
         self.leases.append(event)

@@ -115,7 +115,10 @@ class Progress:
         job = token.job
         if wish is None or job is None or job.started_at is None or job.end is None:
             return False
-        return self._ledger.now > timeline.latest_submit(job.end, wish, self._ledger.began.poll_s)
+        end = standing.foreseen_end(self._ledger, job, job.end)
+        return end is not None and self._ledger.now > timeline.latest_submit(
+            end, wish, self._ledger.began.poll_s
+        )
 
     def _surplus(self, service: str, wish: Wish | None, tokens: list[Token]) -> None:
         """Promise 1, the other way round: what is too much is drained or cancelled."""

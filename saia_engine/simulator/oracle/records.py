@@ -72,8 +72,10 @@ class Token:
     """When the first of the believable answers in a row was asked that lacks it."""
     written_off: bool = False
     """The engine has every right to believe that it is gone."""
+    known_on: set[str] = field(default_factory=set)
+    """Hosts whose journal has it: an engine there submitted it, or a good answer has shown it."""
     forgotten: bool = False
-    """The journal that knew it is lost, and no good answer has shown it since."""
+    """The engine that acts now has not got it in its journal, and no good answer has shown it since."""
     cancelled_at: float = FAR_PAST
     ordered_out_at: float = FAR_PAST
     """An operator asked for its drain."""
@@ -140,6 +142,10 @@ class EngineSeen:
     stale_from: float | None = None
     """How far back its beliefs may reach, after a stale answer."""
     acted_at: float = FAR_PAST
+    plan_from: float = FAR_PAST
+    """When it began to do what its present plan asks for."""
+    busy_until: float = FAR_PAST
+    """What it does before this moment may be of the same plan."""
     frozen_at: float | None = None
     frozen_services: frozenset[str] = frozenset()
     alarms: frozenset[tuple[str, str]] = frozenset()

@@ -92,7 +92,7 @@ def can_be_due(ledger: Ledger, token: Token, since: float) -> bool:
         if wish is None:
             continue
         for end in job.ends_since(since):
-            first = _foreseen_end(ledger, job, end)
+            first = foreseen_end(ledger, job, end)
             if (
                 first is not None
                 and ledger.now >= timeline.earliest_submit(first, wish, poll_s) - grace.ROUNDING_S
@@ -101,7 +101,7 @@ def can_be_due(ledger: Ledger, token: Token, since: float) -> bool:
     return False
 
 
-def _foreseen_end(ledger: Ledger, job: JobSeen, end: float | None) -> float | None:
+def foreseen_end(ledger: Ledger, job: JobSeen, end: float | None) -> float | None:
     """Its end, or the start of a maintenance window of its node that comes before."""
     for window in ledger.windows.values():
         if job.node in window.nodes and window.end > ledger.now and (end is None or window.start < end):

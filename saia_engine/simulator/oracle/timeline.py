@@ -19,7 +19,13 @@ def submit_by(end: float, wish: Wish, lead_s: float, poll_s: float) -> float:
 
 def earliest_submit(end: float, wish: Wish, poll_s: float) -> float:
     """Before this no lead can ask for a replacement."""
-    return submit_by(end, wish, max(wish.lead_cap_s, wish.lead_floor_s), poll_s)
+    return submit_by(end, wish, longest_lead(wish, poll_s), poll_s)
+
+
+def longest_lead(wish: Wish, poll_s: float) -> float:
+    """Its cap, or what the time limit leaves beside the other terms."""
+    room_s = submit_by(wish.time_limit_s, wish, 0.0, poll_s)
+    return max(wish.lead_floor_s, min(room_s, wish.lead_cap_s) if wish.lead_cap_s else room_s)
 
 
 def latest_submit(end: float, wish: Wish, poll_s: float) -> float:

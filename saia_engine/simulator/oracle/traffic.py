@@ -165,7 +165,7 @@ class Traffic:
             able_from = max(engine.answers[0][1], engine.started_at) if engine.answers else ledger.now
             if len(engine.answers) == engine.answers.maxlen:
                 able_from = engine.started_at
-            if ledger.now - able_from < grace.UNROUTE_S:
+            if ledger.now - able_from < grace.UNROUTE_S or ("routes-refused", host) in ledger.faults:
                 self._watch(instance)
                 continue
             self._report(

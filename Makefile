@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Most tests wait more than they compute.
 JOBS ?= 4
 
-.PHONY: demo test test-slurm-all lint cluster clean install system-deps system-deps-24
+.PHONY: demo test test-slurm-all test-slurm-faults lint cluster clean install system-deps system-deps-24
 
 install: $(VENV)/.installed
 
@@ -38,11 +38,20 @@ test-slurm-all: install system-deps system-deps-24
 			|| exit; \
 	done
 
+# Faults on real Slurm, N of each, on clusters side by side: doubled jobs and lost requests, counted.
+N ?= 20
+test-slurm-faults: install system-deps system-deps-24
+	@$(BIN)/python -m tests.scenarios.faults --count $(N)
+
 lint: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+
+.PHONY: bench-tick
+bench-tick: install
+	@$(BIN)/python -m bench.tick
 
 cluster: install system-deps
 	@$(BIN)/python -m tests.slurm.cluster

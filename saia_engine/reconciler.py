@@ -14,20 +14,27 @@ from dataclasses import dataclass, replace
 from saia_engine.alarms import Alarms
 from saia_engine.edge.logs import get_logger
 from saia_engine.instance_dirs import Directories
+from saia_engine.learning import Learning
 from saia_engine.lease import Lease
 from saia_engine.model import (
+    QUARANTINE,
     Action,
     Cancel,
     Desired,
     Drain,
     DrainKind,
     Exclude,
+    Exclusion,
     Instance,
     Launch,
+    Node,
     Override,
+    Pin,
     Plan,
+    Quarantine,
     Reason,
     Revert,
+    Revision,
     Service,
     Settle,
     Severity,
@@ -40,9 +47,11 @@ from saia_engine.model import (
 )
 from saia_engine.offload import Offload, in_thread
 from saia_engine.planner import decide, lifecycle
+from saia_engine.planner.lead import Lead
 from saia_engine.probes import Ears, Target
 from saia_engine.slurm.port import Slurm, SlurmError, SlurmUnavailable, SubmitRejected, SubmitUnknown
 from saia_engine.store import Event, Store
+from saia_engine.wishes import SpecFiles, Wishes, WishRefused
 
 REMEMBER_ENDED_S = 3600.0
 RETAIN_S = 7 * 86400.0
@@ -82,8 +91,10 @@ class Reconciler:
         services: Mapping[str, Service],
         poll_interval_s: float,
         submits_per_hour: int,
+        quarantine: Quarantine = QUARANTINE,
         slurm: Slurm,
         store: Store,
+        specs: SpecFiles,
         lease: Lease,
         dirs: Directories,
         probes: Ears,
@@ -94,16 +105,19 @@ class Reconciler:
     ) -> None:
         self.identity = identity
         self.instances: dict[str, Instance] = store.instances(now() - REMEMBER_ENDED_S)
-        self.overrides: dict[str, Override] = store.overrides()
+        self.wishes = Wishes(store, specs, services, poll_interval_s, now)
+        self.learning = Learning(store, now)
         self.snapshot: Snapshot | None = None
+        self._nodes: dict[str, Node] = {}
+        """Of the snapshot, by name."""
         self.slurm_fault = ""
         self._boot = 0.0
         self._believed_from = 0.0
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
-        self._services = services
         self._poll_interval_s = poll_interval_s
         self._submits_per_hour = submits_per_hour
+        self._quarantine = quarantine
         self._slurm = slurm
         self._store = store
         self._lease = lease
@@ -119,21 +133,41 @@ class Reconciler:
 
     @property
     def desired(self) -> Desired:
-        """The config file with the operators' overrides applied."""
-        services = dict(self._services)
-        for override in self.overrides.values():
-            service = services.get(override.service)
-            if service is not None:
-                services[service.name] = replace(service, replicas=override.replicas)
-        return Desired(services, self._poll_interval_s)
+        """The config file with all that operators put on top of it."""
+        return self.wishes.desired
 
     def configured(self, service: str) -> Service | None:
-        return self._services.get(service)
+        """As the file says."""
+        return self.wishes.configured(service)
 
-    def configure(self, services: Mapping[str, Service], submits_per_hour: int) -> None:
-        """A changed configuration file; the next plan follows it."""
-        self._services = services
+    @property
+    def overrides(self) -> Mapping[str, Override]:
+        return self.wishes.overrides
+
+    @property
+    def pins(self) -> Mapping[str, Pin]:
+        return self.wishes.pins
+
+    @property
+    def revisions(self) -> Mapping[str, tuple[Revision, ...]]:
+        return self.wishes.revisions
+
+    @property
+    def exclusions(self) -> Mapping[str, Exclusion]:
+        return self.wishes.exclusions
+
+    def configure(
+        self,
+        services: Mapping[str, Service],
+        submits_per_hour: int,
+        quarantine: Quarantine = QUARANTINE,
+    ) -> None:
+        """A changed configuration file; the next plan follows it. Raises JournalError."""
         self._submits_per_hour = submits_per_hour
+        self._quarantine = quarantine
+        for pin in self.wishes.configure(services):
+            text = f"the configuration asks for something else than {pin.instead_of}"
+            self._record("pin-cleared", Severity.INFO, pin.service, text)
 
     # -- the loop's two steps
 
@@ -156,9 +190,30 @@ class Reconciler:
             self.slurm_fault = ""
             self.alarms.calm("slurm-unavailable", "slurm")
             self.snapshot = snapshot
+            self._nodes = snapshot.node_by_name
             await self._fold_snapshot(snapshot)
             self._watch()
             await self._advance()
+
+    def _note_revisions(self) -> None:
+        for revision in self.wishes.note_revisions():
+            again = " again" if revision.good_at else ""
+            self._record(
+                "revision", Severity.INFO, revision.service, f"{revision.revision} is asked for{again}"
+            )
+        if self.wishes.fault:
+            self.alarms.worry("revision-not-kept", "engine", self.wishes.fault)
+        else:
+            self.alarms.calm("revision-not-kept", "engine")
+        pins = self.wishes.pins
+        for pin in pins.values():
+            who = "by itself" if pin.uid is None else f"by uid {pin.uid}"
+            self.alarms.worry(
+                "rolled-back",
+                pin.service,
+                f"runs {pin.revision} instead of {pin.instead_of}, {who}: {pin.because}",
+            )
+        self.alarms.calm_all_but("rolled-back", set(pins))
 
     def _doubt_new_controller(self, snapshot: Snapshot) -> None:
         """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
@@ -188,6 +243,7 @@ class Reconciler:
             return
         if self._now() - snapshot.taken_at > STALE_POLLS * self._poll_interval_s:
             return
+        self._note_revisions()
         plan = self.last_plan = self.preview()
         for action in plan.actions:
             await self._act(action)
@@ -208,16 +264,17 @@ class Reconciler:
             exited = ""
             if gone and instance.job_id:
                 exited = await self._offload(self._dirs.exit_sentence, instance.id, instance.generation)
-            self._keep(
-                lifecycle.fold_job(
-                    self.instances[instance.id],
-                    job,
-                    taken_at=snapshot.taken_at,
-                    poll_s=self._poll_interval_s,
-                    exited=exited,
-                    alive=lifecycle.fresh(self._probes.statuses.get(instance.id), self._now()),
-                )
+            folded = lifecycle.fold_job(
+                self.instances[instance.id],
+                job,
+                taken_at=snapshot.taken_at,
+                poll_s=self._poll_interval_s,
+                exited=exited,
+                alive=lifecycle.fresh(self._probes.statuses.get(instance.id), self._now()),
             )
+            if folded.state is State.FAILED and folded.started_at is not None:
+                folded = replace(folded, log_tail=await self._offload(self._dirs.log_tail, folded.id))
+            self._keep(folded)
         await self._adopt_or_end_strangers(snapshot)
 
     async def _adopt_or_end_strangers(self, snapshot: Snapshot) -> None:
@@ -262,21 +319,21 @@ class Reconciler:
         for name, instance in [(i.id, i) for i in self.instances.values() if i.live]:
             status = self._probes.statuses.get(name)
             self._keep(lifecycle.fold_status(instance, status, now, self._probes.listening_since.get(name)))
-        for instance in self.instances.values():
-            fault = self._probes.faults.get(instance.id, "")
-            if fault and instance.live and instance.cancel_sent_at is None:
-                self.alarms.worry("agent-fault", instance.id, fault)
-            else:
-                self.alarms.calm("agent-fault", instance.id)
+        faulty = set()
+        for name, fault in self._probes.faults.items():
+            instance = self.instances.get(name)
+            if fault and instance is not None and instance.live and instance.cancel_sent_at is None:
+                faulty.add(name)
+                self.alarms.worry("agent-fault", name, fault)
+        self.alarms.calm_all_but("agent-fault", faulty)
 
     def _watch(self) -> None:
         """Tell the probes whom to follow: each instance that Slurm has started."""
-        nodes = self.snapshot.node_by_name if self.snapshot else {}
         self._probes.watch(
             Target(
                 instance=i.id,
                 generation=i.generation,
-                address=(nodes[i.node].address if i.node in nodes else "") or i.node,
+                address=self.address(i),
                 node_names=(i.node,),
                 readiness=i.spec.readiness_probe,
                 drain=i.drain is not None,
@@ -287,11 +344,32 @@ class Reconciler:
 
     def address(self, instance: Instance) -> str:
         """Where Slurm says that the instance's job can be reached."""
-        nodes = self.snapshot.node_by_name if self.snapshot else {}
-        return (nodes[instance.node].address if instance.node in nodes else "") or instance.node
+        node = self._nodes.get(instance.node)
+        return (node.address if node else "") or instance.node
 
     def _memory(self) -> decide.Memory:
-        return decide.Memory(self.instances, self._probes.statuses, self._submits_per_hour)
+        desired = self.desired.services
+        return decide.Memory(
+            self.instances,
+            self._probes.statuses,
+            self._submits_per_hour,
+            self.snapshot,
+            self.learning.learned(desired),
+            self.wishes.revisions,
+            self.wishes.exclusions,
+            self._quarantine,
+            self.wishes.unfrozen_at,
+        )
+
+    @property
+    def leads(self) -> dict[str, Lead]:
+        """Each service's lead time now."""
+        return decide.leads(self.desired, self._memory(), self._now())
+
+    @property
+    def rollouts(self) -> dict[str, str]:
+        """Rollouts under way, each a sentence."""
+        return decide.rollouts(self.desired, self._memory())
 
     # -- acting
 
@@ -301,6 +379,7 @@ class Reconciler:
             await self._launch(action)
             return
         if isinstance(action, Exclude | Settle | Revert):
+            self._act_on_wishes(action)
             return
         # An operator's word may have come between the plan and this act.
         instance = self.instances[action.instance]
@@ -312,6 +391,22 @@ class Reconciler:
                 self._explain("drain-withdrawn", instance.id, action.reason)
             case Cancel() if instance.live:
                 await self._cancel(instance, action.reason)
+
+    def _act_on_wishes(self, action: Exclude | Settle | Revert) -> None:
+        match action:
+            case Exclude():
+                now = self._now()
+                self.wishes.exclude(Exclusion(action.node, action.until, action.reason.text, now))
+                self._explain("node-excluded", action.node, action.reason)
+            case Settle():
+                self.wishes.settle(action.service, action.revision)
+                self._explain("rollout-done", action.service, action.reason)
+            case Revert():
+                pin = self.wishes.revert(action.service, action.revision, action.to, action.reason.text)
+                self._explain("rollout-failed", action.service, action.reason)
+                if pin is not None:
+                    text = f"{pin.revision} instead of {pin.instead_of}: {pin.because}"
+                    self._record("rolled-back", Severity.WARNING, action.service, text)
 
     async def _check_lease(self) -> None:
         # In a thread: a hanging shared file system must not stop probes and API.
@@ -327,7 +422,7 @@ class Reconciler:
         self._watch()
 
     async def _launch(self, launch: Launch) -> None:
-        service = self._services.get(launch.service)
+        service = self.wishes.configured(launch.service)
         if service is None:
             return  # a reload has just removed it
         now = self._now()
@@ -388,12 +483,53 @@ class Reconciler:
     # -- operators' words
 
     def set_override(self, override: Override) -> None:
-        self._store.set_override(override)
-        self.overrides[override.service] = override
+        self.wishes.set_override(override)
 
     def clear_override(self, service: str) -> None:
-        self._store.clear_override(service)
-        self.overrides.pop(service, None)
+        self.wishes.clear_override(service)
+
+    def rollback(self, service: str, revision: str | None, uid: int) -> Pin:
+        """Raises WishRefused."""
+        pin = self.wishes.rollback(service, revision, uid)
+        self.record("rollback", service, f"to {pin.revision} instead of {pin.instead_of}", uid)
+        return pin
+
+    def clear_pin(self, service: str, uid: int) -> None:
+        """Raises WishRefused."""
+        pin = self.wishes.pins.get(service)
+        if pin is None:
+            raise WishRefused(f"{service} is not rolled back")
+        self.wishes.clear_pin(service)
+        self.record("pin-cleared", service, f"back to {pin.instead_of} of the configuration", uid)
+
+    def ask_replace(self, instance: str, uid: int) -> None:
+        """Hand it over before its end. Raises WishRefused."""
+        record = self.instances.get(instance)
+        if record is None or record.ended:
+            raise WishRefused(f"there is no live instance {instance}")
+        if record.drain is not None:
+            raise WishRefused(f"{instance} is draining already ({record.drain.kind})")
+        self._keep(replace(record, replace_asked=True))
+        self.record("replace", instance, "to be handed over to a new instance", uid)
+
+    def exclude(self, node: str, until: float, because: str, uid: int) -> Exclusion:
+        """Raises WishRefused."""
+        if self.snapshot is None or node not in self.snapshot.node_by_name:
+            raise WishRefused(f"Slurm shows no node {node}")
+        exclusion = Exclusion(node, until, because, self._now(), uid)
+        self.wishes.exclude(exclusion)
+        self.record("node-excluded", node, because, uid)
+        return exclusion
+
+    def include(self, node: str, uid: int) -> None:
+        """Raises WishRefused."""
+        self.wishes.include(node)
+        self.record("node-included", node, "new jobs may go there again", uid)
+
+    def unfreeze(self, uid: int) -> None:
+        """An operator's word that what is absent is gone (promise 7)."""
+        self.wishes.unfreeze()
+        self.record("unfrozen", "slurm", "what is absent now counts as gone", uid)
 
     # -- recording
 
@@ -404,6 +540,7 @@ class Reconciler:
             return
         self._store.save(instance)
         self.instances[instance.id] = instance
+        self.learning.note(before, instance)
         if before is not None and before.state is not instance.state and instance.state not in EXPLAINED:
             severity = Severity.WARNING if instance.state is State.FAILED else Severity.INFO
             self._record(f"instance-{instance.state}", severity, instance.id, _told(instance, before))
@@ -411,6 +548,7 @@ class Reconciler:
     async def forget_old(self) -> None:
         """Let go of what ended long ago: the planner's memory soon, journal and directories later."""
         now = self._now()
+        self.wishes.forget_old()
         for name, instance in list(self.instances.items()):
             if instance.ended_at is not None and instance.ended_at < now - REMEMBER_ENDED_S:
                 del self.instances[name]
@@ -418,10 +556,23 @@ class Reconciler:
             await self._offload(self._dirs.remove, name)
 
     def _explain(self, code: str, subject: str, reason: Reason, uid: int | None = None) -> None:
-        self._record(code, Severity.INFO, subject, f"{reason.rule}: {reason.text}", uid)
+        detail = {
+            "rule": reason.rule,
+            "inputs": dict(reason.inputs),
+            "refused": [list(r) for r in reason.refused],
+        }
+        self._record(code, Severity.INFO, subject, f"{reason.rule}: {reason.text}", uid, detail)
 
-    def _record(self, code: str, severity: Severity, subject: str, text: str, uid: int | None = None) -> None:
-        event = self._store.record(self._now(), code, severity, subject, text, uid)
+    def _record(
+        self,
+        code: str,
+        severity: Severity,
+        subject: str,
+        text: str,
+        uid: int | None = None,
+        detail: Mapping[str, object] | None = None,
+    ) -> None:
+        event = self._store.record(self._now(), code, severity, subject, text, uid, detail)
         log.info(code, subject=subject, text=text, severity=str(severity), uid=uid)
         self._on_event(event)
 

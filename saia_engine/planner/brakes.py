@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from saia_engine.model import Instance, Launch, Reason, State
 
@@ -18,12 +17,16 @@ SERVICE_SHARE = 0.5
 class Budget:
     """Submits per hour, per service and in all, and crash-loop back-off (promise 16)."""
 
-    def __init__(self, instances: Iterable[Instance], per_hour: int, services: int, now: float) -> None:
-        self._instances = list(instances)
-        recent = [i for i in self._instances if now - i.created_at < 3600.0]
-        self._left = per_hour - len(recent)
+    def __init__(
+        self, by_service: Mapping[str, Sequence[Instance]], per_hour: int, services: int, now: float
+    ) -> None:
+        """`by_service` are the records of all instances."""
+        self._by_service = by_service
+        self._used = {
+            name: sum(1 for i in own if now - i.created_at < 3600.0) for name, own in by_service.items()
+        }
+        self._left = per_hour - sum(self._used.values())
         self._share = max(1, int(per_hour * SERVICE_SHARE)) if services > 1 else per_hour
-        self._used = Counter(i.service for i in recent)
         self._now = now
         self.exhausted: set[str] = set()
         """Who had to wait for the bound: services, or `cluster`."""
@@ -31,31 +34,31 @@ class Budget:
     def refuses(self, launch: Launch) -> Reason | None:
         """Why this launch must wait; None grants it."""
         service = launch.service
-        resume_at = backoff_until(service, self._instances)
+        used = self._used.get(service, 0)
+        resume_at = backoff_until(self._by_service.get(service, ()))
         if self._now < resume_at:
             return Reason(
                 "crash-loop-back-off",
                 f"{service}: its last instances failed; next launch in {resume_at - self._now:.0f} s",
                 (("until", resume_at),),
             )
-        spent = "cluster" if self._left <= 0 else service if self._used[service] >= self._share else ""
+        spent = "cluster" if self._left <= 0 else service if used >= self._share else ""
         if spent:
             self.exhausted.add(spent)
             return Reason("submits-per-hour", f"{service}: the hourly bound on submits is reached")
         self._left -= 1
-        self._used[service] += 1
+        self._used[service] = used + 1
         return None
 
 
-def backoff_until(service: str, instances: Iterable[Instance]) -> float:
-    """When the next launch is allowed: 10 s after a failure, doubled for each in a row, 300 s at most.
+def backoff_until(instances: Iterable[Instance]) -> float:
+    """When a service's next launch is allowed: 10 s after a failure, doubled for each in a row, 300 s at most.
 
-    One that served and then failed early counts too, but is replaced at once when it is the first.
+    `instances` are the service's. One that served and then failed early counts too, but is replaced at once when
+    it is the first.
     """
     ended = sorted(
-        (i for i in instances if i.service == service and i.ended_at is not None),
-        key=lambda i: i.ended_at or 0.0,
-        reverse=True,
+        (i for i in instances if i.ended_at is not None), key=lambda i: i.ended_at or 0.0, reverse=True
     )
     failures, counted_at = 0, float("inf")
     for instance in ended:
@@ -72,17 +75,24 @@ def backoff_until(service: str, instances: Iterable[Instance]) -> float:
 def _crashed(instance: Instance) -> bool:
     if instance.state is not State.FAILED:
         return False
+    if instance.cancelled_by_others:
+        return True
     lived_s = (instance.ended_at or 0.0) - (instance.started_at or instance.created_at)
     return not instance.served or lived_s < STEADY_S
 
 
-def mass_absent(instances: Iterable[Instance], now: float) -> frozenset[str]:
+def mass_absent(instances: Iterable[Instance], now: float, unfrozen_at: float = 0.0) -> frozenset[str]:
     """Whose jobs are gone at once without a word: at least two, and half of all known; else none (promise 7).
 
-    Each stays `lost` until its agent is silent and two good snapshots agree; then this shrinks by itself.
+    Each stays `lost` until its agent is silent and two good snapshots agree; then this shrinks by itself. An
+    operator's word at `unfrozen_at` ends it for all that were gone by then.
     """
     known = [i for i in instances if i.live and i.job_id and i.submit_time and i.cancel_sent_at is None]
     gone = [
-        i for i in known if i.absent_since is not None and (i.end_time is None or i.absent_since < i.end_time)
+        i
+        for i in known
+        if i.absent_since is not None
+        and i.absent_since > unfrozen_at
+        and (i.end_time is None or i.absent_since < i.end_time)
     ]
     return frozenset(i.id for i in gone) if len(gone) >= 2 and 2 * len(gone) >= len(known) else frozenset()

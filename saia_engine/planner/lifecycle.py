@@ -58,6 +58,8 @@ def fold_job(
                 generation=job.restarts,
                 ready_since=None,
                 served=False,
+                first_ready_at=None,
+                replace_asked=False,
                 drain=None,
                 cancel_sent_at=None,
                 node="",
@@ -77,6 +79,7 @@ def fold_job(
         instance = replace(
             instance,
             node=job.nodes[0] if job.nodes else instance.node,
+            forecast_at=None,
             started_at=job.start_time,
             end_time=job.end_time,
         )
@@ -84,6 +87,7 @@ def fold_job(
             started = State.UNREADY if instance.served else State.STARTING
             return _move(instance, State.DRAINING if instance.drain else started, taken_at)
         return instance
+    instance = replace(instance, forecast_at=job.start_time)
     if instance.state in (State.INTENDED, State.SUBMITTED, State.LOST):
         return _move(instance, State.DRAINING if instance.drain else State.PENDING, taken_at)
     return instance
@@ -137,12 +141,17 @@ def fold_status(
     else:
         silent = not fresh(status, now)
     if instance.state is State.READY:
-        if silent or (status is not None and (status.draining or not status.ready)):
+        if silent or (status is not None and not _serves(status)):
             return _move(replace(instance, ready_since=None), State.UNREADY, now)
         return instance
-    if status is not None and not silent and status.ready and status.verified and not status.draining:
-        return _move(replace(instance, ready_since=now, served=True), State.READY, now)
+    if status is not None and not silent and status.verified and _serves(status):
+        first = now if instance.first_ready_at is None else instance.first_ready_at
+        return _move(replace(instance, ready_since=now, first_ready_at=first, served=True), State.READY, now)
     return instance
+
+
+def _serves(status: AgentStatus) -> bool:
+    return status.ready and status.alive and not status.draining
 
 
 def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, alive: bool) -> Instance:
@@ -177,18 +186,19 @@ def _ended(instance: Instance, job: Job, taken_at: float, exited: str) -> Instan
         words += f" ({job.reason})"
     if exited:
         words += f"; {exited}"
-    instance = replace(instance, end_time=job.end_time or instance.end_time)
+    instance = replace(instance, end_time=job.end_time or instance.end_time, end_state=job.state)
     return end(instance, words, taken_at)
 
 
 def end(instance: Instance, outcome: str, at: float) -> Instance:
     """Ended: `stopped` when we or its time limit wanted it, else `failed`, as one that never got ready is."""
     drain = instance.drain
+    sick = drain is not None and drain.kind is DrainKind.UNHEALTHY
     by_order = (drain is not None and drain.kind is not DrainKind.HANDOVER) or (
         drain is None and instance.cancel_sent_at is not None
     )
     by_limit = instance.end_time is not None and at >= instance.end_time - 1.0
-    wanted = by_order or (instance.served and (drain is not None or by_limit))
+    wanted = not sick and (by_order or (instance.served and (drain is not None or by_limit)))
     return replace(
         _move(instance, State.STOPPED if wanted else State.FAILED, at),
         ended_at=at,

@@ -244,6 +244,7 @@ class Planner(RuleBasedStateMachine):
     def carry_out(self) -> None:
         services = {"chat": self.service} if self.service else {}
         memory = decide.Memory(dict(self.records), dict(self.statuses), self.per_hour)
+        self.leads = decide.leads(Desired(services, POLL_S), memory, self.now)
         plan = decide.plan(Desired(services, POLL_S), memory, self.now)
         absent = brakes.mass_absent(self.records.values(), self.now)
         ready_before = len(self.ready())
@@ -277,7 +278,7 @@ class Planner(RuleBasedStateMachine):
         if action.replaces:
             old = self.records[action.replaces]
             assert old.end_time is not None
-            due = timeline.submit_by(old.end_time, TIMING, TIMING.lead_floor_s, POLL_S)
+            due = timeline.submit_by(old.end_time, TIMING, self.leads["chat"].seconds, POLL_S)
             assert self.now >= due, "promise 1: replaced before it is due"
         number = len(self.launches) + 1
         self.launches.append(self.now)
@@ -285,7 +286,7 @@ class Planner(RuleBasedStateMachine):
             f"k.hpc.chat.{number}",
             "chat",
             action.spec,
-            action.spec.revision,
+            action.revision,
             self.now,
             state_since=self.now,
             replaces=action.replaces,
@@ -294,7 +295,12 @@ class Planner(RuleBasedStateMachine):
         outcome, self.next_submit = self.next_submit, "taken"
         if outcome in ("taken", "unknown but ran"):
             self.jobs[number] = ScriptedJob(
-                number, record.job_name, self.now, self.now + self.queue_s, self.load_s
+                number,
+                record.job_name,
+                self.now,
+                self.now + self.queue_s,
+                self.load_s,
+                action.spec.time_limit_s,
             )
         if outcome == "taken":
             record = lifecycle.submitted(record, number, self.now)
@@ -368,7 +374,7 @@ class Planner(RuleBasedStateMachine):
         for old in self.ready():
             if old.end_time is None or old.replaces in {i.id for i in self.live() if i.drain is None}:
                 continue
-            due = timeline.submit_by(old.end_time, TIMING, TIMING.lead_floor_s, POLL_S)
+            due = timeline.submit_by(old.end_time, TIMING, self.leads["chat"].seconds, POLL_S)
             assert self.now < due or old.id in heirs, "promise 23"
 
     def nobody_admits_too_long(self) -> None:

@@ -12,6 +12,7 @@ from saia_engine.lease import Lease
 from saia_engine.model import AgentStatus, Instance, Job, LaunchSpec, Service, Snapshot, State, Timing
 from saia_engine.probes import Target
 from saia_engine.reconciler import Identity, Reconciler
+from saia_engine.revision_files import RevisionFiles
 from saia_engine.slurm.port import JobRequest, SlurmUnavailable, SubmitRejected, SubmitUnknown
 from saia_engine.store import Event, Store
 
@@ -179,6 +180,7 @@ class Bench:
             submits_per_hour=submits_per_hour,
             slurm=self.slurm,
             store=self.store,
+            specs=RevisionFiles(self.directory / "revisions"),
             lease=self.lease,
             dirs=self.dirs,
             probes=self.ears,  # type: ignore[arg-type]

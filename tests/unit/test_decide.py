@@ -23,7 +23,7 @@ from saia_engine.model import (
     Timing,
     WithdrawDrain,
 )
-from saia_engine.planner import decide, timeline
+from saia_engine.planner import decide, timeline, worries
 from saia_engine.planner.brakes import BACKOFF_FIRST_S, BACKOFF_MAX_S, backoff_until
 
 NOW = 1_000_000.0
@@ -352,30 +352,30 @@ def test_after_a_failure_the_next_launch_waits() -> None:
 
 def test_the_back_off_doubles_up_to_its_bound() -> None:
     failures = [ended(f"a{n}", State.FAILED, ago_s=100 + 50 * n) for n in range(10)]
-    waits = [backoff_until("chat", failures[-n:]) - (failures[-n].ended_at or 0) for n in range(1, 9)]
+    waits = [backoff_until(failures[-n:]) - (failures[-n].ended_at or 0) for n in range(1, 9)]
     assert waits == [10, 20, 40, 80, 160, BACKOFF_MAX_S, BACKOFF_MAX_S, BACKOFF_MAX_S]
 
 
 def test_replicas_that_fall_together_are_one_failure() -> None:
     together = [ended(f"a{n}", State.FAILED, ago_s=5 + n) for n in range(4)]
-    assert backoff_until("chat", together) == NOW - 5 + BACKOFF_FIRST_S
+    assert backoff_until(together) == NOW - 5 + BACKOFF_FIRST_S
 
 
 def test_a_good_end_forgives_what_was_before() -> None:
     history = [ended("a", State.FAILED, ago_s=100), ended("b", State.STOPPED, ago_s=50, served=True)]
-    assert backoff_until("chat", history) == 0
+    assert backoff_until(history) == 0
 
 
 def test_one_that_served_is_replaced_at_once_but_not_again_and_again() -> None:
     crash = ended("a", State.FAILED, ago_s=1, served=True, lived_s=60)
     again = ended("b", State.FAILED, ago_s=80, served=True, lived_s=60)
-    assert backoff_until("chat", [crash]) == 0
-    assert backoff_until("chat", [crash, again]) == NOW - 1 + 2 * BACKOFF_FIRST_S
+    assert backoff_until([crash]) == 0
+    assert backoff_until([crash, again]) == NOW - 1 + 2 * BACKOFF_FIRST_S
 
 
 def test_one_that_served_for_long_is_no_crash() -> None:
     old = [ended(f"a{n}", State.FAILED, ago_s=1 + 50 * n, served=True, lived_s=601) for n in range(3)]
-    assert backoff_until("chat", old) == 0
+    assert backoff_until(old) == 0
 
 
 def test_submits_per_hour_are_bounded() -> None:
@@ -447,9 +447,9 @@ def test_alarms_tell_how_bad_it_is() -> None:
     assert alarms(plan(service=scaled(0))) == set()
 
 
-@pytest.mark.parametrize("state", list(decide.STATE_DEADLINE_S))
+@pytest.mark.parametrize("state", list(worries.STATE_DEADLINE_S))
 def test_each_passing_state_that_lasts_raises_an_alarm(state: State) -> None:
-    limit = decide.STATE_DEADLINE_S[state]
+    limit = worries.STATE_DEADLINE_S[state]
     assert ("state-overdue", "a") not in alarms(plan(instance("a", state, state_since=NOW - limit)))
     assert ("state-overdue", "a") in alarms(plan(instance("a", state, state_since=NOW - limit - 1)))
 

@@ -1,0 +1,169 @@
+"""One service's instances and the questions that the rules ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from saia_engine.model import (
+    COMING,
+    AgentStatus,
+    Instance,
+    Launch,
+    Reason,
+    Revision,
+    Service,
+    State,
+    Timing,
+    short_id,
+)
+from saia_engine.planner import timeline, walltime
+from saia_engine.planner.foresight import Outlook
+from saia_engine.planner.lead import Lead
+
+
+class Fleet:
+    """Live instances of one service, and those that ended of late; what a rule grants counts for the next."""
+
+    def __init__(
+        self,
+        name: str,
+        service: Service | None,
+        instances: Sequence[Instance],
+        *,
+        statuses: Mapping[str, AgentStatus],
+        lead: Lead,
+        outlook: Outlook,
+        revisions: Sequence[Revision],
+        poll_s: float,
+        now: float,
+    ) -> None:
+        self.name = name
+        self.service = service
+        """None: removed from the configuration."""
+        self.revision = service.launch.revision if service else ""
+        """The one that is asked for."""
+        self.statuses = statuses
+        self.lead = lead
+        self.outlook = outlook
+        self.revisions = revisions
+        self.poll_s = poll_s
+        self.now = now
+        self.all = instances
+        self.waiting: list[Reason] = []
+        self.withdrawn: set[str] = set()
+        self.leaving: set[str] = set()
+        """Whom an earlier rule of this plan drains."""
+        self.time_limit_alarm = ""
+        self._planned_ends: list[float] = []
+        self.live = sorted((i for i in instances if i.live), key=lambda i: (i.created_at, i.id))
+        self.by_id = {i.id: i for i in self.live}
+        heirs = sorted((i for i in self.live if i.replaces and i.drain is None), key=spare_first)
+        self.replacement = {i.replaces: i for i in heirs}
+        """The best one of each, where a late twin makes them more."""
+        self.twins = [i for i in heirs if i is not self.replacement[i.replaces] and self.predecessor(i)]
+        self.ready_left = len(self.ready())
+
+    @property
+    def wanted(self) -> int:
+        return self.service.replicas if self.service else 0
+
+    def timing(self, instance: Instance) -> Timing:
+        return self.service.timing if self.service else instance.timing
+
+    def heads(self) -> list[Instance]:
+        """One for each filled slot: not draining, and not the replacement of one that still has it."""
+        return [
+            i
+            for i in self.live
+            if i.drain is None and i.id not in self.leaving and self.predecessor(i) is None
+        ]
+
+    def predecessor(self, instance: Instance) -> Instance | None:
+        """Who still has the slot; one that was requeued and waits has lost it."""
+        old = self.by_id.get(instance.replaces)
+        if old is None or old.drain is not None or old.id in self.leaving or not old.node:
+            return None
+        return old
+
+    def ready(self) -> list[Instance]:
+        return [i for i in self.live if i.state is State.READY]
+
+    def proven(self, instance: Instance | None) -> bool:
+        """Whether it has been ready for `min_ready`, without a break (promise 11)."""
+        return (
+            instance is not None
+            and instance.id not in self.leaving
+            and instance.state is State.READY
+            and instance.ready_since is not None
+            and self.now - instance.ready_since >= self.timing(instance).min_ready_s
+        )
+
+    def due(self, old: Instance) -> Reason | None:
+        """Why its replacement must be submitted now; None while there is time."""
+        leaves_by = self.outlook.leaves_by(old)
+        if leaves_by is None or old.node == "" or self.service is None:
+            return None
+        submit_by = timeline.submit_by(leaves_by, self.service.timing, self.lead.seconds, self.poll_s)
+        if self.now < submit_by:
+            return self.outlook.why_leave(old)
+        window = self.outlook.maintenance_of(old) if leaves_by != old.end_time else None
+        what = f"must leave before the maintenance {window.name}" if window else "ends"
+        return Reason(
+            "replace-before-maintenance" if window else "replace-before-end",
+            f"{short_id(old.id)} {what} in {leaves_by - self.now:.0f} s",
+            (
+                ("leaves_by", leaves_by),
+                ("submit_by", submit_by),
+                ("lead", self.lead.seconds),
+                ("lead_because", self.lead.because),
+            ),
+            (("wait for the next poll", "the lead would no longer fit before it must drain"),),
+        )
+
+    def can_spare(self, victim: Instance) -> bool:
+        """Whether enough stay ready when this one leaves (promise 10); if so it counts as gone."""
+        if victim.state is not State.READY or self.service is None:
+            return True
+        keep = min(self.service.min_available, self.wanted)
+        if self.ready_left - 1 < keep:
+            self.waiting.append(
+                Reason(
+                    "min-available",
+                    f"{short_id(victim.id)} stays until {keep} others are ready",
+                    (("ready", self.ready_left), ("min_available", keep)),
+                )
+            )
+            return False
+        self.ready_left -= 1
+        return True
+
+    def launch(self, reason: Reason, replaces: str = "") -> Launch:
+        """With the time limit and the nodes that suit this moment."""
+        assert self.service is not None
+        fitted = walltime.fit(
+            self.service, self.lead, self._sisters_end(replaces), self.outlook, self.poll_s, self.now
+        )
+        self.time_limit_alarm = fitted.alarm
+        self._planned_ends.append(self.now + self.lead.queue_s + fitted.spec.time_limit_s)
+        limit = ("time_limit", fitted.spec.time_limit_s)
+        refused = (*reason.refused, *((f"a time limit of {what}", why) for what, why in fitted.because))
+        reason = Reason(reason.rule, reason.text, (*reason.inputs, limit), refused)
+        return Launch(self.name, fitted.spec, self.revision, reason, replaces)
+
+    def _sisters_end(self, replaced: str) -> list[float]:
+        """When the others are expected to end, whoever has not started included."""
+        expected = self.now + self.lead.queue_s
+        return [
+            i.end_time if i.end_time is not None else max(expected, i.created_at) + i.spec.time_limit_s
+            for i in self.live
+            if i.drain is None and i.id != replaced and i.id not in self.leaving
+        ] + self._planned_ends
+
+
+def spare_first(instance: Instance) -> tuple[int, float]:
+    """Which to give up first: not yet started, then starting, unready, and last the ready; oldest end first."""
+    if instance.state in COMING:
+        rank = 0 if instance.state is not State.STARTING else 1
+    else:
+        rank = 2 if instance.state is not State.READY else 3
+    return rank, instance.end_time or 0.0

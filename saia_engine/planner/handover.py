@@ -1,0 +1,57 @@
+"""Replace what must leave, and drain it once its replacement has proven itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, short_id
+from saia_engine.planner import timeline
+from saia_engine.planner.fleet import Fleet, spare_first
+
+
+def hand_over(fleet: Fleet) -> Iterator[Action]:
+    """One replacement for each that is due; a drain for each whose replacement is proven."""
+    if fleet.service is None:
+        return
+    heads = fleet.heads()
+    spare = max(0, len(heads) - fleet.wanted)
+    for old in sorted(heads, key=spare_first)[spare:]:
+        if old.end_time is None or old.node == "":
+            continue
+        due = fleet.due(old)
+        heir = fleet.replacement.get(old.id)
+        if heir is None and due is not None:
+            yield fleet.launch(due, replaces=old.id)
+        yield from _drain(fleet, old, old.end_time, heir, due)
+
+
+def _drain(
+    fleet: Fleet, old: Instance, end: float, heir: Instance | None, due: Reason | None
+) -> Iterator[Action]:
+    timing = fleet.timing(old)
+    over = fleet.now >= timeline.admit_until(end, timing)
+    if heir is not None and fleet.proven(heir) and (over or fleet.can_spare(old)):
+        rolls = heir.revision != old.revision and due is None
+        fleet.leaving.add(old.id)
+        yield StartDrain(
+            old.id,
+            DrainKind.ROLLOUT if rolls else DrainKind.HANDOVER,
+            Reason(
+                "replacement-ready",
+                f"{short_id(heir.id)} has been ready for {fleet.now - (heir.ready_since or 0.0):.1f} s",
+                (("min_ready", timing.min_ready_s), ("heir", heir.id)),
+                (("wait longer", "its replacement has proven itself: two would hold GPUs for one slot"),),
+            ),
+        )
+    elif over:
+        fleet.leaving.add(old.id)
+        yield StartDrain(
+            old.id,
+            DrainKind.HANDOVER,
+            Reason(
+                "admission-over",
+                "no new request may start before its end, replacement or not",
+                (("admit_until", timeline.admit_until(end, timing)), ("end", end)),
+                (("wait for its replacement", "a request taken now may not end before its job does"),),
+            ),
+        )

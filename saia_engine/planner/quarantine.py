@@ -1,0 +1,61 @@
+"""Nodes on which instances keep failing, where the fault is the node's and not the service's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+
+from saia_engine.model import Exclude, Exclusion, Instance, Quarantine, Reason, State, short_id
+from saia_engine.planner.foresight import Outlook
+
+WINDOW_S = 3600.0
+"""Failures count for so long."""
+OTHERS_FAULT = frozenset({"PREEMPTED", "TIMEOUT", "DEADLINE", "REVOKED"})
+"""Ends of a job that say nothing about its node."""
+MOST_SHARE = 0.5
+"""No more than this share of a partition's nodes is ever excluded: then it is not the nodes."""
+
+
+def bad_nodes(
+    rule: Quarantine,
+    instances: Collection[Instance],
+    exclusions: Mapping[str, Exclusion],
+    outlook: Outlook,
+    now: float,
+) -> Iterator[Exclude]:
+    """Exclusions to begin now."""
+    if not rule.failures:
+        return
+    served_on: dict[str, set[str]] = defaultdict(set)
+    failed_on: dict[str, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        if instance.first_ready_at is not None and instance.first_ready_at > now - WINDOW_S:
+            served_on[instance.service].add(instance.node)
+        if _blames_node(instance, exclusions.get(instance.node), now):
+            failed_on[instance.node].append(instance)
+    left = _may_lose(outlook)
+    for node, failed in sorted(failed_on.items()):
+        services = {i.service for i in failed}
+        # One that fails wherever it runs is at fault itself.
+        proves = [i for i in failed if len(services) > 1 or served_on[i.service] - {node}]
+        if len(proves) < rule.failures or node in outlook.excluded:
+            continue
+        inputs = tuple((short_id(i.id), i.outcome[:200]) for i in proves[-3:])
+        text = f"{len(proves)} instances failed on {node} within {WINDOW_S / 60:.0f} min, and ran elsewhere"
+        if left < 1:
+            continue
+        left -= 1
+        yield Exclude(node, now + rule.time_s, Reason("bad-node", text, inputs))
+
+
+def _blames_node(instance: Instance, excluded: Exclusion | None, now: float) -> bool:
+    if instance.state is not State.FAILED or not instance.node or instance.ended_at is None:
+        return False
+    if instance.end_state in OTHERS_FAULT or instance.cancelled_by_others or instance.spec.nodes > 1:
+        return False  # of several nodes nobody knows which
+    since = max(now - WINDOW_S, excluded.until if excluded else 0.0)
+    return instance.ended_at > since
+
+
+def _may_lose(outlook: Outlook) -> float:
+    return MOST_SHARE * len(outlook.nodes) - len(outlook.excluded)

@@ -1,0 +1,162 @@
+"""As many filled slots as wanted: launch what is missing, drain what is too much, end what has drained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from saia_engine.model import (
+    Action,
+    Cancel,
+    Drain,
+    DrainKind,
+    Instance,
+    Reason,
+    StartDrain,
+    State,
+    WithdrawDrain,
+    short_id,
+)
+from saia_engine.planner import timeline
+from saia_engine.planner.fleet import Fleet, spare_first
+from saia_engine.planner.lifecycle import fresh
+
+CANCEL_AGAIN_S = 30.0
+"""A cancel without effect is sent again after so long."""
+
+
+def serve_again(fleet: Fleet) -> Iterator[Action]:
+    """Withdraw a drain for a replacement that is not ready any more."""
+    if fleet.service is None:
+        return
+    missing = fleet.wanted - len(fleet.heads())
+    for old in fleet.live:
+        if not _may_serve_again(fleet, old):
+            continue
+        heir = fleet.replacement.get(old.id)
+        if heir is None:
+            if missing <= 0:
+                continue
+            missing -= 1
+        elif heir.state is State.READY:
+            continue
+        fleet.withdrawn.add(old.id)
+        yield WithdrawDrain(
+            old.id,
+            Reason(
+                "replacement-lost",
+                "its replacement is not ready any more, and it may still admit requests",
+                (("end", old.end_time or 0.0),),
+                (("let it drain", "its slot would have nobody who is ready"),),
+            ),
+        )
+
+
+def _may_serve_again(fleet: Fleet, instance: Instance) -> bool:
+    return (
+        instance.drain is not None
+        and instance.drain.kind is DrainKind.HANDOVER
+        and instance.cancel_sent_at is None
+        and instance.state is State.DRAINING
+        and instance.served
+        and instance.end_time is not None
+        and fleet.now < timeline.admit_until(instance.end_time, fleet.timing(instance))
+    )
+
+
+# ---------------------------------------------------------------- ends
+
+
+def end_drains(fleet: Fleet) -> Iterator[Action]:
+    """Cancel what has drained, or has had its time."""
+    for instance in fleet.live:
+        if instance.drain is None or instance.id in fleet.withdrawn:
+            continue
+        if instance.cancel_sent_at is not None and fleet.now - instance.cancel_sent_at < CANCEL_AGAIN_S:
+            continue
+        reason = _drain_is_over(fleet, instance, instance.drain)
+        if reason is not None:
+            yield Cancel(instance.id, reason)
+
+
+def _drain_is_over(fleet: Fleet, instance: Instance, drain: Drain) -> Reason | None:
+    if instance.node == "" and instance.state is not State.LOST:
+        return Reason("never-started", "its job has not started, so nothing is connected")
+    if drain.kind is DrainKind.UNHEALTHY and not instance.served:
+        return Reason("never-served", "it was never ready, so no request was ever sent to it")
+    status = fleet.statuses.get(instance.id)
+    known = status if status is not None and fresh(status, fleet.now) else None
+    if (
+        known is not None
+        and known.seen_at > drain.started_at
+        and known.draining
+        and known.open_connections == 0
+    ):
+        return Reason("drained", "its agent reports no open connection")
+    rule, deadline = drain_ends(fleet, instance, drain)
+    if fleet.now < deadline:
+        return None
+    open_now = "unknown"
+    if known is not None and known.open_connections is not None:
+        open_now = str(known.open_connections)
+    return Reason(
+        rule,
+        f"its time to drain is over; open connections: {open_now}",
+        (("deadline", deadline), ("open_connections", open_now)),
+        (("wait until nothing is open", "its job's end, or its drain_deadline, has come"),),
+    )
+
+
+def drain_ends(fleet: Fleet, instance: Instance, drain: Drain) -> tuple[str, float]:
+    """Up to when open streams may run: the rule's name, and the time."""
+    timing = fleet.timing(instance)
+    last_cut = float("inf") if instance.end_time is None else timeline.last_cut(instance.end_time, timing)
+    by_order = drain.started_at + timing.drain_deadline_s
+    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:
+        return "last-cut", last_cut
+    return "drain-deadline", by_order
+
+
+# ---------------------------------------------------------------- number
+
+
+def resize(fleet: Fleet) -> Iterator[Action]:
+    """As many filled slots as wanted, each with one replacement at most: launch, or drain the surplus."""
+    for twin in filter(fleet.can_spare, fleet.twins):
+        yield StartDrain(
+            twin.id, DrainKind.SURPLUS, Reason("twin", f"{twin.replaces} has another replacement")
+        )
+    heads = fleet.heads()
+    filled = len(heads) + sum(1 for name in fleet.withdrawn if name not in fleet.replacement)
+    missing = fleet.wanted - filled
+    if missing > 0:
+        for _ in range(missing):
+            yield fleet.launch(
+                Reason(
+                    "too-few",
+                    f"{filled} of {fleet.wanted} replicas are there or on their way",
+                    (("have", filled), ("wanted", fleet.wanted)),
+                )
+            )
+    elif missing < 0:
+        yield from _shrink(fleet, heads, -missing)
+
+
+def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Action]:
+    kind = DrainKind.SURPLUS if fleet.service else DrainKind.REMOVAL
+    text = (
+        f"{len(heads)} replicas where {fleet.wanted} are wanted"
+        if fleet.service
+        else "the service was removed from the configuration"
+    )
+    spared = sorted(heads, key=spare_first)[surplus:]
+    why_spared = tuple(
+        (f"drain {short_id(i.id)} instead", f"it is {i.state}, or ends later") for i in spared[:3]
+    )
+    reason = Reason("too-many", text, (("have", len(heads)), ("wanted", fleet.wanted)), why_spared)
+    for victim in sorted(heads, key=spare_first)[:surplus]:
+        heir = fleet.replacement.get(victim.id)
+        leaving = [heir, victim] if heir and fleet.predecessor(heir) else [victim]
+        if all(fleet.can_spare(i) for i in leaving):
+            for each in leaving:
+                fleet.leaving.add(each.id)
+                yield StartDrain(each.id, kind, reason)

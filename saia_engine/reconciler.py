@@ -228,6 +228,12 @@ class Reconciler:
         async with self._busy:
             await self._advance()
 
+    async def take_in(self, snapshot: Snapshot) -> None:
+        """Fold one good answer into the records, and adopt what they lack, without a plan: for a lost journal."""
+        async with self._busy:
+            self.snapshot = snapshot
+            await self._fold_snapshot(snapshot)
+
     def preview(self) -> Plan:
         """What it would do now. Changes nothing."""
         return decide.plan(self.desired, self._memory(), self._now())

@@ -59,6 +59,8 @@ RETAIN_S = 7 * 86400.0
 NONCE_BYTES = 4
 EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 """States that an act's own event tells of."""
+CONTROLLER_BOOT = "controller-boot"
+"""The mark of the last controller that was seen: an engine that starts must know of a restart before it."""
 SETTLE_POLLS = 1
 """A restarted controller is not believed for MessageTimeout and so many polls: it may print an empty table."""
 STALE_POLLS = 2
@@ -111,7 +113,7 @@ class Reconciler:
         self._nodes: dict[str, Node] = {}
         """Of the snapshot, by name."""
         self.slurm_fault = ""
-        self._boot = 0.0
+        self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
         self._believed_from = 0.0
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
@@ -217,10 +219,15 @@ class Reconciler:
 
     def _doubt_new_controller(self, snapshot: Snapshot) -> None:
         """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
-        if self._boot not in (0.0, snapshot.controller_boot):
-            settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
-            self._believed_from = snapshot.taken_at + settle_s
-        self._boot = snapshot.controller_boot
+        boot = snapshot.controller_boot
+        settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
+        if boot and boot != self._boot:
+            if self._boot:
+                self._believed_from = snapshot.taken_at + settle_s
+            elif boot <= snapshot.taken_at:  # else the clocks disagree
+                self._believed_from = boot + settle_s
+            self._store.set_mark(CONTROLLER_BOOT, boot)
+            self._boot = boot
         if snapshot.taken_at < self._believed_from:
             raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")
 
@@ -231,6 +238,12 @@ class Reconciler:
             return
         async with self._busy:
             await self._advance()
+
+    async def take_in(self, snapshot: Snapshot) -> None:
+        """Fold one good answer into the records, and adopt what they lack, without a plan: for a lost journal."""
+        async with self._busy:
+            self.snapshot = snapshot
+            await self._fold_snapshot(snapshot)
 
     def preview(self) -> Plan:
         """What it would do now. Changes nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, short_id
+from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, State, short_id
 from saia_engine.planner import timeline
 from saia_engine.planner.fleet import Fleet, spare_first
 
@@ -20,7 +20,7 @@ def hand_over(fleet: Fleet) -> Iterator[Action]:
             continue
         due = fleet.due(old)
         heir = fleet.replacement.get(old.id)
-        if heir is None and due is not None:
+        if heir is None and due is not None and old.state is not State.LOST:
             yield fleet.launch(due, replaces=old.id)
         yield from _drain(fleet, old, old.end_time, heir, due)
 

@@ -17,6 +17,7 @@ from saia_engine.model import (
 from saia_engine.planner.fleet import Fleet
 from saia_engine.planner.lifecycle import fresh
 
+LISTEN_FIRST_S = 60.0
 KILL_WINDOW_S = 300.0
 """At most one kill per service in so long."""
 
@@ -76,7 +77,8 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
     timing = fleet.timing(instance)
     status = fleet.statuses.get(instance.id)
     if instance.state is State.STARTING and instance.started_at is not None:
-        deadline = max(instance.started_at, instance.state_since) + timing.startup_deadline_s
+        # One that was just adopted, or found again, is listened to first.
+        deadline = max(instance.started_at + timing.startup_deadline_s, instance.state_since + LISTEN_FIRST_S)
         if fleet.now > deadline:
             return Reason(
                 "startup-deadline",

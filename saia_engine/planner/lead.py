@@ -95,9 +95,9 @@ def longest(service: Service, poll_s: float) -> float:
 def sample(instance: Instance, at: float) -> WaitSample | None:
     """What the start of an instance teaches; None where it teaches nothing.
 
-    A requeued job waits for its BeginTime, which says nothing about the queue.
+    A requeued job waits for its BeginTime, a held one for somebody's word: neither tells of the queue.
     """
-    if instance.generation or instance.started_at is None or not instance.submit_time:
+    if instance.generation or instance.held or instance.started_at is None or not instance.submit_time:
         return None
     load_s = None
     if instance.first_ready_at is not None:

@@ -51,6 +51,8 @@ def bad_nodes(
 def _blames_node(instance: Instance, excluded: Exclusion | None, now: float) -> bool:
     if instance.state is not State.FAILED or not instance.node or instance.ended_at is None:
         return False
+    if not instance.end_state:
+        return False  # how it ended is not known
     if instance.end_state in OTHERS_FAULT or instance.cancelled_by_others or instance.spec.nodes > 1:
         return False  # of several nodes nobody knows which
     since = max(now - WINDOW_S, excluded.until if excluded else 0.0)

@@ -138,7 +138,9 @@ def resize(fleet: Fleet) -> Iterator[Action]:
                 )
             )
     elif missing < 0:
-        yield from _shrink(fleet, heads, -missing)
+        # A lost one fills its slot, and pushes nobody out: it may be gone.
+        there = [i for i in heads if i.state is not State.LOST]
+        yield from _shrink(fleet, there, len(there) - fleet.wanted)
 
 
 def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Action]:
@@ -148,12 +150,12 @@ def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Actio
         if fleet.service
         else "the service was removed from the configuration"
     )
-    spared = sorted(heads, key=spare_first)[surplus:]
+    spared = sorted(heads, key=spare_first)[max(0, surplus) :]
     why_spared = tuple(
         (f"drain {short_id(i.id)} instead", f"it is {i.state}, or ends later") for i in spared[:3]
     )
     reason = Reason("too-many", text, (("have", len(heads)), ("wanted", fleet.wanted)), why_spared)
-    for victim in sorted(heads, key=spare_first)[:surplus]:
+    for victim in sorted(heads, key=spare_first)[: max(0, surplus)]:
         heir = fleet.replacement.get(victim.id)
         leaving = [heir, victim] if heir and fleet.predecessor(heir) else [victim]
         if all(fleet.can_spare(i) for i in leaving):

@@ -19,6 +19,7 @@ class Acts:
     def __init__(self, ledger: Ledger, findings: Findings) -> None:
         self._ledger = ledger
         self._report = findings.report
+        self._later = findings.later
         self._extra = self._filler = False
         self._crashes: dict[str, deque[tuple[float, bool]]] = {}
         """By service: failures in a row without doubt, each with when it came and whether the engine was told."""
@@ -62,11 +63,22 @@ class Acts:
         if len(taken) < wanted + min(len(due), wanted) + surge:
             return
         names = ", ".join(f"{t.instance} ({_stand(t)})" for t in taken) or "none"
-        self._report(
-            self._blame(taken),
-            f"{engine.name} submitted {call.name}: {wanted} wanted, {len(due)} due, surge {surge}; there were {names}",
-            service,
+        text = (
+            f"{engine.name} submitted {call.name}: {wanted} wanted, {len(due)} due, surge {surge};"
+            f" there were {names}"
         )
+        blame, room = self._blame(taken), wanted + min(len(due), wanted) + surge
+
+        def judge() -> None:
+            """Whoever was ordered out by the same plan has heard of it by now."""
+            if sum(1 for t in taken if not self._left_since(t, call.at)) >= room:
+                self._report(blame, text, service)
+
+        self._later(call.at + grace.HEARING_S, judge)
+
+    def _left_since(self, token: Token, since: float) -> bool:
+        agent = self._ledger.agents.get(token.instance)
+        return token.cancelled_at >= since or (agent is not None and agent.drained_at >= since)
 
     def _blame(self, taken: list[Token]) -> int:
         """Which promise stands for a job too many."""

@@ -64,6 +64,8 @@ class Ledger:
         self.ended_stream: Stream | None = None
         """The one whose end is being told."""
         self.unusable: dict[str, float] = {}
+        self.excluded: set[str] = set()
+        """Nodes that an operator wants no new job on; it may have come to its end since."""
         self.usable_since: dict[str, float] = {}
         self.failed_on: dict[str, float] = {}
         """By node: when a job of ours last failed there."""
@@ -194,6 +196,11 @@ class Ledger:
                 token.replace_asked = True
             else:
                 token.ordered_out_at = event.at
+        if event.verb == "exclude":
+            self.excluded.add(event.instance)
+        elif event.verb == "include":
+            self.excluded.discard(event.instance)
+            self.usable_since[event.instance] = event.at
 
     # -- Slurm
 
@@ -354,6 +361,8 @@ class Ledger:
                     continue
                 if not lies and token.job is not None and token.job.in_table:
                     if token.job.accepted_at <= answer.began:
+                        if token.forgotten or token.missing_since is not None:
+                            token.found_at = self.now
                         token.shown, token.missing_since, token.written_off = True, None, False
                         token.forgotten = False
                         token.known_on.add(engine.host)

@@ -181,10 +181,10 @@ class Progress:
         elif not agent.served:
             yield "starts", started_at + (wish.startup_deadline_s or grace.STARTUP_S)
         elif not agent.ready:
-            yield (
-                "does not serve",
-                max(agent.left_ready_at, started_at) + (wish.unready_deadline_s or grace.UNREADY_S),
-            )
+            allowed_s = wish.unready_deadline_s or grace.UNREADY_S
+            if token.found_at > agent.began_at:  # it may have been adopted, and seems to start
+                allowed_s = max(allowed_s, wish.startup_deadline_s or grace.STARTUP_S)
+            yield "does not serve", max(agent.left_ready_at, started_at) + allowed_s
 
     # -- promise 22, once all faults have stopped
 

@@ -70,6 +70,8 @@ class Token:
     """A good answer has shown its job."""
     missing_since: float | None = None
     """When the first of the believable answers in a row was asked that lacks it."""
+    found_at: float = FAR_PAST
+    """When it was last found again, or adopted: its deadlines run anew."""
     written_off: bool = False
     """The engine has every right to believe that it is gone."""
     known_on: set[str] = field(default_factory=set)

@@ -55,6 +55,11 @@ class Ledger:
         """By service: when its last launches came to their end."""
         self.agents: dict[str, AgentSeen] = {}
         self.engines: dict[str, EngineSeen] = {}
+        self.running: list[EngineSeen] = []
+        self.latest: deque[EngineSeen] = deque(maxlen=4)
+        """Who started last."""
+        self.highest_acted = 0
+        """The highest epoch under which an engine has acted."""
         self.leases: list[truth.LeaseWritten] = []
         self.routes: dict[str, dict[str, ReadRoute]] = {}
         """By host and instance: what its gates know."""
@@ -165,10 +170,10 @@ class Ledger:
 
     def engine_of(self, host: str) -> EngineSeen | None:
         """The engine that runs there."""
-        return next((e for e in self.engines.values() if e.running and e.host == host), None)
+        return next((e for e in self.running if e.host == host), None)
 
     def acting(self) -> list[EngineSeen]:
-        return [e for e in self.engines.values() if e.acting]
+        return [e for e in self.running if e.acting]
 
     # -- wishes
 
@@ -268,6 +273,7 @@ class Ledger:
             job.restarts, job.restarted_at = event.restarts, event.at
             job.started_at = None
         job.submit_time, job.node, job.cause = event.submit_time, event.node, event.cause
+        job.last_node = event.node or job.last_node
         running = event.state in LIVE_STATES and event.start is not None and event.state != "PENDING"
         if running and job.started_at is None:
             job.started_at = event.at
@@ -289,9 +295,15 @@ class Ledger:
         token = self.tokens.get(job.name)
         if token is None or token.job is not job:
             return
-        if job.cause in ("fault", "service", "slurm") and job.node:
-            self.failed_on[job.node] = self.now
+        self._blame_node(token, job)
         self._retire(token)
+
+    def _blame_node(self, token: Token, job: JobSeen) -> None:
+        """Any end but that of one which served and drained may count against its node."""
+        agent = self.agents.get(token.instance)
+        well = agent is not None and agent.draining and agent.served and job.cause == "engine"
+        if job.last_node and not well:
+            self.failed_on[job.last_node] = self.now
 
     def _on_job_forgotten(self, event: truth.JobForgotten) -> None:
         job = self.table.pop(event.job_id, None)
@@ -300,7 +312,11 @@ class Ledger:
         job.lost = event.lost and job.state in LIVE_STATES
         job.in_table, job.left_table_at = False, event.at
         token = self.tokens.get(job.name)
-        if token is not None and token.job is job and not job.lost:
+        if token is None or token.job is not job:
+            return
+        self._blame_node(token, job)
+        agent = self.agents.get(token.instance)
+        if not job.lost or agent is None or agent.state == "gone":
             self._retire(token)
 
     def _restore(self, job: JobSeen) -> None:
@@ -391,9 +407,10 @@ class Ledger:
     # -- engines
 
     def _on_engine_started(self, event: truth.EngineStarted) -> None:
-        self.engines[event.engine] = EngineSeen(
-            event.engine, event.host, event.epoch, event.at, event.journal
-        )
+        engine = EngineSeen(event.engine, event.host, event.epoch, event.at, event.journal)
+        self.engines[event.engine] = engine
+        self.running.append(engine)
+        self.latest.append(engine)
         self.disturbed_at = event.at
         kept = event.journal == "kept"
         if not kept or (self.acted_on and self.acted_on != event.host):
@@ -421,6 +438,7 @@ class Ledger:
         engine = self.engines.get(event.engine)
         if engine is not None:
             engine.running, engine.ended_at = False, event.at
+            self.running.remove(engine)
         self.disturbed_at = event.at
 
     def _on_alarms_shown(self, event: truth.AlarmsShown) -> None:
@@ -438,6 +456,9 @@ class Ledger:
         was_ready = agent.ready
         agent.state, agent.since = event.state, event.at
         self._note_readiness(agent, was_ready)
+        token = self.by_instance.get(event.instance)
+        if event.state == "gone" and token is not None and token.job is not None and token.job.lost:
+            self._retire(token)  # Slurm has forgotten it, and now it is gone
 
     def _on_agent_reachable(self, event: truth.AgentReachable) -> None:
         agent = self.agents.get(event.instance)

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from saia_engine.simulator.oracle import grace
+
 LIVE_STATES = frozenset(
     "PENDING RUNNING CONFIGURING SUSPENDED STOPPED SIGNALING RESIZING REQUEUED REQUEUE_FED"
     " REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT STAGE_OUT".split()
@@ -26,6 +28,7 @@ class JobSeen:
     state: str = "PENDING"
     state_since: float = 0.0
     node: str = ""
+    last_node: str = ""
     started_at: float | None = None
     """When it was first seen to run in this generation."""
     end: float | None = None
@@ -143,7 +146,6 @@ class EngineSeen:
     """(asked, came) of its last good ones."""
     stale_from: float | None = None
     """How far back its beliefs may reach, after a stale answer."""
-    acted_at: float = FAR_PAST
     plan_from: float = FAR_PAST
     """When it began to do what its present plan asks for."""
     busy_until: float = FAR_PAST
@@ -165,7 +167,10 @@ class EngineSeen:
         return known if self.stale_from is None else min(known, self.stale_from)
 
     def view_from_at(self, moment: float) -> float:
-        """The same, as of a moment shortly ago."""
+        """The same, as of a moment shortly ago; what came just before its end, or its journal's, it never told."""
+        last = min(self.refused_at or moment, moment if self.running else self.ended_at)
+        if last < moment:
+            moment = last - grace.ROUTES_S
         for asked, came in reversed(self.answers):
             if came <= moment:
                 return asked if self.stale_from is None else min(asked, self.stale_from)

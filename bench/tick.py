@@ -30,9 +30,11 @@ from saia_engine.api.hub import Hub
 from saia_engine.edge import logs
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease
-from saia_engine.model import AgentStatus, Instance, LaunchSpec, Service, Snapshot, State, Timing
+from saia_engine.model import AgentStatus, Instance, LaunchSpec, Service, Snapshot, State, Timing, WaitSample
+from saia_engine.planner.lead import shape
 from saia_engine.reconciler import Identity, Reconciler
 from saia_engine.relays import Relays
+from saia_engine.revision_files import RevisionFiles
 from saia_engine.slurm import text
 from saia_engine.slurm.port import JobRequest
 from saia_engine.store import Store
@@ -40,11 +42,19 @@ from saia_engine.store import Store
 USER = "svc"
 REPLICAS = 2
 POLL_S = 15.0
+STARTS = 10
+"""Of each service, in the last days."""
 NODES = 500
 NOW = 1_795_516_645.0
 LIMIT_S = 86_400
 TARGET = (10_000, 200, 0.5)
 """So many foreign jobs and services of ours within so many seconds of parse, fold and plan."""
+RESERVATION = (
+    "ReservationName=maint StartTime=1795900000 EndTime=1795950000 Duration=13:53:20 Nodes=gpu[0001-0010]"
+    " NodeCnt=10 CoreCnt=640 Features=(null) PartitionName=(null) Flags=MAINT,IGNORE_JOBS,SPEC_NODES"
+    " TRES=cpu=640 Users=root Groups=(null) Accounts=(null) Licenses=(null) State=INACTIVE\n"
+)
+"""As `scontrol --oneliner show reservation` prints it."""
 RESULTS = Path(__file__).parent / "results-tick.json"
 
 
@@ -147,7 +157,16 @@ def _own_row(i: Instance, nonce: str) -> str:
 def sinfo(nonce: str) -> str:
     lines = []
     for number in range(1, NODES + 1):
-        plain = (f"gpu{number:04}", "mixed", f"gpu{number:04}", "48/16/0/64", 512_000, "gpu*")
+        plain = (
+            f"gpu{number:04}",
+            "mixed",
+            f"gpu{number:04}",
+            "48/16/0/64",
+            512_000,
+            "gpu*",
+            "up",
+            "3-00:00:00",
+        )
         lines.append(_row(plain, ("gpu:a100:4(S:0-1)", "gpu:a100:3(IDX:0-2)", "none"), nonce))
     return "\n".join(lines) + "\n"
 
@@ -178,9 +197,11 @@ class PrintedSlurm:
         began = time.perf_counter()
         jobs = text.jobs(self._queue, self._nonce)
         nodes = text.nodes(self._info, self._nonce)
+        partitions = text.partitions(self._info, self._nonce)
+        reserved = text.reservations(RESERVATION)
         boot = text.boot_time("BOOT_TIME               = 1795000000\n")
         self.parse_s = time.perf_counter() - began
-        return Snapshot(NOW, jobs, nodes, boot)
+        return Snapshot(NOW, jobs, nodes, boot, reserved, partitions)
 
     async def submit(self, request: JobRequest) -> int:
         raise AssertionError(f"{request.name} is submitted, though all stands as it should")
@@ -245,6 +266,7 @@ async def ticks(foreign: int, services: int, count: int, directory: Path) -> lis
     slurm, ears = PrintedSlurm(foreign, instances), Ears(instances)
     store = Store(directory / "state.db")
     store.save(*instances)
+    _remember_starts(store, wanted)
     reconciler = Reconciler(
         identity=Identity("bench", "hpc", USER),
         services=wanted,
@@ -252,6 +274,7 @@ async def ticks(foreign: int, services: int, count: int, directory: Path) -> lis
         submits_per_hour=1_000_000,
         slurm=slurm,
         store=store,
+        specs=RevisionFiles(directory / "revisions"),
         lease=Lease.acquire(directory, directory),
         dirs=InstanceDirs(directory / "instances"),
         probes=cast(Any, ears),
@@ -266,12 +289,20 @@ async def ticks(foreign: int, services: int, count: int, directory: Path) -> lis
         await reconciler.poll()
         polled_s = time.perf_counter() - began
         plan_s = _seconds(reconciler.preview)
-        if reconciler.last_plan.actions:
+        if costs and reconciler.last_plan.actions:
             raise AssertionError(f"acts in a settled fleet: {reconciler.last_plan.actions[:3]}")
         show_s = _seconds(lambda: _show(reconciler, ears, hub, relays, wanted))
         costs.append(Cost(slurm.parse_s, polled_s - slurm.parse_s - plan_s, plan_s, show_s))
     store.close()
     return costs[1:]  # the first fills caches and journal
+
+
+def _remember_starts(store: Store, services: dict[str, Service]) -> None:
+    """Past starts of each service, from which its lead time is learned."""
+    for number, (name, service) in enumerate(services.items()):
+        for start in range(STARTS):
+            at = NOW - 86_400 * start
+            store.add_sample(WaitSample(at, name, shape(service.launch), 60.0 + number, 200.0))
 
 
 def _seconds(work: Any) -> float:
@@ -283,9 +314,10 @@ def _seconds(work: Any) -> float:
 def _show(reconciler: Reconciler, ears: Ears, hub: Hub, relays: Relays, wanted: dict[str, Service]) -> None:
     snapshot, records = reconciler.snapshot, reconciler.instances
     assert snapshot is not None
-    hub.publish("services", rows.services(wanted, wanted, {}, records, relays, NOW))
+    on_top = {"pins": reconciler.pins, "leads": reconciler.leads, "rollouts": reconciler.rollouts}
+    hub.publish("services", rows.services(wanted, wanted, {}, records, relays, NOW, **on_top))
     hub.publish("instances", rows.instances(records, ears.statuses, wanted, {}, {}, NOW))
-    hub.publish("nodes", rows.nodes(snapshot, records, ears.statuses))
+    hub.publish("nodes", rows.nodes(snapshot, records, ears.statuses, reconciler.exclusions, NOW))
     hub.publish("jobs", rows.jobs(snapshot, {i.job_id: i.id for i in records.values()}))
 
 

@@ -58,7 +58,7 @@ class StreamGap(ClientError):
 
 
 class NeedsConfirmation(ClientError):
-    """The act would undercut `min_available`: ask the operator, then repeat it with `confirm`."""
+    """The act may hurt; the message says how: ask the operator, then repeat it with `confirm`."""
 
 
 class NotAllowed(ClientError):
@@ -172,6 +172,22 @@ class EngineClient:
         """What the engine would do now, and why."""
         return await self._call("GET", "/v1/plan")
 
+    async def revisions(self, service: str) -> dict[str, Any]:
+        """Its launch specs, the newest last, and which one is asked for."""
+        return await self._call("GET", f"/v1/services/{_quoted(service)}/revisions")
+
+    async def service_story(self, service: str) -> dict[str, Any]:
+        """Its revisions, instances and newest events."""
+        return await self._call("GET", f"/v1/services/{_quoted(service)}/story")
+
+    async def instance_story(self, instance: str) -> dict[str, Any]:
+        """Its record and all its events, also when it ended long ago."""
+        return await self._call("GET", f"/v1/instances/{_quoted(instance)}/story")
+
+    async def known_instances(self) -> list[str]:
+        """The ids of all that the journal knows."""
+        return (await self._call("GET", "/v1/instances"))["instances"]
+
     async def health(self) -> dict[str, Any]:
         return await self._call("GET", "/v1/health")
 
@@ -189,6 +205,34 @@ class EngineClient:
     async def drain(self, instance: str, *, confirm: bool = False) -> dict[str, Any]:
         """Take an instance out; its slot is filled again. Raises NeedsConfirmation as `scale` does."""
         return await self._call("POST", f"/v1/instances/{_quoted(instance)}/drain", {"confirm": confirm})
+
+    async def replace(self, instance: str) -> dict[str, Any]:
+        """Hand an instance over to a new one before its end."""
+        return await self._call("POST", f"/v1/instances/{_quoted(instance)}/replace")
+
+    async def rollback(self, service: str, revision: str = "", *, confirm: bool = False) -> dict[str, Any]:
+        """Run an older revision, by default the last good one. Raises NeedsConfirmation for one that is not good."""
+        body = {"revision": revision, "confirm": confirm}
+        return await self._call("POST", f"/v1/services/{_quoted(service)}/rollback", body)
+
+    async def unpin(self, service: str) -> dict[str, Any]:
+        """Back to the revision that the config file asks for."""
+        return await self._call("DELETE", f"/v1/services/{_quoted(service)}/pin")
+
+    async def exclude(
+        self, node: str, for_s: float, because: str = "", *, confirm: bool = False
+    ) -> dict[str, Any]:
+        """No new jobs there for so long. Raises NeedsConfirmation where no other node is left."""
+        body = {"for_s": for_s, "because": because, "confirm": confirm}
+        return await self._call("POST", f"/v1/nodes/{_quoted(node)}/exclusion", body)
+
+    async def include(self, node: str) -> dict[str, Any]:
+        """New jobs may go there again."""
+        return await self._call("DELETE", f"/v1/nodes/{_quoted(node)}/exclusion")
+
+    async def unfreeze(self, *, confirm: bool = False) -> dict[str, Any]:
+        """What is absent from Slurm's answer counts as gone. Raises NeedsConfirmation without `confirm`."""
+        return await self._call("POST", "/v1/unfreeze", {"confirm": confirm})
 
     async def maintenance(self, proxy: str, on: bool) -> dict[str, Any]:
         return await self._call("POST", f"/v1/proxies/{_quoted(proxy)}/maintenance", {"on": on})

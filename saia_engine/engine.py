@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from saia_engine import config as configuration
-from saia_engine import rows, site, view
+from saia_engine import doubts, rows, site, story, view
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Refused
 from saia_engine.api.sockets import group_id
@@ -24,7 +24,7 @@ from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.edge import logs
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease
-from saia_engine.model import DrainKind, Override, Reason, Service, State
+from saia_engine.model import DrainKind, Instance, Override, Reason, Service, State
 from saia_engine.probes import Probes
 from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
@@ -34,12 +34,13 @@ from saia_engine.revision_files import RevisionFiles
 from saia_engine.routes import RoutesFile
 from saia_engine.slurm.port import Slurm
 from saia_engine.store import Event, JournalError, ProxyWish, Store
+from saia_engine.wishes import WishRefused
 
 EVENTS_SHOWN = 500
 CLOCK_JUMP_S = 5.0
 FIRST_ANSWER_S = 10.0
-GROWTH = 4
-"""A scale to more than so many times the replicas is asked about: it may be a slip."""
+FREEZE = ("mass-absence", "slurm")
+"""The alarm that holds while launches and cancels are held back."""
 FIXED = (
     "name", "kind", "installation", "paths", "poll_interval_s", "rpc_floor_s", "command_timeout_s", "port_range",
     "agent_python", "slurm_bin", "slurm_conf", "operators_group", "gate_group", "local",
@@ -63,9 +64,26 @@ def _intent(
         if not engine.acting_fault:
             try:
                 return act(engine, *args, **kwargs)
+            except WishRefused as exc:
+                raise Refused("not_possible", str(exc)) from exc
             except JournalError as exc:
                 engine.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
         raise Refused("not_acting", f"the engine does not act: {engine.acting_fault}", 503)
+
+    return guarded
+
+
+def _reading(
+    look: Callable[Concatenate[Engine, P], Answer],
+) -> Callable[Concatenate[Engine, P], Answer]:
+    """What an operator looks up in the journal."""
+
+    @wraps(look)
+    def guarded(engine: Engine, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        try:
+            return look(engine, *args, **kwargs)
+        except JournalError as exc:
+            raise Refused("journal", str(exc), 503) from exc
 
     return guarded
 
@@ -88,6 +106,7 @@ class Engine:
         self._installation = site.installation_id(config)
         dirs = InstanceDirs(config.paths.instances_dir, config.agent_python, config.port_range)
         self._dirs = dirs
+        self._specs = RevisionFiles(config.paths.revisions_dir)
         first, last = config.port_range
         self._probes = Probes(dirs, clock.now, self._wake.set, range(first, last + 1))
         self._publisher = Publisher(
@@ -104,7 +123,7 @@ class Engine:
             quarantine=config.quarantine,
             slurm=slurm,
             store=self._store,
-            specs=RevisionFiles(config.paths.revisions_dir),
+            specs=self._specs,
             lease=lease,
             dirs=dirs,
             probes=self._probes,
@@ -162,7 +181,17 @@ class Engine:
         hub.publish("engine", {"engine": self._engine_row()})
         hub.publish(
             "services",
-            rows.services(desired, configured, reconciler.overrides, records, self._relays, now),
+            rows.services(
+                desired,
+                configured,
+                reconciler.overrides,
+                records,
+                self._relays,
+                now,
+                pins=reconciler.pins,
+                leads=reconciler.leads,
+                rollouts=reconciler.rollouts,
+            ),
         )
         logs_of = {name: str(self._dirs.log(name)) for name in records}
         in_flight = self._relays.in_flight(now)
@@ -172,7 +201,9 @@ class Engine:
         )
         snapshot = reconciler.snapshot
         if snapshot is not None:
-            hub.publish("nodes", rows.nodes(snapshot, records, self._probes.statuses))
+            hub.publish(
+                "nodes", rows.nodes(snapshot, records, self._probes.statuses, reconciler.exclusions, now)
+            )
             if snapshot is not self._shown_snapshot:
                 self._shown_snapshot = snapshot
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
@@ -245,13 +276,26 @@ class Engine:
 
     # -- the API's port
 
-    @_intent
-    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> dict[str, Any]:
+    def _configured(self, service: str) -> Service:
         configured = self.reconciler.configured(service)
         if configured is None:
             raise Refused("not_found", f"there is no service {service}", 404)
+        return configured
+
+    def _live(self, instance: str) -> Instance:
+        """One that lives and does not drain yet."""
+        record = self.reconciler.instances.get(instance)
+        if record is None or record.ended:
+            raise Refused("not_found", f"there is no live instance {instance}", 404)
+        if record.drain is not None:
+            raise Refused("already_draining", f"{instance} is draining already ({record.drain.kind})")
+        return record
+
+    @_intent
+    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> dict[str, Any]:
+        configured = self._configured(service)
         before = self.reconciler.desired.services[service].replicas
-        doubt = doubt_of_scale(configured, before, replicas)
+        doubt = doubts.of_scale(configured, before, replicas)
         if doubt and not confirm:
             raise Refused("needs_confirmation", doubt)
         self.reconciler.set_override(Override(service, replicas, uid, self._clock.now()))
@@ -276,34 +320,88 @@ class Engine:
 
     @_intent
     def drain(self, uid: int, instance: str, confirm: bool) -> dict[str, Any]:
-        record = self.reconciler.instances.get(instance)
-        if record is None or record.ended:
-            raise Refused("not_found", f"there is no live instance {instance}", 404)
-        if record.drain is not None:
-            raise Refused("already_draining", f"{instance} is draining already ({record.drain.kind})")
-        service = self.reconciler.desired.services.get(record.service)
+        record = self._live(instance)
         ready = sum(
             1
             for i in self.reconciler.instances.values()
             if i.service == record.service and i.state is State.READY and i.id != instance
         )
-        if service is not None and record.state is State.READY and not confirm:
-            if ready == 0:
-                raise Refused(
-                    "needs_confirmation",
-                    f"it is the last ready instance of {record.service}: new requests are refused until"
-                    " another one is ready",
-                )
-            if ready < service.min_available:
-                raise Refused(
-                    "needs_confirmation",
-                    f"{ready} ready instances of {record.service} would be left, fewer than its min_available"
-                    f" of {service.min_available}",
-                )
+        doubt = doubts.of_drain(self.reconciler.desired.services.get(record.service), record, ready)
+        if doubt and not confirm:
+            raise Refused("needs_confirmation", doubt)
         reason = Reason("operator", "drained by an operator; its slot is filled again")
         self.reconciler.start_drain(record, DrainKind.OPERATOR, reason, uid)
         self._wake.set()
         return {"instance": instance, "ready_left": ready}
+
+    @_intent
+    def replace(self, uid: int, instance: str) -> dict[str, Any]:
+        record = self._live(instance)
+        if record.service not in self.reconciler.desired.services:
+            raise Refused("not_possible", f"{record.service} is not configured any more: drain it instead")
+        if not record.node:
+            raise Refused("not_possible", f"{instance} does not run yet: drain it instead")
+        self.reconciler.ask_replace(instance, uid)
+        self._wake.set()
+        return {"instance": instance}
+
+    @_intent
+    def rollback(self, uid: int, service: str, revision: str, confirm: bool) -> dict[str, Any]:
+        self._configured(service)
+        fits = [r for r in self.reconciler.revisions.get(service, ()) if r.revision.startswith(revision)]
+        if revision and not fits:
+            raise Refused("not_found", f"{service} has no revision {revision} in its history", 404)
+        if revision and len(fits) > 1:
+            names = ", ".join(r.revision for r in fits)
+            raise Refused("ambiguous", f"{revision} could be any of: {names}")
+        doubt = doubts.of_rollback(fits[0]) if revision else ""
+        if doubt and not confirm:
+            raise Refused("needs_confirmation", doubt)
+        pin = self.reconciler.rollback(service, fits[0].revision if revision else None, uid)
+        self._wake.set()
+        return {"service": service, "revision": pin.revision, "instead_of": pin.instead_of}
+
+    @_intent
+    def unpin(self, uid: int, service: str) -> dict[str, Any]:
+        configured = self._configured(service)
+        if service not in self.reconciler.pins:
+            raise Refused("not_found", f"{service} is not rolled back", 404)
+        self.reconciler.clear_pin(service, uid)
+        self._wake.set()
+        return {"service": service, "revision": configured.launch.revision}
+
+    @_intent
+    def exclude(self, uid: int, node: str, for_s: float, because: str, confirm: bool) -> dict[str, Any]:
+        snapshot, now = self.reconciler.snapshot, self._clock.now()
+        if snapshot is None:
+            raise Refused("not_possible", "Slurm has not answered yet, so no node is known")
+        if node not in snapshot.node_by_name:
+            raise Refused("not_found", f"there is no node {node}", 404)
+        doubt = doubts.of_exclusion(node, snapshot.nodes, self.reconciler.exclusions, now)
+        if doubt and not confirm:
+            raise Refused("needs_confirmation", doubt)
+        self.reconciler.exclude(node, now + for_s, because or "by an operator", uid)
+        self._wake.set()
+        return {"node": node, "until": now + for_s}
+
+    @_intent
+    def include(self, uid: int, node: str) -> dict[str, Any]:
+        exclusion = self.reconciler.exclusions.get(node)
+        if exclusion is None or exclusion.until <= self._clock.now():
+            raise Refused("not_found", f"node {node} is not excluded", 404)
+        self.reconciler.include(node, uid)
+        self._wake.set()
+        return {"node": node}
+
+    @_intent
+    def unfreeze(self, uid: int, confirm: bool) -> dict[str, Any]:
+        if FREEZE not in self.reconciler.alarms.current:
+            raise Refused("not_frozen", "nothing is frozen: no jobs of ours are missing in a mass")
+        if not confirm:
+            raise Refused("needs_confirmation", doubts.OF_UNFREEZE)
+        self.reconciler.unfreeze(uid)
+        self._wake.set()
+        return {"unfrozen": True}
 
     @_intent
     def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
@@ -320,6 +418,29 @@ class Engine:
 
     def plan(self) -> dict[str, Any]:
         return view.plan_rows(self.reconciler.preview())
+
+    @_reading
+    def known_instances(self) -> dict[str, Any]:
+        return {"instances": self._store.known_instances()}
+
+    @_reading
+    def instance_story(self, instance: str) -> dict[str, Any]:
+        found = story.of_instance(self._store, instance, self._dirs)
+        if found is None:
+            raise Refused("not_found", f"the journal knows no instance {instance}", 404)
+        return found
+
+    @_reading
+    def service_story(self, service: str) -> dict[str, Any]:
+        configured = self.reconciler.configured(service)
+        found = story.of_service(self._store, service, configured, self._specs)
+        if found is None:
+            raise Refused("not_found", f"there is no service {service}", 404)
+        return found
+
+    @_reading
+    def revisions(self, service: str) -> dict[str, Any]:
+        return story.revisions(self._store, service, self._configured(service), self._specs)
 
     def report(self, report: GateReport) -> dict[str, Any]:
         if report.proxy not in self._control.proxies:
@@ -349,19 +470,3 @@ class Engine:
         note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""
         self.reconciler.record("config-reloaded", "config", f"{self._config.file}{note}")
         self._wake.set()
-
-
-def doubt_of_scale(service: Service, before: int, wanted: int) -> str:
-    """Why an operator should think twice; empty where there is no reason to."""
-    if wanted == 0 and before > 0:
-        return f"{service.name} would be stopped: all its requests are refused until it is scaled up again"
-    if wanted < min(service.min_available, before):
-        return (
-            f"{service.name} would have {wanted} replicas, fewer than its min_available of"
-            f" {service.min_available}"
-        )
-    if wanted > GROWTH * max(before, service.replicas, 1):
-        return (
-            f"{service.name} would have {wanted} replicas, more than {GROWTH} times the {before} it has now"
-        )
-    return ""

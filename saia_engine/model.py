@@ -307,8 +307,9 @@ class Node:
 
     @property
     def usable(self) -> bool:
-        """Whether Slurm would start a job on it."""
-        return not any(word in self.state for word in ("down", "drain", "fail", "maint", "inval", "*"))
+        """Whether Slurm would start a job on it, one that it has powered down included."""
+        state = self.state.replace("powered_down", "")
+        return not any(word in state for word in ("down", "drain", "fail", "maint", "inval", "*"))
 
 
 @dataclass(frozen=True, slots=True)

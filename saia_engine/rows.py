@@ -8,14 +8,17 @@ from saia_engine.model import (
     COMING,
     AgentStatus,
     Alarm,
+    Exclusion,
     Instance,
     Override,
+    Pin,
     ProxyLimits,
     Service,
     Snapshot,
     State,
 )
 from saia_engine.planner import timeline
+from saia_engine.planner.lead import Lead
 from saia_engine.relays import Relays, Traffic
 from saia_engine.store import Event, ProxyWish
 from saia_engine.view import (
@@ -38,6 +41,10 @@ def services(
     instances: Mapping[str, Instance],
     relays: Relays,
     now: float,
+    *,
+    pins: Mapping[str, Pin],
+    leads: Mapping[str, Lead],
+    rollouts: Mapping[str, str],
 ) -> dict[str, ServiceView]:
     """One row a configured service, and one for each removed one that still has instances."""
     live: dict[str, list[Instance]] = {name: [] for name in desired}
@@ -51,6 +58,9 @@ def services(
         ready = [i for i in own if i.state is State.READY]
         traffic = relays.traffic.get(name) or Traffic()
         override = overrides.get(name) if service else None
+        revision = service.launch.revision if service else ""
+        pin = pins.get(name)
+        lead = leads.get(name)
         rows[name] = ServiceView(
             name=name,
             models=list(service.models) if service else [],
@@ -69,6 +79,11 @@ def services(
             requests_per_s=round(traffic.rate(now), 2),
             override_by_uid=override.uid if override else None,
             override_at=override.at if override else None,
+            revision=revision,
+            pinned_to=pin.revision if pin and pin.revision == revision else "",
+            lead_s=round(lead.seconds, 1) if lead else None,
+            lead_because=lead.because if lead else "",
+            rollout=rollouts.get(name, ""),
         )
     return rows
 
@@ -122,6 +137,8 @@ def instances(
             gpus=list(status.gpus) if status else [],
             outcome=record.outcome,
             log=logs.get(record.id, ""),
+            log_tail=record.log_tail,
+            time_limit_s=record.spec.time_limit_s,
         )
     return rows
 
@@ -150,7 +167,11 @@ def jobs(snapshot: Snapshot, ours: Mapping[int, str]) -> dict[str, JobView]:
 
 
 def nodes(
-    snapshot: Snapshot, records: Mapping[str, Instance], statuses: Mapping[str, AgentStatus]
+    snapshot: Snapshot,
+    records: Mapping[str, Instance],
+    statuses: Mapping[str, AgentStatus],
+    exclusions: Mapping[str, Exclusion],
+    now: float,
 ) -> dict[str, NodeView]:
     """GPUs of ours are those of our running jobs there; live use is what their agents report."""
     gpus_of_job = {job.id: job.gpus // max(1, job.node_count) for job in snapshot.jobs}
@@ -162,6 +183,9 @@ def nodes(
     for node in snapshot.nodes:
         here = ours.get(node.name, [])
         live = {gpu.index: gpu for i in here if i.id in statuses for gpu in statuses[i.id].gpus}
+        exclusion = exclusions.get(node.name)
+        if exclusion is not None and exclusion.until <= now:
+            exclusion = None
         rows[node.name] = NodeView(
             name=node.name,
             state=node.state,
@@ -176,6 +200,8 @@ def nodes(
             gpus_allocated=node.gpus_allocated,
             gpus_ours=sum(gpus_of_job.get(i.job_id, 0) for i in here),
             live=[live[index] for index in sorted(live)],
+            excluded_until=exclusion.until if exclusion else None,
+            excluded_because=exclusion.because if exclusion else "",
         )
     return rows
 

@@ -10,6 +10,7 @@ import msgspec
 from saia_engine.client import Tables
 from saia_engine.edge.durations import show
 from saia_engine.edge.text import clean, plain
+from saia_engine.explain import why_lines, wrapped
 from saia_engine.model import State, short_id
 from saia_engine.view import TABLES, EngineView, InstanceView, ProxyView, ServiceView
 
@@ -32,6 +33,7 @@ def status_lines(tables: Tables) -> list[str]:
             [_service(row, now) for _, row in sorted(tables.services.items())],
             "no services are configured",
         ),
+        _plans_for_services(tables),
         _table(
             "INSTANCE STATE FOR LEFT OPEN JOB NODE REASON".split(),
             [_instance(row, now) for row in living(tables)],
@@ -42,6 +44,7 @@ def status_lines(tables: Tables) -> list[str]:
             [_proxy(row, now) for _, row in sorted(tables.proxies.items())],
             "no proxies are configured",
         ),
+        _exclusions(tables, now),
     ]
     lines = [line for block in blocks if block for line in (*block, "")]
     return lines[:-1]
@@ -61,10 +64,15 @@ def state_json(tables: Tables) -> str:
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
-    """The acts, then what waits, then alarms."""
+    """The acts, then what waits, each with the inputs that decided it and what was refused; then alarms."""
     actions, waiting, alarms = (plan.get(key) or [] for key in ("actions", "waiting", "alarms"))
-    lines = [f"{plain(a.get('act'))} {plain(a.get('subject'))}: {_because(a)}" for a in actions]
-    lines += [f"waits: {_because(reason)}" for reason in waiting]
+    lines = []
+    for act in actions:
+        lines += wrapped("", f"{plain(act.get('act'))} {plain(act.get('subject'))}: {_because(act)}", "    ")
+        lines += why_lines(act, "    ")
+    for reason in waiting:
+        lines += wrapped("", f"waits: {_because(reason)}", "    ")
+        lines += why_lines(reason, "    ")
     lines += [
         f"{plain(a.get('severity'))}: {plain(a.get('subject'))}: {plain(a.get('text'))}" for a in alarms
     ]
@@ -100,6 +108,32 @@ def _alarms(tables: Tables, now: float) -> list[str]:
         f"! {clean(a.severity).upper()} {clean(a.subject)}: {clean(a.text)}"
         f" ({clean(a.code)}, for {_span(a.since, now)})"
         for a in alarms
+    ]
+
+
+def _plans_for_services(tables: Tables) -> list[str]:
+    """Rollouts, and how early each replacement is submitted."""
+    services = sorted(tables.services.values(), key=lambda row: row.name)
+    lines = [
+        line
+        for row in services
+        if row.rollout
+        for line in wrapped("rollout of ", f"{clean(row.name)}: {clean(row.rollout)}", "    ")
+    ]
+    leads = [f"{clean(row.name)} {show(row.lead_s)}" for row in services if row.lead_s is not None]
+    return lines + (wrapped("lead of replacements: ", ", ".join(leads), "    ") if leads else [])
+
+
+def _exclusions(tables: Tables, now: float) -> list[str]:
+    return [
+        line
+        for row in sorted(tables.nodes.values(), key=lambda row: row.name)
+        if row.excluded_until is not None
+        for line in wrapped(
+            "excluded: ",
+            f"{clean(row.name)}, no new jobs for {_left(row.excluded_until, now)}: {clean(row.excluded_because)}",
+            "    ",
+        )
     ]
 
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -74,7 +73,6 @@ class Store:
         path: Path | str,
         on_commit: Callable[[str], None] = lambda what: None,
         *,
-        read_only: bool = False,
         connect: Connect | None = None,
     ) -> None:
         """`path` may be a `file:` URI of SQLite's; `connect` opens it in another way.
@@ -85,15 +83,14 @@ class Store:
         self.path = path
         self._on_commit = on_commit
         with self._guard("open"):
-            self._db = connect(path) if connect else _connect(path, read_only)
-            if not read_only:
-                self._db.execute("PRAGMA journal_mode=DELETE")
-                self._db.execute("PRAGMA synchronous=EXTRA")
+            self._db = (connect or _connect)(path)
+            self._db.execute("PRAGMA journal_mode=DELETE")
+            self._db.execute("PRAGMA synchronous=EXTRA")
             damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
                 raise sqlite3.DatabaseError(damage)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > journal_schema.VERSION or (read_only and version < journal_schema.VERSION):
+            if version > journal_schema.VERSION:
                 raise JournalError(f"{path}: made by another version of saia (schema {version})")
         if version < journal_schema.VERSION:
             with self._write("migrate"):
@@ -118,6 +115,21 @@ class Store:
                 "SELECT record FROM instances WHERE ended_at IS NULL OR ended_at > ?", (ended_after,)
             ).fetchall()
             return {i.id: i for i in (_decode_instance(row[0]) for row in rows)}
+
+    def instance(self, name: str) -> Instance | None:
+        """Its record, whenever it ended; None where there is none any more."""
+        with self._guard("read"):
+            row = self._db.execute("SELECT record FROM instances WHERE id = ?", (name,)).fetchone()
+            return _decode_instance(row[0]) if row else None
+
+    def known_instances(self) -> list[str]:
+        """The ids of all that have a record, or at least a story."""
+        with self._guard("read"):
+            rows = self._db.execute(
+                "SELECT id FROM instances UNION SELECT DISTINCT subject FROM events"
+                " WHERE subject LIKE '%.%.%.%' ORDER BY 1"
+            ).fetchall()
+            return [row[0] for row in rows]
 
     def forget_ended(self, before: float) -> list[str]:
         """Drop the records of instances that ended before; returns their ids."""
@@ -311,11 +323,9 @@ class Store:
             raise JournalError(f"cannot {verb} the journal {self.path}: {exc}{_advice(exc)}") from exc
 
 
-def _connect(path: Path | str, read_only: bool) -> sqlite3.Connection:
+def _connect(path: Path | str) -> sqlite3.Connection:
     name = str(path)
     is_uri = name.startswith("file:")
-    if read_only and not is_uri:
-        name, is_uri = f"file:{quote(str(Path(name).absolute()))}?mode=ro", True
     db = sqlite3.connect(name, isolation_level=None, timeout=BUSY_S, uri=is_uri)
     if not is_uri and name != ":memory:":
         Path(name).chmod(0o600)

@@ -77,6 +77,15 @@ class ServiceView(msgspec.Struct, frozen=True, omit_defaults=True):
     requests_per_s: float = 0.0
     override_by_uid: int | None = None
     override_at: float | None = None
+    revision: str = ""
+    """What it is asked to run now: the file's, or the one that it is pinned to."""
+    pinned_to: str = ""
+    """The revision of a rollback, while one holds."""
+    lead_s: float | None = None
+    """So long before it is needed a replacement is submitted."""
+    lead_because: str = ""
+    rollout: str = ""
+    """How a rollout stands; empty when none is under way."""
 
 
 class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -104,6 +113,9 @@ class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: str = ""
     log: str = ""
     """Path of its output."""
+    log_tail: str = ""
+    """Last lines of its output, for one that failed."""
+    time_limit_s: int = 0
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,6 +156,9 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
     gpus_ours: int = 0
     live: list[Gpu] = []
     """Use of the GPUs that our agents there report."""
+    excluded_until: float | None = None
+    """Up to then no new job of ours goes there; None: it may."""
+    excluded_because: str = ""
 
 
 class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):

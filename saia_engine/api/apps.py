@@ -27,6 +27,9 @@ MOST_REPLICAS = 1000
 LARGEST_BODY = 4096
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+SHORTEST_EXCLUSION_S = 60.0
+LONGEST_EXCLUSION_S = 365 * 86400.0
 
 log = get_logger("api")
 
@@ -37,6 +40,21 @@ class Scale(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Drain(msgspec.Struct, forbid_unknown_fields=True):
+    confirm: bool = False
+
+
+class Rollback(msgspec.Struct, forbid_unknown_fields=True):
+    revision: Annotated[str, Meta(pattern="^[0-9a-f]{0,12}$")] = ""
+    confirm: bool = False
+
+
+class Exclude(msgspec.Struct, forbid_unknown_fields=True):
+    for_s: Annotated[float, Meta(ge=SHORTEST_EXCLUSION_S, le=LONGEST_EXCLUSION_S)]
+    because: Annotated[str, Meta(max_length=200)] = ""
+    confirm: bool = False
+
+
+class Unfreeze(msgspec.Struct, forbid_unknown_fields=True):
     confirm: bool = False
 
 
@@ -94,6 +112,54 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         asked = await _body(request, Drain)
         return await _answer(engine.drain(uid, instance, asked.confirm))
 
+    async def replace(request: Request) -> Response:
+        instance = _param(request, "instance", _INSTANCE)
+        uid = await allowed(request, "replace", instance)
+        return await _answer(engine.replace(uid, instance))
+
+    async def rollback(request: Request) -> Response:
+        service = _param(request, "service", _NAME)
+        uid = await allowed(request, "roll back", service)
+        asked = await _body(request, Rollback)
+        return await _answer(engine.rollback(uid, service, asked.revision, asked.confirm))
+
+    async def unpin(request: Request) -> Response:
+        service = _param(request, "service", _NAME)
+        uid = await allowed(request, "end the rollback of", service)
+        return await _answer(engine.unpin(uid, service))
+
+    async def exclude(request: Request) -> Response:
+        node = _param(request, "node", _NODE)
+        uid = await allowed(request, "exclude", node)
+        asked = await _body(request, Exclude)
+        return await _answer(engine.exclude(uid, node, asked.for_s, asked.because, asked.confirm))
+
+    async def include(request: Request) -> Response:
+        node = _param(request, "node", _NODE)
+        uid = await allowed(request, "include", node)
+        return await _answer(engine.include(uid, node))
+
+    async def unfreeze(request: Request) -> Response:
+        uid = await allowed(request, "unfreeze", "the engine")
+        asked = await _body(request, Unfreeze)
+        return await _answer(engine.unfreeze(uid, asked.confirm))
+
+    async def known_instances(request: Request) -> Response:
+        await allowed(request, "read the journal")
+        return await _answer(engine.known_instances())
+
+    async def instance_story(request: Request) -> Response:
+        await allowed(request, "read the journal")
+        return await _answer(engine.instance_story(_param(request, "instance", _INSTANCE)))
+
+    async def service_story(request: Request) -> Response:
+        await allowed(request, "read the journal")
+        return await _answer(engine.service_story(_param(request, "service", _NAME)))
+
+    async def revisions(request: Request) -> Response:
+        await allowed(request, "read the journal")
+        return await _answer(engine.revisions(_param(request, "service", _NAME)))
+
     async def maintenance(request: Request) -> Response:
         proxy = _param(request, "proxy", _NAME)
         uid = await allowed(request, "set the maintenance of", proxy)
@@ -108,6 +174,16 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         Route("/v1/services/{service}/scale", scale, methods=["POST"]),
         Route("/v1/services/{service}/override", clear_override, methods=["DELETE"]),
         Route("/v1/instances/{instance}/drain", drain, methods=["POST"]),
+        Route("/v1/services/{service}/rollback", rollback, methods=["POST"]),
+        Route("/v1/services/{service}/pin", unpin, methods=["DELETE"]),
+        Route("/v1/services/{service}/revisions", revisions),
+        Route("/v1/services/{service}/story", service_story),
+        Route("/v1/instances", known_instances),
+        Route("/v1/instances/{instance}/story", instance_story),
+        Route("/v1/instances/{instance}/replace", replace, methods=["POST"]),
+        Route("/v1/nodes/{node}/exclusion", exclude, methods=["POST"]),
+        Route("/v1/nodes/{node}/exclusion", include, methods=["DELETE"]),
+        Route("/v1/unfreeze", unfreeze, methods=["POST"]),
         Route("/v1/proxies/{proxy}/maintenance", maintenance, methods=["POST"]),
     )
 

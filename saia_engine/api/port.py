@@ -39,6 +39,42 @@ class Engine(Protocol):
 
     def maintenance(self, uid: int, proxy: str, on: bool) -> Answer: ...
 
+    def replace(self, uid: int, instance: str) -> Answer:
+        """Hand it over before its end."""
+        ...
+
+    def rollback(self, uid: int, service: str, revision: str, confirm: bool) -> Answer:
+        """To the beginning of a revision's name; empty: to the last good one."""
+        ...
+
+    def unpin(self, uid: int, service: str) -> Answer:
+        """End a rollback."""
+        ...
+
+    def exclude(self, uid: int, node: str, for_s: float, because: str, confirm: bool) -> Answer: ...
+
+    def include(self, uid: int, node: str) -> Answer: ...
+
+    def unfreeze(self, uid: int, confirm: bool) -> Answer:
+        """What is absent counts as gone (promise 7)."""
+        ...
+
+    def known_instances(self) -> Answer:
+        """All ids that the journal knows, ended ones too."""
+        ...
+
+    def instance_story(self, instance: str) -> Answer:
+        """See `story.of_instance`."""
+        ...
+
+    def service_story(self, service: str) -> Answer:
+        """See `story.of_service`."""
+        ...
+
+    def revisions(self, service: str) -> Answer:
+        """See `story.revisions`."""
+        ...
+
     def plan(self) -> Answer:
         """See `view.plan_rows`."""
         ...

@@ -43,9 +43,7 @@ def engine_options(command: Command) -> Command:
 
 
 def yes_option(command: Command) -> Command:
-    return click.option("--yes", is_flag=True, help="Also where fewer than min_available stay ready.")(
-        command
-    )
+    return click.option("--yes", is_flag=True, help="Also where the engine would ask first.")(command)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -88,7 +86,7 @@ def confirmed(act: Callable[[bool], Answer], yes: bool) -> Answer:
         return act(True)
 
 
-def pick_instance(asked: str, ids: Iterable[str]) -> str:
+def pick_instance(asked: str, ids: Iterable[str], kind: str = "living instance") -> str:
     """The one id that is `asked`, ends in it, or whose last part begins with it. Raises click.UsageError.
 
     A slip of one key must not name an instance, so fewer than four characters never do.
@@ -111,7 +109,7 @@ def pick_instance(asked: str, ids: Iterable[str]) -> str:
     from saia_engine.edge.faults import did_you_mean
 
     hint = did_you_mean(asked, known)
-    raise click.UsageError(f"no living instance is called {asked}" + (f"; {hint}" if hint else ""))
+    raise click.UsageError(f"no {kind} is called {asked}" + (f"; {hint}" if hint else ""))
 
 
 def print_json(value: Any) -> None:

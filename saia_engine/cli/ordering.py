@@ -63,6 +63,105 @@ def drain(instance: str, yes: bool, config_file: Path, socket: Path | None) -> N
 
 
 @click.command()
+@click.argument("instance")
+@engine_options
+def replace(instance: str, config_file: Path, socket: Path | None) -> None:
+    """Hand INSTANCE over to a new one, before its end.
+
+    Like every hand-over: the new one is ready before the old one drains. INSTANCE is named as for `drain`.
+    """
+    from saia_engine.status import living
+
+    async def act(client: EngineClient) -> str:
+        name = pick_instance(instance, [row.id for row in living(await client.state())])
+        await client.replace(name)
+        return name
+
+    name = ask(config_file, socket, act)
+    click.echo(f"{name}: a new instance is to take over")
+
+
+@click.command()
+@click.argument("service")
+@click.argument("revision", default="")
+@yes_option
+@engine_options
+def rollback(service: str, revision: str, yes: bool, config_file: Path, socket: Path | None) -> None:
+    """Have SERVICE run an older revision, whatever the file says.
+
+    Without REVISION it is the last good one; the beginning of its name is enough, `revisions` shows them.
+    It holds until `unpin`, or until the file asks for something new.
+    """
+    answer = confirmed(
+        lambda confirm: ask(
+            config_file, socket, lambda client: client.rollback(service, revision, confirm=confirm)
+        ),
+        yes,
+    )
+    click.echo(f"{service}: rolls back to {answer['revision']} instead of {answer['instead_of']}")
+
+
+@click.command()
+@click.argument("service")
+@engine_options
+def unpin(service: str, config_file: Path, socket: Path | None) -> None:
+    """End a rollback: SERVICE runs what the file says."""
+    answer = ask(config_file, socket, lambda client: client.unpin(service))
+    click.echo(f"{service}: back to {answer['revision']} of the configuration")
+
+
+@click.command()
+@click.argument("node")
+@click.option("--for", "span", default="2h", show_default=True, help="So long: 30m, 2h, 7d.")
+@click.option("--because", default="", help="For those who look at it later.")
+@yes_option
+@engine_options
+def exclude(node: str, span: str, because: str, yes: bool, config_file: Path, socket: Path | None) -> None:
+    """Have no new job of ours start on NODE for a while.
+
+    What runs there stays; `replace` moves it.
+    """
+    from saia_engine.edge.durations import parse, show
+
+    try:
+        for_s = parse(span)
+    except ValueError as exc:
+        raise click.UsageError(f"--for {span}: {exc}") from None
+    confirmed(
+        lambda confirm: ask(
+            config_file, socket, lambda client: client.exclude(node, for_s, because, confirm=confirm)
+        ),
+        yes,
+    )
+    click.echo(f"{node}: no new jobs for {show(for_s)}")
+
+
+@click.command()
+@click.argument("node")
+@engine_options
+def include(node: str, config_file: Path, socket: Path | None) -> None:
+    """End the exclusion of NODE, by whomever."""
+    ask(config_file, socket, lambda client: client.include(node))
+    click.echo(f"{node}: new jobs may go there again")
+
+
+@click.command()
+@yes_option
+@engine_options
+def unfreeze(yes: bool, config_file: Path, socket: Path | None) -> None:
+    """Say that jobs which are absent in a mass are gone.
+
+    When many jobs vanish from Slurm's answer at once, nothing is cancelled or launched for them until their
+    agents are silent, too. This ends that wait: look at the nodes first.
+    """
+    confirmed(
+        lambda confirm: ask(config_file, socket, lambda client: client.unfreeze(confirm=confirm)),
+        yes,
+    )
+    click.echo("what is absent counts as gone; cancels and launches go on")
+
+
+@click.command()
 @click.argument("proxy")
 @click.argument("state", type=click.Choice(["on", "off"]))
 @engine_options

@@ -17,6 +17,88 @@ from saia_engine.api.server import serving
 from saia_engine.reports import GateReport
 from saia_engine.view import AlarmView, EngineView, EventView, InstanceView, JobView, ProxyView, ServiceView
 
+OVER: dict[str, Any] = {
+    "instance": {
+        "id": "i1.hpc.chat.dddd0004",
+        "service": "chat",
+        "spec": {"time_limit_s": 7200},
+        "revision": "aaaa00000001",
+        "created_at": 1_700_000_000.0,
+        "state": "failed",
+        "state_since": 1_700_000_900.0,
+        "replaces": "i1.hpc.chat.aaaa0001",
+        "generation": 1,
+        "job_id": 4711,
+        "submit_time": 1_700_000_001.0,
+        "node": "gpu03",
+        "started_at": 1_700_000_060.0,
+        "end_time": 1_700_007_260.0,
+        "first_ready_at": None,
+        "drain": None,
+        "ended_at": 1_700_000_900.0,
+        "outcome": "the service exited with code 1",
+        "end_state": "FAILED",
+        "log_tail": "loading \x1b[31mmodel\nCUDA out of memory",
+    },
+    "log": "/shared/instances/i1.hpc.chat.dddd0004/output.log",
+    "events": [
+        {
+            "seq": 1,
+            "at": 1_700_000_000.0,
+            "code": "launch",
+            "severity": "info",
+            "subject": "i1.hpc.chat.dddd0004",
+            "text": "too-few: 1 of 2 replicas are there or on their way",
+            "uid": None,
+            "detail": {
+                "rule": "too-few",
+                "inputs": {"have": 1, "wanted": 2, "lead_s": 600.0, "until": 1_700_000_010.0},
+                "refused": [
+                    ["waiting for gpu01", "it is drained for a maintenance that begins before the end"]
+                ],
+            },
+        },
+        {
+            "seq": 7,
+            "at": 1_700_000_900.0,
+            "code": "instance-failed",
+            "severity": "warning",
+            "subject": "i1.hpc.chat.dddd0004",
+            "text": "the service exited with code 1",
+            "uid": 0,
+            "detail": {},
+        },
+    ],
+}
+HISTORY: dict[str, Any] = {
+    "service": "chat",
+    "configured": "cccc00000003",
+    "asked_for": "cccc00000003",
+    "pin": None,
+    "revisions": [
+        {
+            "revision": "aaaa00000001",
+            "since": 1_700_000_000.0,
+            "good_at": 1_700_000_100.0,
+            "failed_at": None,
+            "failure": "",
+            "instances": 2,
+            "kept": True,
+            "spec": {"command": ["serve"], "gres": "gpu:1"},
+        },
+        {
+            "revision": "cccc00000003",
+            "since": 1_700_009_000.0,
+            "good_at": None,
+            "failed_at": None,
+            "failure": "",
+            "instances": 0,
+            "kept": True,
+            "spec": {"command": ["serve", "--new"], "gres": "gpu:2"},
+        },
+    ],
+}
+
 
 class FakeEngine:
     def __init__(self) -> None:
@@ -29,6 +111,13 @@ class FakeEngine:
         self.in_maintenance: dict[str, bool] = {"cloud": False}
         self.reports: list[GateReport] = []
         self.revision = 0
+        self.replaced: list[tuple[int, str]] = []
+        self.good = {"chat": ["aaaa00000001"], "embed": []}
+        self.bad = {"chat": ["bbbb00000002"], "embed": []}
+        self.pins: dict[str, tuple[str, int]] = {}
+        self.excluded: dict[str, tuple[float, str, int]] = {}
+        self.nodes = {"gpu01": "idle", "Gpu_02.x": "idle"}
+        self.frozen = False
         self._events: list[tuple[int, str, str]] = []
         self.hub.publish(
             "engine",
@@ -112,6 +201,61 @@ class FakeEngine:
         self.drained.append((uid, instance))
         self._note(uid, "drain", instance)
         return {"instance": instance}
+
+    def replace(self, uid: int, instance: str) -> dict[str, Any]:
+        self._known(self.instances, instance)
+        self.replaced.append((uid, instance))
+        return {"instance": instance}
+
+    def rollback(self, uid: int, service: str, revision: str, confirm: bool) -> dict[str, Any]:
+        self._known(self.configured, service)
+        fits = [r for r in (*self.good[service], *self.bad[service]) if r.startswith(revision)]
+        if not fits:
+            raise Refused("not_possible", f"{service} has no earlier revision to go back to")
+        if revision and fits[0] in self.bad[service] and not confirm:
+            raise Refused("needs_confirmation", f"revision {fits[0]} of {service} has failed: never ready")
+        self.pins[service] = (fits[0], uid)
+        return {"service": service, "revision": fits[0], "instead_of": "cccc00000003"}
+
+    async def unpin(self, uid: int, service: str) -> dict[str, Any]:
+        self._known(self.pins, service)
+        del self.pins[service]
+        return {"service": service, "revision": "cccc00000003"}
+
+    def exclude(self, uid: int, node: str, for_s: float, because: str, confirm: bool) -> dict[str, Any]:
+        self._known(self.nodes, node)
+        if len(self.excluded) + 1 == len(self.nodes) and not confirm:
+            raise Refused("needs_confirmation", f"without {node} there is no node left")
+        self.excluded[node] = (for_s, because, uid)
+        return {"node": node, "until": for_s}
+
+    def include(self, uid: int, node: str) -> dict[str, Any]:
+        self._known(self.excluded, node)
+        del self.excluded[node]
+        return {"node": node}
+
+    def unfreeze(self, uid: int, confirm: bool) -> dict[str, Any]:
+        if not self.frozen:
+            raise Refused("not_frozen", "nothing is frozen")
+        if not confirm:
+            raise Refused("needs_confirmation", "what runs all the same would run twice")
+        self.frozen = False
+        return {"unfrozen": True}
+
+    def known_instances(self) -> dict[str, Any]:
+        return {"instances": [*self.instances, OVER["instance"]["id"], "i1.hpc.gone.eeee0005"]}
+
+    async def instance_story(self, instance: str) -> dict[str, Any]:
+        self._known({OVER["instance"]["id"]: OVER}, instance)
+        return OVER
+
+    def service_story(self, service: str) -> dict[str, Any]:
+        self._known({**self.configured, "gone": 0}, service)
+        return {**HISTORY, "service": service, "replicas": 2, "override": None, "instances": [], "events": []}
+
+    def revisions(self, service: str) -> dict[str, Any]:
+        self._known(self.configured, service)
+        return HISTORY
 
     def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
         self._known(self.in_maintenance, proxy)

@@ -71,6 +71,44 @@ async def test_intents_reach_the_engine_with_the_callers_uid(api: Served):
     assert (await ask(api, "GET", "/v1/plan"))[1]["actions"][0]["act"] == "launch"
 
 
+async def test_orders_reach_the_engine_with_the_callers_uid(api: Served):
+    uid, engine = os.geteuid(), api.engine
+    assert (await ask(api, "POST", "/v1/instances/i1.hpc.chat.aaaa0001/replace"))[0] == 200
+    assert engine.replaced == [(uid, "i1.hpc.chat.aaaa0001")]
+    assert (await ask(api, "POST", "/v1/services/chat/rollback"))[1]["revision"] == "aaaa00000001"
+    assert engine.pins == {"chat": ("aaaa00000001", uid)}
+    assert (await ask(api, "DELETE", "/v1/services/chat/pin"))[0] == 200
+    assert (await ask(api, "DELETE", "/v1/services/chat/pin"))[0] == 404
+    asked = {"for_s": 7200, "because": "two ECC errors"}
+    assert (await ask(api, "POST", "/v1/nodes/Gpu_02.x/exclusion", asked))[0] == 200
+    assert engine.excluded == {"Gpu_02.x": (7200, "two ECC errors", uid)}
+    assert (await ask(api, "DELETE", "/v1/nodes/Gpu_02.x/exclusion"))[0] == 200
+    assert engine.excluded == {}
+
+
+async def test_a_freeze_ends_by_a_confirmed_word_only(api: Served):
+    assert (await ask(api, "POST", "/v1/unfreeze", {"confirm": True}))[1]["error"]["code"] == "not_frozen"
+    api.engine.frozen = True
+    status, answer = await ask(api, "POST", "/v1/unfreeze")
+    assert (status, answer["error"]["code"], api.engine.frozen) == (409, "needs_confirmation", True)
+    assert (await ask(api, "POST", "/v1/unfreeze", {"confirm": True}))[0] == 200
+    assert not api.engine.frozen
+
+
+async def test_the_journal_can_be_read(api: Served):
+    known = (await ask(api, "GET", "/v1/instances"))[1]["instances"]
+    assert "i1.hpc.chat.dddd0004" in known
+    status, story = await ask(api, "GET", "/v1/instances/i1.hpc.chat.dddd0004/story")
+    assert (status, story["instance"]["job_id"], story["events"][0]["detail"]["rule"]) == (
+        200,
+        4711,
+        "too-few",
+    )
+    assert (await ask(api, "GET", "/v1/instances/i1.hpc.chat.none/story"))[0] == 404
+    assert (await ask(api, "GET", "/v1/services/chat/revisions"))[1]["asked_for"] == "cccc00000003"
+    assert (await ask(api, "GET", "/v1/services/gone/story"))[1]["service"] == "gone"
+
+
 async def test_an_undercut_of_min_available_needs_a_confirmation(api: Served):
     status, answer = await ask(api, "POST", "/v1/services/chat/scale", {"replicas": 0})
     assert (status, answer["error"]["code"]) == (409, "needs_confirmation")
@@ -90,6 +128,15 @@ WRONG_BODIES = [
     ("/v1/services/chat/scale", b'{"replicas":1e400}'),
     ("/v1/services/chat/scale", b'{"replicas":3,"confrim":true}'),
     ("/v1/instances/i1.hpc.chat.aaaa0001/drain", b'{"confirm":1}'),
+    ("/v1/services/chat/rollback", b'{"revision":"../../x"}'),
+    ("/v1/services/chat/rollback", b'{"revision":"aaaa000000011"}'),
+    ("/v1/services/chat/rollback", b'{"revison":"aaaa"}'),
+    ("/v1/nodes/gpu01/exclusion", b"{}"),
+    ("/v1/nodes/gpu01/exclusion", b'{"for_s":0}'),
+    ("/v1/nodes/gpu01/exclusion", b'{"for_s":1e300}'),
+    ("/v1/nodes/gpu01/exclusion", b'{"for_s":"2h"}'),
+    ("/v1/nodes/gpu01/exclusion", b'{"for_s":3600,"because":"' + b"x" * 201 + b'"}'),
+    ("/v1/unfreeze", b'{"confirm":"yes"}'),
     ("/v1/proxies/cloud/maintenance", b"{}"),
     ("/v1/proxies/cloud/maintenance", b'{"on":"yes"}'),
 ]
@@ -100,7 +147,8 @@ async def test_a_wrong_body_is_refused_with_a_reason(api: Served):
         status, answer = await ask(api, "POST", path, raw=raw)
         assert (status, answer["error"]["code"]) == (400, "bad_request"), answer
         assert answer["error"]["message"].startswith("the body can't be used: ")
-        assert (api.engine.overrides, api.engine.drained) == ({}, [])
+        assert (api.engine.overrides, api.engine.drained, api.engine.pins) == ({}, [], {})
+        assert api.engine.excluded == {}
 
 
 WRONG_PATHS = [
@@ -111,6 +159,11 @@ WRONG_PATHS = [
     "/v1/services/nosuch/scale",
     "/v1/instances/nosuch/drain",
     "/v1/instances/%0a/drain",
+    "/v1/instances/nosuch/replace",
+    "/v1/services/nosuch/rollback",
+    "/v1/nodes/nosuch/exclusion",
+    "/v1/nodes/-x/exclusion",
+    "/v1/nodes/" + "n" * 101 + "/exclusion",
     "/v1/proxies/nosuch/maintenance",
     "/v1/nosuch",
     "/",
@@ -119,7 +172,8 @@ WRONG_PATHS = [
 
 async def test_a_wrong_name_or_path_is_not_found(api: Served):
     for path in WRONG_PATHS:
-        body = {"replicas": 1} if "scale" in path else {"on": True} if "maintenance" in path else {}
+        bodies = {"scale": {"replicas": 1}, "maintenance": {"on": True}, "exclusion": {"for_s": 60}}
+        body = bodies.get(path.rpartition("/")[2], {})
         status, answer = await ask(api, "POST", path, body)
         assert status == 404
         assert answer["error"]["code"] in ("not_found", "no_such_call")

@@ -140,6 +140,110 @@ def test_pick_instance():
         pick_instance("aa11", [])
 
 
+async def test_replace_takes_the_end_of_an_id(api: Served):
+    code, output, _ = await told(api, "replace", "bbbb0002")
+    assert (code, output) == (0, "i1.hpc.chat.bbbb0002: a new instance is to take over\n")
+    assert api.engine.replaced == [(os.geteuid(), "i1.hpc.chat.bbbb0002")]
+
+
+async def test_rollback_and_back(api: Served):
+    code, output, _ = await told(api, "rollback", "chat")
+    assert (code, output) == (0, "chat: rolls back to aaaa00000001 instead of cccc00000003\n")
+    code, output, _ = await told(api, "unpin", "chat")
+    assert (code, output) == (0, "chat: back to cccc00000003 of the configuration\n")
+    assert api.engine.pins == {}
+    code, _, errors = await told(api, "rollback", "chat", "bbbb")
+    assert (code, api.engine.pins) == (6, {})
+    assert "has failed: never ready; to do it all the same, add --yes" in errors
+    assert (await told(api, "rollback", "chat", "bbbb", "--yes"))[0] == 0
+    assert api.engine.pins == {"chat": ("bbbb00000002", os.geteuid())}
+    code, _, errors = await told(api, "rollback", "embed")
+    assert (code, errors) == (1, "saia-engine: embed has no earlier revision to go back to\n")
+
+
+async def test_exclude_and_include(api: Served):
+    code, output, _ = await told(api, "exclude", "gpu01", "--because", "ECC errors")
+    assert (code, output) == (0, "gpu01: no new jobs for 2h\n")
+    assert api.engine.excluded == {"gpu01": (7200, "ECC errors", os.geteuid())}
+    code, _, errors = await told(api, "exclude", "Gpu_02.x", "--for", "1d")
+    assert code == 6
+    assert "no node left; to do it all the same, add --yes" in errors
+    assert (await told(api, "exclude", "Gpu_02.x", "--for", "1d", "--yes"))[0] == 0
+    assert api.engine.excluded["Gpu_02.x"][0] == 86400
+    assert (await told(api, "include", "gpu01"))[1] == "gpu01: new jobs may go there again\n"
+    assert (await told(api, "include", "gpu01"))[0] == 1
+    code, _, errors = await told(api, "exclude", "gpu01", "--for", "1 fortnight")
+    assert code == 2
+    assert "--for 1 fortnight: not a duration" in errors
+
+
+async def test_unfreeze_is_asked_about(api: Served):
+    assert (await told(api, "unfreeze", "--yes"))[0] == 1
+    api.engine.frozen = True
+    assert (await told(api, "unfreeze"))[0] == 6
+    assert api.engine.frozen
+    assert (await told(api, "unfreeze", "--yes"))[0] == 0
+    assert not api.engine.frozen
+
+
+async def test_revisions_in_words_and_json(api: Served):
+    code, output, _ = await told(api, "revisions", "chat", TZ="UTC")
+    assert code == 0
+    assert output.splitlines() == [
+        "revisions, the newest first:",
+        "  cccc00000003  asked for 2023-11-15 00:43:20, the file's",
+        "  aaaa00000001  asked for 2023-11-14 22:13:20, good since 2023-11-14 22:15:00,",
+        "                run by 2 now",
+        "                differs from cccc00000003 in command, gres",
+    ]
+    _, output, _ = await told(api, "revisions", "chat", "--json")
+    assert json.loads(output) == api.engine.revisions("chat")
+
+
+async def test_explain_an_instance_that_ended_long_ago(api: Served):
+    for asked in ("dddd", "i1.hpc.chat.dddd0004"):
+        code, output, errors = await told(api, "explain", asked, TZ="UTC")
+        assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        "instance  i1.hpc.chat.dddd0004",
+        "service   chat, revision aaaa00000001",
+        "job       4711 on gpu03, generation 1, limit 2h",
+        "state     failed since 2023-11-14 22:28:20: the service exited with code 1",
+        "          (Slurm: FAILED)",
+        "times     created 2023-11-14 22:13:20, submitted 2023-11-14 22:13:21, started",
+        "          2023-11-14 22:14:20, ended 2023-11-14 22:28:20",
+        "replaces  chat.aaaa0001",
+        "output    /shared/instances/i1.hpc.chat.dddd0004/output.log",
+        "          | loading \\x1b[31mmodel",
+        "          | CUDA out of memory",
+        "",
+        "2023-11-14 (UTC)",
+        "22:13:20  launch: too-few: 1 of 2 replicas are there or on their way",
+        "          inputs: have 1, wanted 2, lead 10m, until 22:13:30",
+        "          not: waiting for gpu01, for it is drained for a maintenance that",
+        "               begins before the end",
+        "22:28:20  WARNING instance-failed by root (uid 0): the service exited with code",
+        "          1",
+    ]
+    _, output, _ = await told(api, "explain", "dddd", "--json")
+    assert json.loads(output) == await api.engine.instance_story("i1.hpc.chat.dddd0004")
+
+
+async def test_explain_a_service_with_the_engines_row(api: Served):
+    code, output, _ = await told(api, "explain", "chat", TZ="UTC")
+    assert code == 0
+    assert output.splitlines()[:2] == [
+        "service   chat, 2 replicas, ok",
+        "runs      revision cccc00000003, as the file says",
+    ]
+    _, output, _ = await told(api, "explain", "chat", "--json")
+    assert json.loads(output)["row"]["replicas"] == 2
+    assert (await told(api, "explain", "gone"))[0] == 0
+    code, _, errors = await told(api, "explain", "nosuch")
+    assert code == 2
+    assert "no service or instance is called nosuch" in errors
+
+
 async def test_maintenance(api: Served):
     assert (await told(api, "maintenance", "cloud", "on"))[0] == 0
     assert api.engine.in_maintenance == {"cloud": True}
@@ -162,6 +266,13 @@ async def test_no_engine_is_exit_5(tmp_path: Path):
         ["scale", "chat", "1"],
         ["drain", "x"],
         ["maintenance", "cloud", "on"],
+        ["replace", "x"],
+        ["rollback", "chat"],
+        ["unpin", "chat"],
+        ["exclude", "gpu01"],
+        ["include", "gpu01"],
+        ["unfreeze"],
+        ["revisions", "chat"],
     ):
         code, output, errors = await saia(*command, "--config", configured(tmp_path))
         assert (code, output) == (5, ""), command
@@ -231,6 +342,14 @@ async def test_alone_it_shows_its_commands():
         "takeover",
         "gate-key",
         "demo",
+        "explain",
+        "revisions",
+        "replace",
+        "rollback",
+        "unpin",
+        "exclude",
+        "include",
+        "unfreeze",
     ):
         assert f"  {command} " in errors
     assert (await saia("--help"))[0] == 0

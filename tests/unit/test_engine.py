@@ -21,8 +21,8 @@ import httpx
 import pytest
 
 from saia_engine import routes
+from saia_engine.doubts import of_scale
 from saia_engine.edge import lifeline
-from saia_engine.engine import doubt_of_scale
 from saia_engine.model import LaunchSpec, Service
 from saia_engine.slurm.local.ledger import Files, JobRecord, transaction
 
@@ -379,9 +379,7 @@ def test_where_slurm_is_missing_it_says_so(site: Site) -> None:
 )
 def test_a_scale_that_may_be_a_slip_is_asked_about(replicas: int, asks: str) -> None:
     service = Service("chat", LaunchSpec(), replicas=1)
-    assert (
-        (asks in doubt_of_scale(service, 1, replicas)) if asks else not doubt_of_scale(service, 1, replicas)
-    )
+    assert (asks in of_scale(service, 1, replicas)) if asks else not of_scale(service, 1, replicas)
 
 
 def test_the_last_ready_instance_is_drained_only_when_confirmed(site: Site) -> None:

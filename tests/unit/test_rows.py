@@ -7,18 +7,21 @@ from dataclasses import replace
 from saia_engine import rows
 from saia_engine.model import (
     AgentStatus,
+    Exclusion,
     Gpu,
     Instance,
     Job,
     LaunchSpec,
     Node,
     Override,
+    Pin,
     ProxyLimits,
     Service,
     Snapshot,
     State,
     Timing,
 )
+from saia_engine.planner.lead import Lead
 from saia_engine.relays import Relays
 from saia_engine.reports import GateReport
 from saia_engine.store import ProxyWish
@@ -41,7 +44,32 @@ READY = Instance(
 
 def services(*records: Instance, wanted: Service | None = CHAT, **overrides: Override):
     known = {"chat": wanted} if wanted else {}
-    return rows.services(known, known, overrides, {i.id: i for i in records}, Relays(), NOW)
+    records_by_id = {i.id: i for i in records}
+    return rows.services(
+        known, known, overrides, records_by_id, Relays(), NOW, pins={}, leads={}, rollouts={}
+    )
+
+
+def test_a_service_shows_its_revision_lead_rollout_and_a_rollback_that_holds() -> None:
+    revision = CHAT.launch.revision
+
+    def row(pin: Pin):
+        return rows.services(
+            {"chat": CHAT},
+            {"chat": CHAT},
+            {},
+            {},
+            Relays(),
+            NOW,
+            pins={"chat": pin},
+            leads={"chat": Lead(1500.0, "queue 20m")},
+            rollouts={"chat": "1 of 2"},
+        )["chat"]
+
+    shown = row(Pin("chat", revision, "other", "it failed", 1.0))
+    assert (shown.revision, shown.pinned_to, shown.rollout) == (revision, revision, "1 of 2")
+    assert (shown.lead_s, shown.lead_because) == (1500.0, "queue 20m")
+    assert row(Pin("chat", "lost", "other", "it failed", 1.0)).pinned_to == ""
 
 
 def test_a_services_status_says_how_it_stands() -> None:
@@ -80,8 +108,19 @@ def test_a_nodes_live_gpus_are_those_that_our_agents_see() -> None:
     node = Node("gpu01", "mixed", "10.0.0.1", gpus=4, gpus_allocated=3)
     mine, other = Job(1, "n", "svc", "RUNNING", gpus=2), Job(2, "x", "eve", "RUNNING", gpus=1)
     statuses = {READY.id: AgentStatus(NOW, gpus=(Gpu(1, 50.0), Gpu(0, 10.0)))}
-    row = rows.nodes(Snapshot(NOW, (mine, other), (node,)), {READY.id: READY}, statuses)["gpu01"]
+    row = rows.nodes(Snapshot(NOW, (mine, other), (node,)), {READY.id: READY}, statuses, {}, NOW)["gpu01"]
     assert (row.gpus_ours, [gpu.index for gpu in row.live]) == (2, [0, 1])
+
+
+def test_a_node_shows_an_exclusion_until_it_is_over() -> None:
+    snapshot = Snapshot(NOW, (), (Node("gpu01", "idle"), Node("gpu02", "idle")))
+    exclusions = {
+        "gpu01": Exclusion("gpu01", NOW + 5, "2 failures", NOW - 9),
+        "gpu02": Exclusion("gpu02", NOW, "old", NOW - 9),
+    }
+    shown = rows.nodes(snapshot, {}, {}, exclusions, NOW)
+    assert (shown["gpu01"].excluded_until, shown["gpu01"].excluded_because) == (NOW + 5, "2 failures")
+    assert (shown["gpu02"].excluded_until, shown["gpu02"].excluded_because) == (None, "")
 
 
 def test_jobs_show_which_are_ours() -> None:

@@ -193,6 +193,18 @@ def test_the_story_of_an_instance_is_its_own_and_whole(path: Path) -> None:
     assert store.story("k.hpc.chat") == []
 
 
+def test_an_instance_is_known_while_its_record_or_its_story_is(path: Path) -> None:
+    store = Store(path)
+    store.save(FULL, ended("k.hpc.chat.old1", 5.0))
+    store.record(1.0, "launch", "info", "k.hpc.chat.old1", "t")
+    store.record(1.0, "scale", "info", "chat", "t")
+    assert store.instance(FULL.id) == FULL
+    assert store.instance("k.hpc.chat.none") is None
+    store.forget_ended(before=10.0)
+    assert store.instance("k.hpc.chat.old1") is None
+    assert store.known_instances() == [FULL.id, "k.hpc.chat.old1"]
+
+
 def test_a_flood_of_events_does_not_fill_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saia_engine.store.EVENTS_KEPT", 500)
     store = Store(path)
@@ -342,22 +354,6 @@ def test_a_migration_that_fails_half_way_leaves_the_old_journal(
     assert schema_of(path) == before
     monkeypatch.undo()
     assert len(Store(path).instances(0.0)) == 4
-
-
-def test_a_reader_changes_nothing(path: Path) -> None:
-    schema_1(path)
-    before = path.read_bytes()
-    with pytest.raises(JournalError, match="another version"):
-        Store(path, read_only=True)
-    assert path.read_bytes() == before
-    Store(path).save(FULL)
-    reader = Store(path, read_only=True)
-    assert FULL.id in reader.instances(0.0)
-    with pytest.raises(JournalError, match="readonly"):
-        reader.save(FULL)
-    with pytest.raises(JournalError):
-        Store(path.with_name("absent.db"), read_only=True)
-    assert not path.with_name("absent.db").exists()
 
 
 def test_a_journal_in_memory_lives_while_one_connection_does() -> None:

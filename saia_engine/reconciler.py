@@ -113,6 +113,8 @@ class Reconciler:
         self.slurm_fault = ""
         self._boot = 0.0
         self._believed_from = 0.0
+        self._heard_from = 0.0
+        """No plan before: what was just adopted may serve, and its agent has not had its time to say so."""
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
         self._poll_interval_s = poll_interval_s
@@ -243,6 +245,8 @@ class Reconciler:
             return
         if self._now() - snapshot.taken_at > STALE_POLLS * self._poll_interval_s:
             return
+        if self._now() < self._heard_from:
+            return
         self._note_revisions()
         plan = self.last_plan = self.preview()
         for action in plan.actions:
@@ -311,6 +315,7 @@ class Reconciler:
             )
             was = "is live, though its instance had ended" if known else "was running, but not in the journal"
             self._record("adopted", Severity.WARNING, name, f"job {job.id} {was}")
+            self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self._keep(adopted)
         self.alarms.calm_all_but("unknown-job", unknown)
 

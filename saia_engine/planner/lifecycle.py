@@ -20,6 +20,9 @@ MESSAGE_TIMEOUT_S = 10.0
 COMPLETING_LIMIT_S = 120.0
 """A job that hangs in COMPLETING longer has served its last."""
 
+LATE_END_S = 120.0
+"""Limits are kept late rather than early: absent and so much past its end, a job is gone."""
+
 _STARTED = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"})
 
 
@@ -158,6 +161,8 @@ def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, ali
     if exited and instance.job_id:
         # The exit record is believed only together with the job's absence.
         return end(instance, exited, taken_at)
+    if not alive and instance.end_time is not None and taken_at > instance.end_time + LATE_END_S:
+        return end(instance, f"job {instance.job_id} has passed its time limit, unseen", taken_at)
     if instance.absent_since is None:
         instance = replace(instance, absent_since=taken_at)
         unproven = instance.state in (State.INTENDED, State.SUBMITTED)

@@ -43,7 +43,8 @@ class Drains:
         over = wish is None or self._admission_over(token.job, wish, since)
         token.by_order = self._by_order(token, agent, since)
         if wish is None or standing.silent(ledger, token, since):
-            if wish is not None and not over and not token.by_order and not agent.ready:
+            taken_over = wish is not None and self._ready_heirs(token, wish, since)
+            if wish is not None and not (over or token.by_order or agent.ready or taken_over):
                 self._killed(token, agent, wish)
             token.by_order = True  # nobody counts on one that does not serve
         elif not over:
@@ -138,11 +139,7 @@ class Drains:
         """Promise 11: its replacement has been ready for min_ready."""
         if token.by_order:
             return
-        ready = [
-            t
-            for t in standing.ready_others(self._ledger, token, wish.min_ready_s, since)
-            if t.called_at > token.called_at and not t.filler and t.instance not in self._heirs
-        ]
+        ready = self._ready_heirs(token, wish, since)
         if ready:
             heir = min(ready, key=lambda t: (not t.extra, t.called_at))
             self._heirs[heir.instance] = token.instance
@@ -159,6 +156,14 @@ class Drains:
             f"{token.instance} drains{left}, and nobody newer has been ready for {wish.min_ready_s:.0f} s",
             token.service,
         )
+
+    def _ready_heirs(self, token: Token, wish: Wish, since: float) -> list[Token]:
+        """Who may have taken over from it: newer, proven, and nobody else's replacement."""
+        return [
+            t
+            for t in standing.ready_others(self._ledger, token, wish.min_ready_s, since)
+            if t.called_at > token.called_at and not t.filler and t.instance not in self._heirs
+        ]
 
     def _floor(self, token: Token, since: float) -> None:
         """Promise 10: enough others are routable."""

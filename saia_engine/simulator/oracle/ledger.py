@@ -187,6 +187,9 @@ class Ledger:
             wish = event.services.get(name)
             if not history or history[-1][1] != wish:
                 history.append((event.at, wish))
+                if wish is None:
+                    for token in self.live.get(name, {}).values():
+                        token.removed_at = event.at
                 del history[:-WISHES_KEPT]
                 self.disturbed_at = event.at
         if not self.bounds or self.bounds[-1][1] != event.submits_per_hour:
@@ -301,7 +304,7 @@ class Ledger:
     def _blame_node(self, token: Token, job: JobSeen) -> None:
         """Any end but that of one which served and drained may count against its node."""
         agent = self.agents.get(token.instance)
-        well = agent is not None and agent.draining and agent.served and job.cause == "engine"
+        well = agent is not None and agent.drained_well and job.cause == "engine"
         if job.last_node and not well:
             self.failed_on[job.last_node] = self.now
 
@@ -352,6 +355,8 @@ class Ledger:
     def _on_controller_up(self, event: truth.ControllerUp) -> None:
         self.controller_up = True
         self.disturbed_at = event.at
+        if event.lost_state:
+            self.windows.clear()
 
     def _on_answered(self, event: truth.Answered) -> None:
         engine = self.engines.get(event.engine)
@@ -484,7 +489,7 @@ class Ledger:
             return
         agent.draining = event.draining
         if event.draining:
-            agent.drained_at = event.at
+            agent.drained_at, agent.drained_well = event.at, agent.ready
         else:
             agent.withdrawn_at = event.at
             token = self.by_instance.get(event.instance)

@@ -84,6 +84,8 @@ class Token:
     cancelled_at: float = FAR_PAST
     ordered_out_at: float = FAR_PAST
     """An operator asked for its drain."""
+    removed_at: float = FAR_PAST
+    """Its service was taken from the configuration."""
     replace_asked: bool = False
     filler: bool = False
     """Submitted where a slot was free for sure: nobody's replacement."""
@@ -122,6 +124,8 @@ class AgentSeen:
     """When it was last cut off or came back."""
     draining: bool = False
     drained_at: float = FAR_PAST
+    drained_well: bool = False
+    """It served when it heard of its drain."""
     withdrawn_at: float = FAR_PAST
 
     @property
@@ -163,7 +167,7 @@ class EngineSeen:
     @property
     def view_from(self) -> float:
         """What was so before this moment and has not changed since, it must know."""
-        known = self.answers[-1][0] if self.answers else self.started_at
+        known = self.answers[-1][0] if self.answers else FAR_PAST
         return known if self.stale_from is None else min(known, self.stale_from)
 
     def view_from_at(self, moment: float) -> float:
@@ -174,7 +178,7 @@ class EngineSeen:
         for asked, came in reversed(self.answers):
             if came <= moment:
                 return asked if self.stale_from is None else min(asked, self.stale_from)
-        return self.started_at if not self.answers else min(self.answers[0][0], self.started_at)
+        return FAR_PAST
 
 
 @dataclass(slots=True, eq=False)

@@ -106,7 +106,11 @@ class Reconciler:
         offload: Offload = in_thread,
     ) -> None:
         self.identity = identity
-        self.instances: dict[str, Instance] = store.instances(now() - REMEMBER_ENDED_S)
+        # Absence counts as this engine sees it: its predecessor may have been told a lie just before it ended.
+        self.instances: dict[str, Instance] = {
+            name: replace(i, absent_since=None) if i.live and i.absent_since is not None else i
+            for name, i in store.instances(now() - REMEMBER_ENDED_S).items()
+        }
         self.wishes = Wishes(store, specs, services, poll_interval_s, now)
         self.learning = Learning(store, now)
         self.snapshot: Snapshot | None = None
@@ -115,6 +119,10 @@ class Reconciler:
         self.slurm_fault = ""
         self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
         self._believed_from = 0.0
+        running = any(i.live and i.node for i in self.instances.values())
+        self._heard_from = now() + lifecycle.STATUS_FRESH_S if running else 0.0
+        """No plan before: what was just adopted, or runs from before this engine's start, may serve or not, and its
+        agent has not had its time to say so."""
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
         self._poll_interval_s = poll_interval_s
@@ -256,6 +264,8 @@ class Reconciler:
             return
         if self._now() - snapshot.taken_at > STALE_POLLS * self._poll_interval_s:
             return
+        if self._now() < self._heard_from:
+            return
         self._note_revisions()
         plan = self.last_plan = self.preview()
         for action in plan.actions:
@@ -324,6 +334,7 @@ class Reconciler:
             )
             was = "is live, though its instance had ended" if known else "was running, but not in the journal"
             self._record("adopted", Severity.WARNING, name, f"job {job.id} {was}")
+            self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self._keep(adopted)
         self.alarms.calm_all_but("unknown-job", unknown)
 

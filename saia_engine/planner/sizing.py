@@ -137,10 +137,11 @@ def resize(fleet: Fleet) -> Iterator[Action]:
                     (("have", filled), ("wanted", fleet.wanted)),
                 )
             )
-    elif missing < 0:
-        # A lost one fills its slot, and pushes nobody out: it may be gone.
-        there = [i for i in heads if i.state is not State.LOST]
-        yield from _shrink(fleet, there, len(there) - fleet.wanted)
+        return
+    # One that Slurm does not show may be gone: for its sake none that runs is given up.
+    shown = [i for i in heads if i.state is not State.LOST]
+    if len(shown) > fleet.wanted:
+        yield from _shrink(fleet, shown, len(shown) - fleet.wanted)
 
 
 def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Action]:

@@ -403,6 +403,13 @@ def lost(name: str, **fields) -> Instance:
     return instance(name, State.LOST, absent_since=NOW - 15, served=True, **fields)
 
 
+def test_for_one_that_slurm_does_not_show_none_that_runs_is_given_up() -> None:
+    fleet = [lost("a"), instance("b"), instance("c")]
+    assert plan(*fleet, service=scaled(2)).actions == ()
+    found = plan(*fleet, instance("d"), service=scaled(2))
+    assert len([a for a in found.actions if isinstance(a, StartDrain)]) == 1
+
+
 def frozen(fleet: Iterable[Instance], replicas: int = 3) -> bool:
     return ("mass-absence", "slurm") in alarms(plan(*fleet, service=scaled(replicas)))
 

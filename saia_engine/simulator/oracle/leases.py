@@ -15,11 +15,7 @@ class Leases:
         self._report = findings.report
 
     def started(self, event: truth.EngineStarted) -> None:
-        others = [
-            e
-            for e in self._ledger.engines.values()
-            if e.running and e.host == event.host and e.name != event.engine
-        ]
+        others = [e for e in self._ledger.running if e.host == event.host and e.name != event.engine]
         if others:
             self._report(18, f"{event.engine} started beside {others[0].name} on {event.host}", event.engine)
         before = [lease for lease in self._ledger.leases if lease.engine != event.engine]

@@ -110,7 +110,11 @@ def foreseen_end(ledger: Ledger, job: JobSeen, end: float | None) -> float | Non
 
 
 def _node_in_trouble(ledger: Ledger, job: JobSeen, since: float) -> bool:
-    if job.node in ledger.unusable or ledger.usable_since.get(job.node, 0.0) >= since:
+    if (
+        job.node in ledger.excluded
+        or job.node in ledger.unusable
+        or ledger.usable_since.get(job.node, 0.0) >= since
+    ):
         return True
     failed_at = ledger.failed_on.get(job.node)
     return failed_at is not None and ledger.now - failed_at <= 2 * grace.HOUR_S

@@ -17,7 +17,7 @@ STATUS_FRESH_S = 10.0
 """An agent's word counts so long: several failed probes in a row, never one (promise 15)."""
 MESSAGE_TIMEOUT_S = 10.0
 """Slurm's default MessageTimeout: how late a submit that seemed to fail can still come true."""
-LIMIT_LATE_S = 120.0
+LATE_END_S = 120.0
 """How much later than its end time Slurm may end a job: limits are kept by the minute, then comes KillWait."""
 COMPLETING_LIMIT_S = 120.0
 """A job that hangs in COMPLETING longer has served its last."""
@@ -164,7 +164,7 @@ def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, ali
     if exited and instance.job_id:
         # The exit record is believed only together with the job's absence.
         return end(instance, exited, taken_at)
-    if instance.end_time is not None and taken_at > instance.end_time + LIMIT_LATE_S:
+    if instance.end_time is not None and taken_at > instance.end_time + LATE_END_S:
         # Slurm ends jobs late rather than early, but by now it has, whoever still answers in its name.
         return end(instance, f"job {instance.job_id} is gone, and its time limit is over", taken_at)
     if instance.absent_since is None:

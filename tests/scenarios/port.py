@@ -82,6 +82,8 @@ class Site(Protocol):
     """One service of `replicas` instances on at least that many nodes and one more; nothing else on them."""
 
     replicas: int
+    poll_s: float
+    """Between two of the engine's polls."""
 
     # -- time
 

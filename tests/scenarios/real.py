@@ -54,6 +54,7 @@ class RealSite:
     """A cluster and a whole chain of its own. An async context manager."""
 
     replicas = REPLICAS
+    poll_s = 2.0
 
     def __init__(self, version: Version, installed: Installed) -> None:
         self.version = version

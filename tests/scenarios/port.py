@@ -141,6 +141,12 @@ class Site(Protocol):
 
     async def resume_node(self, name: str) -> None: ...
 
+    async def reserve(self, node: str, after_s: float) -> None:
+        """For an hour of maintenance; its jobs are not asked."""
+        ...
+
+    async def unreserve(self, node: str) -> None: ...
+
     # -- what fails
 
     async def node_down(self, name: str) -> None:

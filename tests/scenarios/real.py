@@ -187,6 +187,14 @@ class RealSite:
     async def resume_node(self, name: str) -> None:
         await asyncio.to_thread(self._cluster.resume_node, name)
 
+    async def reserve(self, node: str, after_s: float) -> None:
+        window = f"starttime=now+{round(after_s)}", "duration=60", "flags=maint,ignore_jobs", "users=root"
+        name = f"reservationname=maintenance-{node}"
+        await self._run("scontrol", "create", "reservation", name, f"nodes={node}", *window)
+
+    async def unreserve(self, node: str) -> None:
+        await self._run("scontrol", "delete", f"reservationname=maintenance-{node}")
+
     # -- faults
 
     async def node_down(self, name: str) -> None:

@@ -96,6 +96,21 @@ async def node_drain(site: Site, trial: Trial) -> Outcome:
     return await trial.end(hit.id, allowed=site.replicas + 1)
 
 
+async def maintenance(site: Site, trial: Trial) -> Outcome:
+    """A replacement elsewhere before the window begins."""
+    hit = trial.first[0]
+    begins = site.now() + brink(site)
+    await site.reserve(hit.node, brink(site))
+    try:
+        await becomes(site, hit, "stopped", 3 * MINUTE_S)
+        assert site.now() < begins
+        await settled(site, site.replicas)
+        assert hit.node not in {job.node for job in await site.jobs()}
+    finally:
+        await site.unreserve(hit.node)
+    return await trial.end(hit.id, allowed=site.replicas + 1)
+
+
 # ---------------------------------------------------------------- what fails
 
 
@@ -202,6 +217,7 @@ SCENARIOS = {
         Scenario("longer-limit", longer_limit, expected()),
         Scenario("cancel-by-hand", cancel_by_hand, expected("failed"), remembered=True),
         Scenario("node-drain", node_drain, expected("draining", "stopped")),
+        Scenario("maintenance", maintenance, expected("draining", "stopped")),
         Scenario("node-down", node_down, expected("pending", "starting", "ready")),
         Scenario("controller-killed", controller_killed, expected(alarms="slurm-unavailable")),
         Scenario(

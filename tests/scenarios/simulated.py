@@ -11,7 +11,7 @@ from saia_engine.model import Instance as Record
 from saia_engine.model import Override
 from saia_engine.reconciler import Reconciler
 from saia_engine.simulator.agents import Agent, Character
-from saia_engine.simulator.cluster import SimJob
+from saia_engine.simulator.cluster import Reserved, SimJob
 from saia_engine.simulator.hosts import EngineProcess
 from saia_engine.simulator.site import INSTALLATION, USER
 from saia_engine.simulator.slurm_text import OLD
@@ -208,6 +208,13 @@ class SimulatedSite:
         for flag, value in flags.items():
             setattr(node, flag, value)
         self.world.cluster.node_changed(node)
+
+    async def reserve(self, node: str, after_s: float) -> None:
+        start = self.now() + after_s
+        self.world.cluster.reserve(Reserved(node, start, start + 3600.0, (node,)))
+
+    async def unreserve(self, node: str) -> None:
+        self.world.cluster.unreserve(node)
 
     # -- faults
 

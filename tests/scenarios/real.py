@@ -54,6 +54,7 @@ class RealSite:
     """A cluster and a whole chain of its own. An async context manager."""
 
     replicas = REPLICAS
+    poll_s = 2.0
 
     def __init__(self, version: Version, installed: Installed) -> None:
         self.version = version
@@ -185,6 +186,14 @@ class RealSite:
 
     async def resume_node(self, name: str) -> None:
         await asyncio.to_thread(self._cluster.resume_node, name)
+
+    async def reserve(self, node: str, after_s: float) -> None:
+        window = f"starttime=now+{round(after_s)}", "duration=60", "flags=maint,ignore_jobs", "users=root"
+        name = f"reservationname=maintenance-{node}"
+        await self._run("scontrol", "create", "reservation", name, f"nodes={node}", *window)
+
+    async def unreserve(self, node: str) -> None:
+        await self._run("scontrol", "delete", f"reservationname=maintenance-{node}")
 
     # -- faults
 

@@ -157,7 +157,7 @@ def _serves(status: AgentStatus) -> bool:
 def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, alive: bool) -> Instance:
     if exited and instance.job_id:
         # The exit record is believed only together with the job's absence.
-        return end(instance, exited, taken_at)
+        return end(replace(instance, absent_since=None), exited, taken_at)
     if instance.absent_since is None:
         instance = replace(instance, absent_since=taken_at)
         unproven = instance.state in (State.INTENDED, State.SUBMITTED)

@@ -53,13 +53,8 @@ def instance(name: str, state: State = State.READY, ends_in: float | None = 50_0
         "state_since": NOW - 5,
         "timing": TIMING,
     }
-    return Instance(
-        id=name,
-        service="chat",
-        spec=CHAT.launch,
-        state=state,
-        **{"revision": "r", **known, **fields},
-    )
+    fixed = {"service": "chat", "spec": CHAT.launch, "revision": "r"}
+    return Instance(id=name, state=state, **{**fixed, **known, **fields})
 
 
 def draining(name: str, kind: DrainKind = DrainKind.HANDOVER, since_s: float = 20, **fields) -> Instance:

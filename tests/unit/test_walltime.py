@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_what_is_fitted_is_of_the_same_revision() -> None:
 
 def apart(ends: list[float]) -> float:
     ends = sorted(ends)
-    return min(b - a for a, b in zip(ends, ends[1:], strict=False))
+    return min(b - a for a, b in pairwise(ends))
 
 
 def test_replicas_launched_together_end_apart() -> None:

@@ -112,7 +112,7 @@ class Reconciler:
             for name, i in store.instances(now() - REMEMBER_ENDED_S).items()
         }
         self.wishes = Wishes(store, specs, services, poll_interval_s, now)
-        self.learning = Learning(store, now)
+        self.learning = Learning(store, now, poll_interval_s)
         self.snapshot: Snapshot | None = None
         self._nodes: dict[str, Node] = {}
         """Of the snapshot, by name."""
@@ -175,7 +175,11 @@ class Reconciler:
         """A changed configuration file; the next plan follows it. Raises JournalError."""
         self._submits_per_hour = submits_per_hour
         self._quarantine = quarantine
-        for pin in self.wishes.configure(services):
+        self.wishes.configure(services)
+        self._clear_obsolete_pins()
+
+    def _clear_obsolete_pins(self) -> None:
+        for pin in self.wishes.clear_obsolete_pins():
             text = f"the configuration asks for something else than {pin.instead_of}"
             self._record("pin-cleared", Severity.INFO, pin.service, text)
 
@@ -206,6 +210,7 @@ class Reconciler:
             await self._advance()
 
     def _note_revisions(self) -> None:
+        self._clear_obsolete_pins()  # the file may have changed while no engine ran
         for revision in self.wishes.note_revisions():
             again = " again" if revision.good_at else ""
             self._record(
@@ -215,15 +220,14 @@ class Reconciler:
             self.alarms.worry("revision-not-kept", "engine", self.wishes.fault)
         else:
             self.alarms.calm("revision-not-kept", "engine")
-        pins = self.wishes.pins
-        for pin in pins.values():
+        pins = [pin for pin in self.wishes.pins.values() if pin.service in self.desired.services]
+        for pin in pins:
             who = "by itself" if pin.uid is None else f"by uid {pin.uid}"
-            self.alarms.worry(
-                "rolled-back",
-                pin.service,
-                f"runs {pin.revision} instead of {pin.instead_of}, {who}: {pin.because}",
-            )
-        self.alarms.calm_all_but("rolled-back", set(pins))
+            text = f"runs {pin.revision} instead of {pin.instead_of}, {who}: {pin.because}"
+            if self.desired.services[pin.service].launch.revision != pin.revision:
+                text = f"should run {pin.revision} instead of {pin.instead_of}, {who}, but cannot any more"
+            self.alarms.worry("rolled-back", pin.service, text)
+        self.alarms.calm_all_but("rolled-back", {pin.service for pin in pins})
 
     def _doubt_new_controller(self, snapshot: Snapshot) -> None:
         """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
@@ -382,6 +386,7 @@ class Reconciler:
             self.wishes.revisions,
             self.wishes.exclusions,
             self._quarantine,
+            self._probes.listening_since,
             self.wishes.unfrozen_at,
         )
 

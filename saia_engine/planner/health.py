@@ -17,7 +17,6 @@ from saia_engine.model import (
 from saia_engine.planner.fleet import Fleet
 from saia_engine.planner.lifecycle import fresh
 
-LISTEN_FIRST_S = 60.0
 KILL_WINDOW_S = 300.0
 """At most one kill per service in so long."""
 
@@ -76,9 +75,8 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
         return None
     timing = fleet.timing(instance)
     status = fleet.statuses.get(instance.id)
-    if instance.state is State.STARTING and instance.started_at is not None:
-        # One that was just adopted, or found again, is listened to first.
-        deadline = max(instance.started_at + timing.startup_deadline_s, instance.state_since + LISTEN_FIRST_S)
+    if instance.state is State.STARTING and instance.started_at is not None and fleet.heard_out(instance):
+        deadline = max(instance.started_at, instance.state_since) + timing.startup_deadline_s
         if fleet.now > deadline:
             return Reason(
                 "startup-deadline",
@@ -95,7 +93,7 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
                 (("wait for it to recover", "the probe failed as often as it may"),),
             )
         deadline = instance.state_since + timing.unready_deadline_s
-        if fleet.now > deadline:
+        if fleet.now > deadline and fleet.heard_out(instance):
             return Reason(
                 "unready-deadline",
                 f"unready for {fleet.now - instance.state_since:.0f} s",

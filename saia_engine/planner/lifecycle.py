@@ -163,10 +163,11 @@ def _serves(status: AgentStatus) -> bool:
 def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, alive: bool) -> Instance:
     if exited and instance.job_id:
         # The exit record is believed only together with the job's absence.
-        return end(instance, exited, taken_at)
+        return end(replace(instance, absent_since=None), exited, taken_at)
     if instance.end_time is not None and taken_at > instance.end_time + LATE_END_S:
         # Slurm ends jobs late rather than early, but by now it has, whoever still answers in its name.
-        return end(instance, f"job {instance.job_id} is gone, and its time limit is over", taken_at)
+        gone = replace(instance, absent_since=instance.absent_since or taken_at)
+        return end(gone, f"job {instance.job_id} is gone, and its time limit is over", taken_at)
     if instance.absent_since is None:
         instance = replace(instance, absent_since=taken_at)
         unproven = instance.state in (State.INTENDED, State.SUBMITTED)

@@ -121,7 +121,10 @@ def drain_ends(fleet: Fleet, instance: Instance, drain: Drain) -> tuple[str, flo
 
 def resize(fleet: Fleet) -> Iterator[Action]:
     """As many filled slots as wanted, each with one replacement at most: launch, or drain the surplus."""
-    for twin in filter(fleet.can_spare, fleet.twins):
+    for twin in fleet.twins:
+        if twin.id in fleet.leaving or not fleet.can_spare(twin):
+            continue
+        fleet.leaving.add(twin.id)
         yield StartDrain(
             twin.id, DrainKind.SURPLUS, Reason("twin", f"{twin.replaces} has another replacement")
         )

@@ -43,8 +43,12 @@ class Drains:
         over = wish is None or self._admission_over(token.job, wish, since)
         token.by_order = self._by_order(token, agent, since)
         if wish is None or standing.silent(ledger, token, since):
-            taken_over = wish is not None and self._ready_heirs(token, wish, since)
-            if wish is not None and not (over or token.by_order or agent.ready or taken_over):
+            planned = (
+                over
+                or token.by_order
+                or (standing.can_leave(ledger, token, since) and bool(self._ready_heirs(token, wish, since)))
+            )
+            if wish is not None and not planned and not agent.ready:
                 self._killed(token, agent, wish)
             token.by_order = True  # nobody counts on one that does not serve
         elif not over:

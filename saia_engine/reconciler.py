@@ -114,7 +114,7 @@ class Reconciler:
         self._boot = 0.0
         self._believed_from = 0.0
         self._heard_from = 0.0
-        """No plan before: what was just adopted may serve, and its agent has not had its time to say so."""
+        """No plan before: at a start, or of one just adopted, nothing is known but what an agent will soon say."""
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
         self._poll_interval_s = poll_interval_s
@@ -191,6 +191,8 @@ class Reconciler:
                 return
             self.slurm_fault = ""
             self.alarms.calm("slurm-unavailable", "slurm")
+            if self.snapshot is None and any(i.live and i.node for i in self.instances.values()):
+                self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self.snapshot = snapshot
             self._nodes = snapshot.node_by_name
             await self._fold_snapshot(snapshot)
@@ -219,9 +221,11 @@ class Reconciler:
 
     def _doubt_new_controller(self, snapshot: Snapshot) -> None:
         """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
-        if self._boot not in (0.0, snapshot.controller_boot):
+        if self._boot != snapshot.controller_boot:
             settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
-            self._believed_from = snapshot.taken_at + settle_s
+            # An engine's first answer may come from a controller that has just restarted, too.
+            since = snapshot.taken_at if self._boot else min(snapshot.controller_boot, snapshot.taken_at)
+            self._believed_from = since + settle_s
         self._boot = snapshot.controller_boot
         if snapshot.taken_at < self._believed_from:
             raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")

@@ -119,8 +119,7 @@ class Reconciler:
         self.slurm_fault = ""
         self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
         self._believed_from = 0.0
-        running = any(i.live and i.node for i in self.instances.values())
-        self._heard_from = now() + lifecycle.STATUS_FRESH_S if running else 0.0
+        self._heard_from = 0.0
         """No plan before: what was just adopted, or runs from before this engine's start, may serve or not, and its
         agent has not had its time to say so."""
         self.alarms = Alarms(now, self._record)
@@ -203,6 +202,8 @@ class Reconciler:
                 return
             self.slurm_fault = ""
             self.alarms.calm("slurm-unavailable", "slurm")
+            if self.snapshot is None and any(i.live and i.node for i in self.instances.values()):
+                self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self.snapshot = snapshot
             self._nodes = snapshot.node_by_name
             await self._fold_snapshot(snapshot)

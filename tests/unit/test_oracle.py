@@ -951,3 +951,14 @@ def test_24_a_drain_by_order_comes_to_its_end(cancels: bool, found: set[int]) ->
         story.cancel("one")
     story.poll(times=40)
     assert story.broken() == found
+
+
+@pytest.mark.parametrize(("back", "found"), [(True, set()), (False, {0})])
+def test_a_world_without_an_engine_shows_nothing(back: bool, found: set[int]) -> None:
+    story = Story(wants(replicas=0))
+    story.end()
+    story.wait(3000)
+    if back:
+        story.start("a")
+    story.wait(3000)
+    assert story.broken() == found

@@ -408,6 +408,35 @@ async def test_a_restart_with_the_journal_lost_adopts_from_slurm_and_the_directo
     assert bench.codes().count("adopted") == 2
 
 
+async def test_after_a_start_the_agents_are_heard_before_anything_is_planned(bench: Bench) -> None:
+    """Unready for long, says the journal; but nobody listened meanwhile."""
+    (one, _) = await bench.settled()
+    bench.ears.unready.add(one.id)
+    await bench.polls(2)
+    assert bench.of(State.UNREADY) != []
+    bench.slurm.now += 2 * TIMING.unready_deadline_s
+    bench.restart()
+    await bench.reconciler.poll()
+    await bench.polls()
+    assert len(bench.of(State.READY)) == 2
+    assert "drain" not in bench.codes()
+
+
+async def test_the_first_answer_of_all_is_not_believed_from_a_controller_that_has_just_restarted(
+    bench: Bench,
+) -> None:
+    await bench.settled()
+    bench.slurm.hidden = set(bench.slurm.jobs)
+    bench.slurm.boot = bench.slurm.now - 3
+    bench.restart()
+    await bench.polls()
+    assert "slurm-unavailable" in bench.alarmed()
+    bench.slurm.hidden.clear()
+    await bench.polls(3)
+    assert len(bench.of(State.READY)) == 2
+    assert "slurm-unavailable" not in bench.alarmed()
+
+
 async def test_what_was_adopted_is_heard_before_anything_is_planned(bench: Bench) -> None:
     await bench.settled()
     bench.store.close()

@@ -42,14 +42,19 @@ class Drains:
         wish = ledger.last_wish(token.service)
         over = wish is None or self._admission_over(token.job, wish, since)
         token.by_order = self._by_order(token, agent, since)
-        if wish is None or standing.silent(ledger, token, since):
-            taken_over = wish is not None and self._ready_heirs(token, wish, since)
-            if wish is not None and not (over or token.by_order or agent.ready or taken_over):
+        if wish is None:
+            return
+        if standing.silent(ledger, token, since):
+            if not (over or token.by_order or agent.ready or self._taken_over(token, wish, since)):
                 self._killed(token, agent, wish)
             token.by_order = True  # nobody counts on one that does not serve
         elif not over:
             self._hand_over(token, wish, since)
             self._floor(token, since)
+
+    def _taken_over(self, token: Token, wish: Wish, since: float) -> bool:
+        """Whether it may have been handed over, served or not."""
+        return standing.can_leave(self._ledger, token, since) and bool(self._ready_heirs(token, wish, since))
 
     def _killed(self, token: Token, agent: AgentSeen, wish: Wish) -> None:
         """Promise 15: ended for its health, after its deadline, and one at a time."""

@@ -6,6 +6,9 @@ from saia_engine.simulator import truth
 from saia_engine.simulator.oracle.findings import Findings
 from saia_engine.simulator.oracle.ledger import Ledger
 
+IDLE_S = 3600.0
+"""Longer than any fault keeps all engines from acting."""
+
 
 class Leases:
     """Judges a start after the ledger has taken it."""
@@ -13,6 +16,7 @@ class Leases:
     def __init__(self, ledger: Ledger, findings: Findings) -> None:
         self._ledger = ledger
         self._report = findings.report
+        self._later = findings.later
 
     def started(self, event: truth.EngineStarted) -> None:
         others = [e for e in self._ledger.running if e.host == event.host and e.name != event.engine]
@@ -39,3 +43,14 @@ class Leases:
             self._report(
                 18, f"no engine could start on {event.host}, where none runs: {event.why}", event.host
             )
+
+    def ended(self, event: truth.EngineEnded | truth.JournalRefused) -> None:
+        """A world in which nobody acts for long shows nothing."""
+        self._later(event.at + IDLE_S, self._idle)
+
+    def _idle(self) -> None:
+        ledger = self._ledger
+        if ledger.acting() or ledger.now - max(e.last_acting for e in ledger.latest) < IDLE_S:
+            return
+        self._report(0, f"no engine has acted for {IDLE_S:.0f} s", "world")
+        self._later(ledger.now + IDLE_S, self._idle)

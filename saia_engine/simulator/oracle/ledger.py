@@ -51,6 +51,8 @@ class Ledger:
         self.last_submit: dict[str, Token] = {}
         self.live: dict[str, dict[str, Token]] = {}
         """By service: tokens that may still take a slot."""
+        self.written_off_at: dict[str, float] = {}
+        """By service: when an engine last could believe that one of its launches is gone without a word."""
         self.retired: dict[str, deque[float]] = {}
         """By service: when its last launches came to their end."""
         self.agents: dict[str, AgentSeen] = {}
@@ -393,6 +395,8 @@ class Ledger:
                 if self._speaks(token):
                     continue
                 if self._has_left_word(token) or answer.began - token.missing_since >= patience - 0.5:
+                    if not token.written_off:
+                        self.written_off_at[token.service] = self.now
                     token.written_off = True
 
     def _speaks(self, token: Token) -> bool:

@@ -49,7 +49,10 @@ class Progress:
     def _braked(self, service: str) -> bool:
         """A back-off may run, or the hourly bound may be reached."""
         now = self._ledger.now
-        if now - self._failed_at.get(service, FAR_PAST) < grace.BACKOFF_MAX_S + 2 * self._ledger.began.poll_s:
+        failed_at = max(
+            self._failed_at.get(service, FAR_PAST), self._ledger.written_off_at.get(service, FAR_PAST)
+        )
+        if now - failed_at < grace.BACKOFF_MAX_S + 2 * self._ledger.began.poll_s:
             return True
         recent = [name for at, name in self._ledger.submits if now - at < grace.HOUR_S + grace.REACT_S]
         per_hour = min((bound for _, bound in self._ledger.bounds[-3:]), default=0)

@@ -165,6 +165,11 @@ class EngineSeen:
         return self.running and self.refused_at is None
 
     @property
+    def last_acting(self) -> float:
+        """When it acted last, as far as it no longer does."""
+        return self.ended_at if self.refused_at is None else self.refused_at
+
+    @property
     def view_from(self) -> float:
         """What was so before this moment and has not changed since, it must know."""
         known = self.answers[-1][0] if self.answers else FAR_PAST

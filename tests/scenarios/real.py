@@ -26,10 +26,11 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.keeper import descendants
 from tests.slurm.versions import Version
 
+POLL_S = 3.0
 REPLICAS = 2
 NODES = 4
 GPUS = 4
-# A node each, so that one can fail without the other; replacements are due 41 s before the end.
+# A node each, so that one can fail without the other; replacements are due 43 s before the end.
 TIMES = f"""
 replicas = {REPLICAS}
 min_available = 1
@@ -54,7 +55,7 @@ class RealSite:
     """A cluster and a whole chain of its own. An async context manager."""
 
     replicas = REPLICAS
-    poll_s = 2.0
+    poll_s = POLL_S
 
     def __init__(self, version: Version, installed: Installed) -> None:
         self.version = version
@@ -76,7 +77,8 @@ class RealSite:
         self._cluster.start()
         try:
             service = SERVICE.replace('"gpu:a100:1"', f'"gpu:a100:{GPUS}"')
-            self._chain = Chain(self._cluster, self._installed, service + TIMES)
+            polls = f'poll_interval = "{POLL_S:.0f}s"\nrpc_floor = "1s"\n'
+            self._chain = Chain(self._cluster, self._installed, service + TIMES, cluster_keys=polls)
             self._chain.__enter__()
         except BaseException:
             self._cluster.stop()

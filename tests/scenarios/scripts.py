@@ -12,7 +12,7 @@ REQUEUE_DELAY_S = 121.0
 """Slurm starts a requeued job so long after at the earliest."""
 REQUEUE_LIMIT_S = REQUEUE_DELAY_S + 60.0
 MINUTE_S = 60.0
-TRIES = 8
+TRIES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +224,7 @@ SCENARIOS = {
             "cold-restart",
             cold_restart,
             expected("lost", "failed", alarms="slurm-unavailable mass-absence service-down"),
+            remembered=True,
         ),
         Scenario(
             "accept-then-timeout", accept_then_timeout, expected("starting", "ready", alarms="submit-unknown")

@@ -21,6 +21,8 @@ def hand_over(fleet: Fleet) -> Iterator[Action]:
             continue
         due = fleet.due(old)
         heir = fleet.replacement.get(old.id)
+        if heir is not None and heir.id in fleet.leaving:
+            heir = None
         if heir is None and due is not None:
             yield fleet.launch(due, replaces=old.id)
         yield from _drain(fleet, old, heir, due)

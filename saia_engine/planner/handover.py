@@ -21,6 +21,8 @@ def hand_over(fleet: Fleet) -> Iterator[Action]:
             continue
         due = fleet.due(old)
         heir = fleet.replacement.get(old.id)
+        if heir is not None and heir.id in fleet.leaving:
+            heir = None
         if heir is None and due is not None and old.state is not State.LOST:
             yield fleet.launch(due, replaces=old.id)
         if heir is not None and (too_short := _too_short(fleet, old, heir)) is not None:

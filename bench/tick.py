@@ -157,7 +157,16 @@ def _own_row(i: Instance, nonce: str) -> str:
 def sinfo(nonce: str) -> str:
     lines = []
     for number in range(1, NODES + 1):
-        plain = (f"gpu{number:04}", "mixed", f"gpu{number:04}", "48/16/0/64", 512_000, "gpu*", "up", "3-00:00:00")
+        plain = (
+            f"gpu{number:04}",
+            "mixed",
+            f"gpu{number:04}",
+            "48/16/0/64",
+            512_000,
+            "gpu*",
+            "up",
+            "3-00:00:00",
+        )
         lines.append(_row(plain, ("gpu:a100:4(S:0-1)", "gpu:a100:3(IDX:0-2)", "none"), nonce))
     return "\n".join(lines) + "\n"
 

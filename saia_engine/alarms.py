@@ -24,13 +24,16 @@ class Alarms:
 
     def plan(self, planned: tuple[Alarm, ...]) -> None:
         """All that the newest plan worries about."""
-        self._planned = planned
-        self._compare()
+        if planned != self._planned:
+            self._planned = planned
+            self._compare()
 
     def worry(self, code: str, subject: str, text: str, severity: Severity = Severity.WARNING) -> None:
         """Raise an alarm, until `calm`."""
-        self._raised[code, subject] = Alarm(code, severity, subject, text)
-        self._compare()
+        alarm = Alarm(code, severity, subject, text)
+        if self._raised.get((code, subject)) != alarm:
+            self._raised[code, subject] = alarm
+            self._compare()
 
     def calm(self, code: str, subject: str) -> None:
         if self._raised.pop((code, subject), None):

@@ -70,7 +70,8 @@ class Control:
         while True:
             began = time()
             await self._guarded(self._reconciler.poll)
-            await asyncio.sleep(max(0.05, began + self._pace.poll_s - time()))
+            # At the next tick, also when this poll took longer than one: a slow controller is not pressed.
+            await asyncio.sleep(self._pace.poll_s - (time() - began) % self._pace.poll_s)
 
     async def _react_loop(self) -> None:
         while True:

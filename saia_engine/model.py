@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 TOKEN_PREFIX = "saia"
@@ -78,12 +79,18 @@ class LaunchSpec:
 
         So a field that a later version adds, here or to a probe, leaves the revision of older specs as it is.
         """
-        text = json.dumps(_told(self), sort_keys=True, separators=(",", ":"), default=_told)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _revision_of(self)
 
     def redacted(self) -> LaunchSpec:
         """The same without the values of its environment, for journal and display."""
         return replace(self, environment=tuple((name, "") for name, _ in self.environment))
+
+
+@lru_cache(maxsize=1024)
+def _revision_of(spec: LaunchSpec) -> str:
+    """Each plan asks for it many times."""
+    text = json.dumps(_told(spec), sort_keys=True, separators=(",", ":"), default=_told)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _told(value: Any) -> dict[str, Any]:
@@ -300,8 +307,9 @@ class Node:
 
     @property
     def usable(self) -> bool:
-        """Whether Slurm would start a job on it."""
-        return not any(word in self.state for word in ("down", "drain", "fail", "maint", "inval", "*"))
+        """Whether Slurm would start a job on it, one that it has powered down included."""
+        state = self.state.replace("powered_down", "")
+        return not any(word in state for word in ("down", "drain", "fail", "maint", "inval", "*"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from saia_engine.model import (
     Exclusion,
     Instance,
     Launch,
+    Node,
     Override,
     Pin,
     Plan,
@@ -107,6 +108,8 @@ class Reconciler:
         self.wishes = Wishes(store, specs, services, poll_interval_s, now)
         self.learning = Learning(store, now)
         self.snapshot: Snapshot | None = None
+        self._nodes: dict[str, Node] = {}
+        """Of the snapshot, by name."""
         self.slurm_fault = ""
         self._boot = 0.0
         self._believed_from = 0.0
@@ -187,6 +190,7 @@ class Reconciler:
             self.slurm_fault = ""
             self.alarms.calm("slurm-unavailable", "slurm")
             self.snapshot = snapshot
+            self._nodes = snapshot.node_by_name
             await self._fold_snapshot(snapshot)
             self._watch()
             await self._advance()
@@ -321,21 +325,21 @@ class Reconciler:
         for name, instance in [(i.id, i) for i in self.instances.values() if i.live]:
             status = self._probes.statuses.get(name)
             self._keep(lifecycle.fold_status(instance, status, now, self._probes.listening_since.get(name)))
-        for instance in self.instances.values():
-            fault = self._probes.faults.get(instance.id, "")
-            if fault and instance.live and instance.cancel_sent_at is None:
-                self.alarms.worry("agent-fault", instance.id, fault)
-            else:
-                self.alarms.calm("agent-fault", instance.id)
+        faulty = set()
+        for name, fault in self._probes.faults.items():
+            instance = self.instances.get(name)
+            if fault and instance is not None and instance.live and instance.cancel_sent_at is None:
+                faulty.add(name)
+                self.alarms.worry("agent-fault", name, fault)
+        self.alarms.calm_all_but("agent-fault", faulty)
 
     def _watch(self) -> None:
         """Tell the probes whom to follow: each instance that Slurm has started."""
-        nodes = self.snapshot.node_by_name if self.snapshot else {}
         self._probes.watch(
             Target(
                 instance=i.id,
                 generation=i.generation,
-                address=(nodes[i.node].address if i.node in nodes else "") or i.node,
+                address=self.address(i),
                 node_names=(i.node,),
                 readiness=i.spec.readiness_probe,
                 drain=i.drain is not None,
@@ -346,8 +350,8 @@ class Reconciler:
 
     def address(self, instance: Instance) -> str:
         """Where Slurm says that the instance's job can be reached."""
-        nodes = self.snapshot.node_by_name if self.snapshot else {}
-        return (nodes[instance.node].address if instance.node in nodes else "") or instance.node
+        node = self._nodes.get(instance.node)
+        return (node.address if node else "") or instance.node
 
     def _memory(self) -> decide.Memory:
         desired = self.desired.services

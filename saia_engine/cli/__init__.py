@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from saia_engine.cli import ordering, running, watching
+from saia_engine.cli import ordering, running, simulating, watching
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 EXIT_CODES = {
@@ -119,5 +119,6 @@ for command in (
     ordering.maintenance,
     running.gate_key,
     running.demo,
+    simulating.simulate,
 ):
     cli.add_command(command)

@@ -55,6 +55,13 @@ def set_up(level: str = "info", file: Path | None = None) -> None:
     )
 
 
+def silence() -> None:
+    """No logs from this process: what matters is told in another way."""
+    structlog.configure(
+        processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
+    )
+
+
 def get_logger(name: str) -> Any:
     """A logger whose events carry `part=name`. May be made before `set_up`."""
     return structlog.get_logger(part=name)
@@ -110,6 +117,10 @@ class _RotatedLines(_Lines):
         fresh = os.open(self._file, _APPEND, 0o640)
         os.dup2(fresh, self._descriptor, inheritable=False)
         os.close(fresh)
+
+
+def _drop(_logger: object, _method: str, _event: EventDict) -> EventDict:
+    raise structlog.DropEvent
 
 
 def _sanitise(_logger: object, _method: str, event: EventDict) -> EventDict:

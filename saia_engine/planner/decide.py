@@ -54,9 +54,7 @@ class Memory:
 def plan(desired: Desired, memory: Memory, now: float) -> Plan:
     """All that should be done now, with reasons, in the order to do it."""
     records = memory.instances.values()
-    by_service: defaultdict[str, list[Instance]] = defaultdict(list)
-    for instance in records:
-        by_service[instance.service].append(instance)
+    by_service = _by_service(memory)
     outlook = Outlook.of(memory.snapshot, memory.exclusions, now)
     budget = Budget(by_service, memory.submits_per_hour, len(desired.services), now)
     absent = mass_absent(records, now, memory.unfrozen_at)
@@ -97,6 +95,13 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
     return Plan(tuple(actions), tuple(alarms), tuple(waiting))
 
 
+def _by_service(memory: Memory) -> defaultdict[str, list[Instance]]:
+    found: defaultdict[str, list[Instance]] = defaultdict(list)
+    for instance in memory.instances.values():
+        found[instance.service].append(instance)
+    return found
+
+
 _NO_LEAD = lead.Lead(0.0, "the service is not configured")
 
 
@@ -125,12 +130,12 @@ def leads(desired: Desired, memory: Memory, now: float) -> dict[str, lead.Lead]:
 def rollouts(desired: Desired, memory: Memory) -> dict[str, str]:
     """Rollouts under way, each a sentence."""
     told: dict[str, str] = {}
+    by_service = _by_service(memory)
     for name, service in desired.services.items():
         record = next(
             (r for r in memory.revisions.get(name, ()) if r.revision == service.launch.revision), None
         )
-        own = [i for i in memory.instances.values() if i.service == name]
-        if record is not None and (text := rollout.told(record, own, service.replicas)):
+        if record is not None and (text := rollout.told(record, by_service[name], service.replicas)):
             told[name] = text
     return told
 

@@ -40,6 +40,8 @@ class Fleet:
         self.name = name
         self.service = service
         """None: removed from the configuration."""
+        self.revision = service.launch.revision if service else ""
+        """The one that is asked for."""
         self.statuses = statuses
         self.lead = lead
         self.outlook = outlook
@@ -64,11 +66,6 @@ class Fleet:
     @property
     def wanted(self) -> int:
         return self.service.replicas if self.service else 0
-
-    @property
-    def revision(self) -> str:
-        """The one that is asked for."""
-        return self.service.launch.revision if self.service else ""
 
     def timing(self, instance: Instance) -> Timing:
         return self.service.timing if self.service else instance.timing

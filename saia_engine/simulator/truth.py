@@ -34,6 +34,8 @@ class Wish:
     safety_margin_s: float = 0.0
     startup_deadline_s: float = 0.0
     unready_deadline_s: float = 0.0
+    liveness: bool = True
+    """A liveness probe may end it before its unready_deadline."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,6 @@ from saia_engine.slurm.process import Finished, NotFinished, NotStarted, run
 Runner = Callable[[Sequence[str], Mapping[str, str]], Awaitable[Finished]]
 """Runs a command (arguments, and what its environment has beyond the usual) to its end. Raises as `process.run`."""
 
-_GONE = ("Invalid job id specified", "already completing or completed")
-
 
 def _fresh_nonce() -> str:
     return secrets.token_hex(8)
@@ -112,7 +110,7 @@ class SlurmCli:
             done = await self._run(commands.scancel(job_id, name, self._user))
         except (NotStarted, NotFinished) as exc:
             raise SlurmError(str(exc)) from exc
-        if done.code != 0 and not any(words in done.stderr for words in _GONE):
+        if done.code != 0 and not text.is_gone(done.stderr):
             raise SlurmError(_complaint("scancel", done))
 
     async def close(self) -> None:

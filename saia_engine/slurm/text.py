@@ -126,9 +126,9 @@ def _job(row: list[str]) -> Job:
     ) = row[: len(JOB_FIELDS)]
     allocated, per_job, per_node, reason, name = row[len(JOB_FIELDS) :]
     state = job_state(state)
-    count = _number(node_count, "NumNodes")
+    count = _count(node_count) or 1
     return Job(
-        id=_number(id_, "JobID"),
+        id=_job_id(id_),
         name=name,
         user=user,
         state=state,
@@ -144,8 +144,8 @@ def _job(row: list[str]) -> Job:
         node_count=count,
         gres=_gres(per_node) or _gres(per_job),
         gpus=gpus(allocated)[1] or gpus(per_job)[1] or count * gpus(per_node)[1],
-        cpus=_number(cpus, "NumCPUs"),
-        priority=_number(priority, "PriorityLong"),
+        cpus=_count(cpus),
+        priority=_count(priority),
     )
 
 
@@ -164,7 +164,7 @@ def _node(row: list[str], partitions: tuple[str, ...]) -> Node:
         reason="" if reason in _NO_TEXT else reason,
         cpus=_number(cpus[3], "CPUsState"),
         cpus_allocated=_number(cpus[0], "CPUsState"),
-        memory_mib=_number(memory, "Memory"),
+        memory_mib=_count(memory),
         gpu_type=gpu_type,
         gpus=gpu_count,
         gpus_allocated=gpus(gres_used)[1],
@@ -176,8 +176,12 @@ def _node(row: list[str], partitions: tuple[str, ...]) -> Node:
 
 @lru_cache(maxsize=256)
 def job_state(word: str) -> str:
-    """The base state in upper case, without what some versions append (`CANCELLED by 0`, `RUNNING+...`)."""
-    return re.split(r"[ +]", word.strip().upper(), maxsplit=1)[0]
+    """The state in upper case, without what some commands append: `CANCELLED by 0`, `CANCELLED+`.
+
+    Of several, as in `RUNNING,COMPLETING`, it is the one that squeue shows.
+    """
+    base, *flags = re.split(r"[ +,]", word.strip().upper())
+    return "COMPLETING" if "COMPLETING" in flags else base
 
 
 def node_state(word: str) -> str:
@@ -264,38 +268,58 @@ def first_line(text: str) -> str:
 
 # What the controller answers to a job it does not take, and what sbatch says before it asks.
 _REFUSED = (
+    "Access denied to requested reservation",
     "Access/permission denied",
+    "Burst Buffer request invalid",
     "CPU count specification invalid",
+    "Circular job dependency",
+    "Duplicate generic resource (gres) specification",
+    "Invalid GRES specification",
     "Invalid Trackable RESource",
     "Invalid account",
     "Invalid feature specification",
     "Invalid generic resource",
     "Invalid job array specification",
     "Invalid license specification",
+    "Invalid mcs_label specified",
     "Invalid node name",
     "Invalid partition name",
+    "Invalid preferred feature specification",
     "Invalid qos specification",
+    "Invalid time-min specification",
+    "Invalid user id",
     "Invalid wckey specification",
+    "Job --batch option is invalid",
+    "Job dependency problem",
     "Job size specification",
     "Job violates accounting/QOS policy",
     "Memory required by task is not available",
     "More processors requested than permitted",
+    "Multiple partition job request not supported",
+    "No partition specified",
     "Node count specification invalid",
     "Pathname of a file, directory or other parameter too long",
     "Requested GRES option unsupported",
+    "Requested account has breached requested QOS usage threshold",
+    "Requested more tasks than available processors",
     "Requested node configuration is not available",
     "Requested nodes not in this partition",
     "Requested partition configuration not available",
     "Requested reservation is invalid",
+    "Requested reservation not usable now",
     "Requested time limit is invalid",
     "Required partition not available",
+    "System submissions disabled",
     "Task count specification invalid",
+    "Task distribution specification invalid",
+    "Time limit specification required",
     "User's group not permitted",
 )
 _VERDICT = re.compile(r"^\S*sbatch: error: Batch job submission failed: (.*)$", re.MULTILINE)
 _BEFORE_ASKING = re.compile(
     r"^\S*sbatch: (unrecognized |invalid |ambiguous )?option "
-    r"|^\S*sbatch: (error|fatal): (Unable to open file|Invalid --|Invalid generic resource|Batch script)",
+    r"|^\S*sbatch: (error|fatal): "
+    r"(Unable to open file|Invalid --|Invalid generic resource|Batch script|This does not look like)",
     re.MULTILINE,
 )
 _DOUBTS = re.compile(
@@ -313,6 +337,14 @@ def provably_refused(stderr: str) -> bool:
     )
 
 
+_GONE = ("Invalid job id specified", "already completing or completed")
+
+
+def is_gone(stderr: str) -> bool:
+    """Whether a failed scancel says that there is nothing left to cancel."""
+    return any(words in stderr for words in _GONE)
+
+
 # ---------------------------------------------------------------- details
 
 
@@ -320,6 +352,17 @@ def _number(word: str, what: str) -> int:
     if not _is_number(word):
         raise Unparsable(f"{what} is {_quoted(word)}")
     return int(word)
+
+
+def _job_id(word: str) -> int:
+    """Of an array's task (`123_4`), or all that wait (`123_[1-5%2]`), and of a het job's part (`123+1`): 123."""
+    return _number(re.split(r"[_+]", word, maxsplit=1)[0], "JobID")
+
+
+def _count(word: str) -> int:
+    """A number that nothing is decided by: 0 where it can't be read, of `64000+` or `1-4` the first."""
+    found = re.match(r"[0-9]{1,19}", word)
+    return int(found[0]) if found else 0
 
 
 def _is_number(word: str) -> bool:

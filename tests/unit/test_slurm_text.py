@@ -59,6 +59,16 @@ def test_an_unlimited_job_has_no_end():
     assert (job.end_time, job.time_limit_s) == (None, None)
 
 
+@pytest.mark.parametrize("shown", ["123", "123_4", "123_[1-5%2]", "123_[1,3-5,...]", "123+1"])
+def test_of_an_array_or_a_het_job_the_leading_id_counts(shown):
+    assert one_job(job_row(RUNNING.replace("1|", f"{shown}|", 1))).id == 123
+
+
+def test_what_nothing_is_decided_by_may_be_unreadable():
+    job = one_job(job_row("1|RUNNING|1795516645|1795516646|1795520246|1:00:00|0|N/A|64+|N/A|anna|gpu|gpu01"))
+    assert (job.node_count, job.cpus, job.priority) == (1, 64, 0)
+
+
 def test_a_requeued_job_shows_its_restarts():
     assert one_job(job_row(RUNNING.replace("1:00:00|0|", "1:00:00|3|"))).restarts == 3
 
@@ -104,6 +114,7 @@ def test_a_name_that_looks_like_a_row_stays_a_name():
         (job_row(RUNNING.replace("gpu01", "gpu[01-")), "gpu[01-"),
         (job_row(RUNNING.replace("gpu01", "gpu[1-99999999]")), "1-99999999"),
         (job_row(RUNNING.replace("1|", "one|", 1)), "JobID"),
+        (job_row(RUNNING.replace("1|", "_4|", 1)), "JobID"),
         (job_row(RUNNING.replace("1|", "1\x1b]0;x\a|", 1)), r"\x1b"),
     ],
 )
@@ -234,7 +245,11 @@ def test_node_states(printed, state):
     [
         ("RUNNING", "RUNNING"),
         ("completing", "COMPLETING"),
-        ("CANCELLED by 0", "CANCELLED"),
+        ("CANCELLED by 1000", "CANCELLED"),
+        ("CANCELLED+", "CANCELLED"),
+        ("RUNNING,COMPLETING", "COMPLETING"),
+        ("RUNNING,CONFIGURING", "RUNNING"),
+        ("?", "?"),
         ("NOVEL", "NOVEL"),
     ],
 )

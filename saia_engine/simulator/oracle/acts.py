@@ -1,0 +1,288 @@
+"""Each sbatch and scancel as it is called: who may act, on what knowledge, and on what (1-7, 14, 16, 18, 19, 21)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from saia_engine.simulator import truth
+from saia_engine.simulator.oracle import grace, standing
+from saia_engine.simulator.oracle.findings import Findings
+from saia_engine.simulator.oracle.ledger import BAD, Ledger, service_of
+from saia_engine.simulator.oracle.records import EngineSeen, JobSeen, Token
+
+CRASHES_KEPT = 16
+
+
+class Acts:
+    """Judges a call before the ledger has taken it."""
+
+    def __init__(self, ledger: Ledger, findings: Findings) -> None:
+        self._ledger = ledger
+        self._report = findings.report
+        self._extra = self._filler = False
+        self._crashes: dict[str, deque[tuple[float, bool]]] = {}
+        """By service: failures in a row without doubt, each with when it came and whether the engine was told."""
+        self._forgiven: dict[str, float] = {}
+        """By service: when one came to a good end that no answer has shown yet."""
+
+    # -- submits
+
+    def submit(self, call: truth.SubmitCalled) -> None:
+        engine = self._actor(call.engine, f"submitted {call.name}")
+        service = service_of(call.name)
+        self._extra = self._filler = False
+        if not service or call.name in self._ledger.tokens:
+            self._report(
+                3, f"{call.name} is no new token of ours: a launch cannot be told from another", call.name
+            )
+            return
+        if engine is not None:
+            self._informed(engine, f"submitted {call.name}")
+            if service in engine.frozen_services:
+                self._report(
+                    7,
+                    f"{engine.name} submitted {call.name} though half of our jobs are gone at once",
+                    service,
+                )
+            self._room(call, engine, service)
+            self._back_off(service, engine.view_from, engine.plan_from)
+        self._rate(service)
+
+    def _room(self, call: truth.SubmitCalled, engine: EngineSeen, service: str) -> None:
+        ledger, since = self._ledger, engine.view_from
+        taken = standing.occupying(ledger, service, since)
+        wanted = max((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
+        due = [t for t in taken if standing.can_be_due(ledger, t, since)]
+        surge = standing.rolling(ledger, service, [*taken, _of(call, service)], since)
+        self._extra = len(taken) >= wanted
+        known = len(ledger.live.get(service, ())) + sum(
+            1 for at in ledger.retired.get(service, ()) if at >= since
+        )
+        self._filler = known < min((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
+        if len(taken) < wanted + min(len(due), wanted) + surge:
+            return
+        names = ", ".join(f"{t.instance} ({_stand(t)})" for t in taken) or "none"
+        self._report(
+            self._blame(taken),
+            f"{engine.name} submitted {call.name}: {wanted} wanted, {len(due)} due, surge {surge}; there were {names}",
+            service,
+        )
+
+    def _blame(self, taken: list[Token]) -> int:
+        """Which promise stands for a job too many."""
+        open_ones = [t for t in taken if t.job is None or t.outcome == "unknown"]
+        if any(not self._runs(t.engine) for t in open_ones):
+            return 3  # its engine ended in the middle of it: the intent was to tell the next one
+        return 4 if open_ones else 1
+
+    def submitted(self, call: truth.SubmitCalled) -> None:
+        """Called once the ledger has taken it."""
+        token = self._ledger.tokens.get(call.name)
+        if token is not None:
+            token.extra, token.filler = self._extra, self._filler
+
+    def accepted(self, event: truth.JobAccepted) -> None:
+        """Promise 1: one job for each launch. Called once the ledger has taken it."""
+        token = self._ledger.tokens.get(event.name)
+        if token is not None and token.job is not None and event.engine and token.job.id != event.job_id:
+            self._report(1, f"{event.name} is job {token.job.id} and now job {event.job_id}, too", event.name)
+
+    def _runs(self, engine: str) -> bool:
+        seen = self._ledger.engines.get(engine)
+        return seen is not None and seen.running
+
+    def _rate(self, service: str) -> None:
+        """Promise 16: submits per hour, in all and per service."""
+        ledger, now = self._ledger, self._ledger.now
+        since = max(now - grace.HOUR_S + grace.HOUR_EDGE_S, ledger.remembered_from)
+        recent = [name for at, name in ledger.submits if at > since] + [service]
+        per_hour = ledger.bound_since(now - grace.HOUR_S)
+        if len(recent) > per_hour:
+            self._report(16, f"{len(recent)} submits within an hour, {per_hour} are allowed", "cluster")
+        several = sum(1 for history in ledger.wishes.values() if history[-1][1] is not None) > 1
+        own = recent.count(service)
+        if several and own > max(1, per_hour // 2):
+            self._report(
+                16, f"{own} submits of {service} within an hour, half of {per_hour} are allowed", service
+            )
+
+    def _back_off(self, service: str, since: float, plan_from: float) -> None:
+        """Promise 16: after failures in a row the next launch waits."""
+        count, at = 0, float("-inf")
+        for failed_at, told in self._crashes.get(service, ()):
+            if failed_at >= (plan_from if told else since):
+                continue  # the engine had not seen it when it made its plan
+            count += 1 if failed_at - at >= grace.APART_S or count == 0 else 0
+            at = failed_at
+        if count == 0:
+            return
+        wait_s = min(grace.BACKOFF_MAX_S, grace.BACKOFF_FIRST_S * 2.0 ** (count - 1))
+        passed = self._ledger.now - at
+        if passed < wait_s - grace.ROUNDING_S:
+            self._report(
+                16,
+                f"{service} was submitted {passed:.0f} s after failure {count} in a row; it must wait {wait_s:.0f} s",
+                service,
+            )
+
+    def refused(self, event: truth.SubmitRefused) -> None:
+        token = self._ledger.tokens.get(event.name)
+        if token is not None and event.answered:
+            self._failed(token.service, event.at, told=True)
+
+    def ended(self, event: truth.JobChanged) -> None:
+        """Counts what is a crash without doubt; any other end forgives."""
+        token = self._ledger.tokens.get(event.name)
+        job = token.job if token else None
+        if token is None or job is None or job.ended_at != event.at or job.id != event.job_id:
+            return
+        agent = self._ledger.agents.get(token.instance)
+        served = agent is not None and agent.served
+        if job.cause in ("service", "fault") and not served and token.cancelled_at < token.called_at:
+            self._failed(token.service, event.at, told=False)
+        else:
+            self._crashes.pop(token.service, None)
+            self._forgiven[token.service] = event.at
+
+    def answered(self, answer: truth.Answered) -> None:
+        """A good end forgives what the engine has seen fail before it saw that end."""
+        if answer.quality == "good" and self._forgiven:
+            for service in [name for name, at in self._forgiven.items() if at <= answer.began]:
+                del self._forgiven[service]
+                self._crashes.pop(service, None)
+
+    def _failed(self, service: str, at: float, told: bool) -> None:
+        self._crashes.setdefault(service, deque(maxlen=CRASHES_KEPT)).append((at, told))
+
+    def configured(self, event: truth.Configured) -> None:
+        """What changed may start afresh."""
+        for service in list(self._crashes):
+            if self._ledger.wishes[service][-1][0] == event.at:
+                del self._crashes[service]
+
+    def engine_started(self, event: truth.EngineStarted) -> None:
+        """Who has lost the journal has lost the count."""
+        if event.journal != "kept":
+            self._crashes.clear()
+
+    # -- cancels
+
+    def cancel(self, call: truth.CancelCalled) -> None:
+        ledger = self._ledger
+        told = f"cancelled job {call.job_id} ({call.name})"
+        engine = self._actor(call.engine, told)
+        token = ledger.tokens.get(call.name)
+        if not ledger.is_ours(call.name, call.user) or token is None:
+            self._report(2, f"{call.engine} {told} of user {call.user}: not ours", call.name)
+            return
+        if engine is None:
+            return
+        self._informed(engine, told)
+        if engine.frozen_at is not None:
+            self._report(7, f"{engine.name} {told} though half of our jobs are gone at once", call.name)
+        job = ledger.table.get(call.job_id)
+        if self._right_job(engine, call, job) and job is not None:
+            self._drained_before(engine, token, job)
+
+    def _right_job(self, engine: EngineSeen, call: truth.CancelCalled, job: JobSeen | None) -> bool:
+        since = engine.view_from
+        told = f"{engine.name} cancelled job {call.job_id} as {call.name}"
+        if job is None:
+            token = self._ledger.tokens[call.name]
+            left_at = token.job.left_table_at if token.job else float("-inf")
+            if left_at < since and (token.job is None or token.job.id == call.job_id):
+                self._report(2, f"{told}, which Slurm does not know", call.name)
+            elif token.job is not None and token.job.id != call.job_id:
+                self._report(2, f"{told}, whose job is {token.job.id}", call.name)
+            return False
+        if (job.name, job.user) != (call.name, call.user):
+            if job.accepted_at < since:
+                self._report(2, f"{told}, which is {job.name} of {job.user}", call.name)
+            return False
+        if not job.live and job.state != "COMPLETING" and (job.ended_at or 0.0) < since:
+            self._report(
+                2, f"{told}, which ended {self._ledger.now - (job.ended_at or 0.0):.0f} s ago", call.name
+            )
+            return False
+        return True
+
+    def _drained_before(self, engine: EngineSeen, token: Token, job: JobSeen) -> None:
+        """Drain comes before cancel, always; of a requeued job the drain of this generation."""
+        ledger, since = self._ledger, engine.view_from
+        agent = ledger.agents.get(token.instance)
+        if job is not token.job or job.started_at is None or job.started_at >= since:
+            return  # a late twin, or one that had not started when the engine looked
+        if job.restarted_at >= since or standing.deaf(ledger, token, since):
+            return
+        if agent is None or agent.draining or agent.withdrawn_at >= since:
+            return
+        promise = 8 if job.restarts else 12
+        self._report(
+            promise,
+            f"{engine.name} cancelled job {job.id} ({token.instance}, generation {job.restarts}) without a drain:"
+            f" its agent is {agent.state} and heard of none",
+            token.instance,
+        )
+
+    # -- who may act
+
+    def _actor(self, name: str, told: str) -> EngineSeen | None:
+        """Promises 18, 19 and 21."""
+        engine, ledger = self._ledger.engines.get(name), self._ledger
+        if engine is None:
+            self._report(21, f"{name or 'nobody'} {told}, and is no engine", name)
+            return None
+        if not engine.running:
+            self._report(18, f"{name} {told} after its end", name)
+            return None
+        if engine.refused_at is not None:
+            self._report(19, f"{name} {told} after its journal had failed", name)
+        newer = [e for e in ledger.engines.values() if e.epoch > engine.epoch]
+        if any(e.acted_at > float("-inf") or (e.host == engine.host and e.running) for e in newer):
+            self._report(18, f"{name} {told} after a newer engine acts", name)
+        for lease in ledger.leases:
+            if lease.epoch > engine.epoch:
+                hidden_s = 0.0 if lease.host == engine.host else ledger.began.shared_delay_s
+                if ledger.now > lease.at + hidden_s + grace.LEASE_GAP_S:
+                    self._report(
+                        18, f"{name} {told}, {ledger.now - lease.at:.0f} s after its lease was taken", name
+                    )
+        self._waited(engine, told)
+        if ledger.now > engine.busy_until:
+            engine.plan_from = ledger.now
+        engine.busy_until = ledger.now + ledger.began.command_timeout_s + grace.NEXT_ACT_S
+        engine.acted_at = ledger.now
+        return engine
+
+    def _waited(self, engine: EngineSeen, told: str) -> None:
+        """Who takes over waits until the other one must have seen it, and its longest act is over."""
+        ledger = self._ledger
+        before = None
+        for lease in ledger.leases:
+            if lease.engine == engine.name and before is not None and before.host != engine.host:
+                wait_s = ledger.began.shared_delay_s + ledger.began.command_timeout_s
+                if ledger.now < lease.at + wait_s - grace.ROUNDING_S:
+                    self._report(
+                        18,
+                        f"{engine.name} {told} {ledger.now - lease.at:.0f} s after it took over",
+                        engine.name,
+                    )
+            before = lease
+
+    def _informed(self, engine: EngineSeen, told: str) -> None:
+        """Promises 5 and 6: nothing follows from a bad answer."""
+        if engine.quality in BAD or not engine.quality:
+            promise = 5 if engine.quality == "young" else 6
+            self._report(
+                promise, f"{engine.name} {told} after a {engine.quality or 'missing'} answer", engine.name
+            )
+
+
+def _of(call: truth.SubmitCalled, service: str) -> Token:
+    return Token(call.name, call.name.removeprefix("saia."), service, call.revision, call.at, call.engine)
+
+
+def _stand(token: Token) -> str:
+    if token.job is None:
+        return f"submit {token.outcome}"
+    return f"job {token.job.id} {token.job.state}" + (", forgotten by Slurm" if token.job.lost else "")

@@ -1,0 +1,45 @@
+"""Starts of engines: one host needs no hands after a crash (promise 18)."""
+
+from __future__ import annotations
+
+from saia_engine.simulator import truth
+from saia_engine.simulator.oracle.findings import Findings
+from saia_engine.simulator.oracle.ledger import Ledger
+
+
+class Leases:
+    """Judges a start after the ledger has taken it."""
+
+    def __init__(self, ledger: Ledger, findings: Findings) -> None:
+        self._ledger = ledger
+        self._report = findings.report
+
+    def started(self, event: truth.EngineStarted) -> None:
+        others = [
+            e
+            for e in self._ledger.engines.values()
+            if e.running and e.host == event.host and e.name != event.engine
+        ]
+        if others:
+            self._report(18, f"{event.engine} started beside {others[0].name} on {event.host}", event.engine)
+        before = [lease for lease in self._ledger.leases if lease.engine != event.engine]
+        if before and before[-1].host != event.host and not event.takeover:
+            self._report(
+                18,
+                f"{event.engine} started on {event.host} while {before[-1].host} holds the lease",
+                event.engine,
+            )
+        if any(lease.epoch >= event.epoch for lease in before):
+            self._report(
+                18, f"{event.engine} started with epoch {event.epoch}, which is not new", event.engine
+            )
+
+    def refused(self, event: truth.EngineRefused) -> None:
+        """A crashed engine leaves nothing that needs hands."""
+        leases = self._ledger.leases
+        if not leases or leases[-1].host != event.host or "read" in event.why:
+            return
+        if self._ledger.engine_of(event.host) is None:
+            self._report(
+                18, f"no engine could start on {event.host}, where none runs: {event.why}", event.host
+            )

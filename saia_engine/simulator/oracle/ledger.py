@@ -1,0 +1,484 @@
+"""What has truly happened so far: jobs, tokens, agents, engines, routes, streams and wishes. It judges nothing."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+
+from saia_engine.simulator import truth
+from saia_engine.simulator.oracle import grace
+from saia_engine.simulator.oracle.records import (
+    FAR_PAST,
+    LIVE_STATES,
+    AgentSeen,
+    EngineSeen,
+    JobSeen,
+    Stream,
+    Token,
+)
+from saia_engine.simulator.truth import Event, ReadRoute, Wish
+
+BAD = frozenset({"failed", "truncated", "late", "young"})
+"""Answers that show that they must not be believed."""
+LIES = frozenset({"empty", "stale"})
+"""Answers that look good and are not."""
+ENDS_KEPT = 12
+WISHES_KEPT = 24
+RETIRED_KEPT = 16
+_TOKEN = re.compile(r"saia\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+
+
+def service_of(name: str) -> str:
+    """Of a token, its service; empty for any other name."""
+    found = _TOKEN.fullmatch(name)
+    return found[3] if found else ""
+
+
+class Ledger:
+    """Fed with every event in order."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.began = truth.Began(0.0, 0, "", "", "", 15.0, 30.0, 10.0, 60.0, 300.0)
+        self.wishes: dict[str, list[tuple[float, Wish | None]]] = {}
+        """By service, oldest first; None: not wanted."""
+        self.bounds: list[tuple[float, int]] = []
+        """submits_per_hour, with the time from which on."""
+        self.table: dict[int, JobSeen] = {}
+        self.tokens: dict[str, Token] = {}
+        self.by_instance: dict[str, Token] = {}
+        self.last_submit: dict[str, Token] = {}
+        self.live: dict[str, dict[str, Token]] = {}
+        """By service: tokens that may still take a slot."""
+        self.retired: dict[str, deque[float]] = {}
+        """By service: when its last launches came to their end."""
+        self.agents: dict[str, AgentSeen] = {}
+        self.engines: dict[str, EngineSeen] = {}
+        self.leases: list[truth.LeaseWritten] = []
+        self.routes: dict[str, dict[str, ReadRoute]] = {}
+        """By host and instance: what its gates know."""
+        self.routes_before: dict[str, ReadRoute] = {}
+        """Of the host whose table came last: the one before."""
+        self.streams: dict[int, Stream] = {}
+        self.ended_stream: Stream | None = None
+        """The one whose end is being told."""
+        self.unusable: dict[str, float] = {}
+        self.usable_since: dict[str, float] = {}
+        self.failed_on: dict[str, float] = {}
+        """By node: when a job of ours last failed there."""
+        self.windows: dict[str, truth.ReservationMade] = {}
+        self.submits: deque[tuple[float, str]] = deque()
+        """When a launch of which service was submitted, in the last hour."""
+        self.acted_on = ""
+        """The host whose engine started last."""
+        self.remembered_from = FAR_PAST
+        """Of what was submitted before, the acting engine's journal has nothing."""
+        self.controller_up = True
+        self.disturbed_at = 0.0
+        """The last moment at which something kept an engine from doing its work."""
+        self.jumped_at = FAR_PAST
+        self.faults: dict[tuple[str, str], float] = {}
+        self._take: dict[type, Callable[..., None]] = {
+            truth.Began: self._on_began,
+            truth.Configured: self._on_configured,
+            truth.OperatorOrdered: self._on_operator_ordered,
+            truth.SubmitCalled: self._on_submit_called,
+            truth.SubmitRefused: self._on_submit_refused,
+            truth.JobAccepted: self._on_job_accepted,
+            truth.JobChanged: self._on_job_changed,
+            truth.JobForgotten: self._on_job_forgotten,
+            truth.CancelCalled: self._on_cancel_called,
+            truth.NodeChanged: self._on_node_changed,
+            truth.ReservationMade: self._on_reservation_made,
+            truth.ControllerDown: self._on_controller_down,
+            truth.ControllerUp: self._on_controller_up,
+            truth.Answered: self._on_answered,
+            truth.EngineStarted: self._on_engine_started,
+            truth.LeaseWritten: self._on_lease_written,
+            truth.JournalRefused: self._on_journal_refused,
+            truth.EngineEnded: self._on_engine_ended,
+            truth.AlarmsShown: self._on_alarms_shown,
+            truth.AgentChanged: self._on_agent_changed,
+            truth.AgentReachable: self._on_agent_reachable,
+            truth.DrainHeard: self._on_drain_heard,
+            truth.RoutesRead: self._on_routes_read,
+            truth.RequestOpened: self._on_request_opened,
+            truth.RequestEnded: self._on_request_ended,
+            truth.FaultBegan: self._on_fault_began,
+            truth.FaultEnded: self._on_fault_ended,
+        }
+
+    def apply(self, event: Event) -> None:
+        self.now = event.at
+        take = self._take.get(type(event))
+        if take is not None:
+            take(event)
+
+    # -- questions
+
+    def is_ours(self, name: str, user: str) -> bool:
+        found = _TOKEN.fullmatch(name)
+        began = self.began
+        return (
+            found is not None
+            and user == began.user
+            and found[1] == began.installation
+            and found[2] == began.cluster
+        )
+
+    def wish(self, service: str) -> Wish | None:
+        history = self.wishes.get(service)
+        return history[-1][1] if history else None
+
+    def wishes_since(self, service: str, since: float) -> list[Wish | None]:
+        """All that was wanted of it at some moment since then; the newest first."""
+        found: list[Wish | None] = []
+        for began, wish in reversed(self.wishes.get(service, ())):
+            found.append(wish)
+            if began <= since:
+                return found
+        found.append(None)
+        return found
+
+    def last_wish(self, service: str) -> Wish | None:
+        """The present one, or of a removed service the last."""
+        for _, wish in reversed(self.wishes.get(service, ())):
+            if wish is not None:
+                return wish
+        return None
+
+    def wished_more_since(self, service: str, since: float) -> bool:
+        """Whether fewer are wanted than at some moment since then."""
+        counts = [w.replicas if w else 0 for w in self.wishes_since(service, since)]
+        return max(counts) > counts[0]
+
+    def bound_since(self, since: float) -> int:
+        found = 0
+        for began, per_hour in reversed(self.bounds):
+            found = max(found, per_hour)
+            if began <= since:
+                break
+        return found
+
+    def engine_of(self, host: str) -> EngineSeen | None:
+        """The engine that runs there."""
+        return next((e for e in self.engines.values() if e.running and e.host == host), None)
+
+    def acting(self) -> list[EngineSeen]:
+        return [e for e in self.engines.values() if e.acting]
+
+    # -- wishes
+
+    def _on_began(self, event: truth.Began) -> None:
+        self.began = event
+        self.disturbed_at = event.at
+
+    def _on_configured(self, event: truth.Configured) -> None:
+        for name in self.wishes.keys() | event.services.keys():
+            history = self.wishes.setdefault(name, [])
+            wish = event.services.get(name)
+            if not history or history[-1][1] != wish:
+                history.append((event.at, wish))
+                del history[:-WISHES_KEPT]
+                self.disturbed_at = event.at
+        if not self.bounds or self.bounds[-1][1] != event.submits_per_hour:
+            self.bounds.append((event.at, event.submits_per_hour))
+            self.disturbed_at = event.at
+
+    def _on_operator_ordered(self, event: truth.OperatorOrdered) -> None:
+        self.disturbed_at = event.at
+        token = self.by_instance.get(event.instance)
+        if token is not None:
+            if event.verb == "replace":
+                token.replace_asked = True
+            else:
+                token.ordered_out_at = event.at
+
+    # -- Slurm
+
+    def _on_submit_called(self, event: truth.SubmitCalled) -> None:
+        service = service_of(event.name)
+        if not service:
+            return
+        while self.submits and self.submits[0][0] < event.at - grace.HOUR_S - grace.HOUR_EDGE_S:
+            self.submits.popleft()
+        self.submits.append((event.at, service))
+        token = Token(
+            event.name, event.name.removeprefix("saia."), service, event.revision, event.at, event.engine
+        )
+        engine = self.engines.get(event.engine)
+        if engine is not None:
+            token.known_on.add(engine.host)
+        self.tokens[event.name] = self.by_instance[token.instance] = self.last_submit[service] = token
+        self.live.setdefault(token.service, {})[event.name] = token
+
+    def _on_submit_refused(self, event: truth.SubmitRefused) -> None:
+        token = self.tokens.get(event.name)
+        if token is not None:
+            self._act_done(event)
+            token.settled_at = event.at
+            token.outcome = "refused" if event.answered else "unknown"
+            if event.answered:
+                self._retire(token)
+
+    def _on_job_accepted(self, event: truth.JobAccepted) -> None:
+        job = JobSeen(
+            event.job_id,
+            event.name,
+            event.user,
+            event.submit_time,
+            event.at,
+            event.engine,
+            state_since=event.at,
+        )
+        job.ends.append((event.at, None))
+        self.table[event.job_id] = job
+        token = self.tokens.get(event.name)
+        self._act_done(event)
+        if token is not None and (token.job is None or not token.job.live):
+            token.job = job
+            token.outcome = "taken" if event.answered else "unknown"
+            token.settled_at = event.at
+            token.written_off = False
+            self.live.setdefault(token.service, {})[token.name] = token
+
+    def _act_done(self, event: truth.JobAccepted | truth.SubmitRefused) -> None:
+        engine = self.engines.get(event.engine)
+        if engine is not None and event.answered:
+            engine.busy_until = event.at + grace.NEXT_ACT_S
+
+    def _on_job_changed(self, event: truth.JobChanged) -> None:
+        job = self.table.get(event.job_id)
+        if job is None or job.name != event.name:
+            job = JobSeen(event.job_id, event.name, event.user, event.submit_time, event.at, "")
+            self.table[event.job_id] = job
+        if not job.in_table:
+            job.in_table, job.lost = True, False
+        if event.state != job.state:
+            job.state, job.state_since = event.state, event.at
+        if event.restarts != job.restarts:
+            job.restarts, job.restarted_at = event.restarts, event.at
+            job.started_at = None
+        job.submit_time, job.node, job.cause = event.submit_time, event.node, event.cause
+        running = event.state in LIVE_STATES and event.start is not None and event.state != "PENDING"
+        if running and job.started_at is None:
+            job.started_at = event.at
+        elif event.state == "PENDING":
+            job.started_at = None
+        end = event.end if running else None
+        if end != job.end or not job.ends:
+            job.end = end
+            job.ends.append((event.at, end))
+            del job.ends[:-ENDS_KEPT]
+        if not job.live and job.ended_at is None and event.state != "COMPLETING":
+            job.ended_at = event.at
+            self._note_end(job)
+        elif job.live:
+            job.ended_at = None
+            self._restore(job)
+
+    def _note_end(self, job: JobSeen) -> None:
+        token = self.tokens.get(job.name)
+        if token is None or token.job is not job:
+            return
+        if job.cause in ("fault", "service", "slurm") and job.node:
+            self.failed_on[job.node] = self.now
+        self._retire(token)
+
+    def _on_job_forgotten(self, event: truth.JobForgotten) -> None:
+        job = self.table.pop(event.job_id, None)
+        if job is None:
+            return
+        job.lost = event.lost and job.state in LIVE_STATES
+        job.in_table, job.left_table_at = False, event.at
+        token = self.tokens.get(job.name)
+        if token is not None and token.job is job and not job.lost:
+            self._retire(token)
+
+    def _restore(self, job: JobSeen) -> None:
+        """A requeue brings an ended job back."""
+        token = self.tokens.get(job.name)
+        if token is not None and token.job is job:
+            self.live.setdefault(token.service, {})[token.name] = token
+
+    def _retire(self, token: Token) -> None:
+        if self.live.get(token.service, {}).pop(token.name, None) is not None:
+            self.retired.setdefault(token.service, deque(maxlen=RETIRED_KEPT)).append(self.now)
+
+    def _on_cancel_called(self, event: truth.CancelCalled) -> None:
+        token = self.tokens.get(event.name)
+        if token is not None:
+            token.cancelled_at = event.at
+
+    def _on_node_changed(self, event: truth.NodeChanged) -> None:
+        if event.usable:
+            if self.unusable.pop(event.node, None) is not None:
+                self.usable_since[event.node] = event.at
+        else:
+            self.unusable.setdefault(event.node, event.at)
+
+    def _on_reservation_made(self, event: truth.ReservationMade) -> None:
+        self.windows[event.name] = event
+        self.disturbed_at = event.at
+
+    def _on_controller_down(self, event: truth.ControllerDown) -> None:
+        self.controller_up = False
+        self.disturbed_at = event.at
+
+    def _on_controller_up(self, event: truth.ControllerUp) -> None:
+        self.controller_up = True
+        self.disturbed_at = event.at
+
+    def _on_answered(self, event: truth.Answered) -> None:
+        engine = self.engines.get(event.engine)
+        if engine is None:
+            return
+        engine.quality = event.quality
+        if event.quality == "good":
+            engine.answers.append((event.began, event.at))
+            engine.stale_from = None
+        else:
+            self.disturbed_at = event.at
+            if event.quality == "stale":
+                engine.stale_from = event.began - grace.STALE_REACH_S
+        if event.quality not in BAD:
+            self._compare(event, engine, lies=event.quality in LIES)
+
+    def _compare(self, answer: truth.Answered, engine: EngineSeen, lies: bool) -> None:
+        """What a believable answer lacks, as far as it may."""
+        patience = self.began.message_timeout_s + self.began.poll_s
+        for tokens in list(self.live.values()):
+            for token in list(tokens.values()):
+                if token.called_at > answer.began:
+                    continue
+                if not lies and token.job is not None and token.job.in_table:
+                    if token.job.accepted_at <= answer.began:
+                        token.shown, token.missing_since, token.written_off = True, None, False
+                        token.forgotten = False
+                        token.known_on.add(engine.host)
+                    continue
+                if token.missing_since is None:
+                    token.missing_since = answer.began
+                if self._speaks(token):
+                    continue
+                if self._has_left_word(token) or answer.began - token.missing_since >= patience - 0.5:
+                    token.written_off = True
+
+    def _speaks(self, token: Token) -> bool:
+        """Its agent's word certainly outweighs Slurm's silence."""
+        agent = self.agents.get(token.instance)
+        if agent is None or token.job is None or token.job.started_at is None:
+            return False
+        heard = (
+            agent.reachable and agent.state != "gone" and self.now - agent.reached_since > grace.AGENT_WORD_S
+        )
+        return heard and self.now - agent.began_at > self.began.shared_delay_s + grace.AGENT_WORD_S
+
+    def _has_left_word(self, token: Token) -> bool:
+        agent = self.agents.get(token.instance)
+        return agent is not None and agent.state == "gone"
+
+    # -- engines
+
+    def _on_engine_started(self, event: truth.EngineStarted) -> None:
+        self.engines[event.engine] = EngineSeen(
+            event.engine, event.host, event.epoch, event.at, event.journal
+        )
+        self.disturbed_at = event.at
+        kept = event.journal == "kept"
+        if not kept or (self.acted_on and self.acted_on != event.host):
+            self.remembered_from = event.at
+        self.acted_on = event.host
+        for tokens in self.live.values():
+            for token in tokens.values():
+                if not kept:
+                    token.known_on.discard(event.host)
+                token.forgotten = event.host not in token.known_on
+                token.shown = token.shown and not token.forgotten
+
+    def _on_lease_written(self, event: truth.LeaseWritten) -> None:
+        self.leases.append(event)
+        self.disturbed_at = event.at
+
+    def _on_journal_refused(self, event: truth.JournalRefused) -> None:
+        engine = self.engines.get(event.engine)
+        if engine is not None and engine.refused_at is None:
+            engine.refused_at = event.at
+            engine.kept = frozenset(self.routes.get(engine.host, ()))
+        self.disturbed_at = event.at
+
+    def _on_engine_ended(self, event: truth.EngineEnded) -> None:
+        engine = self.engines.get(event.engine)
+        if engine is not None:
+            engine.running, engine.ended_at = False, event.at
+        self.disturbed_at = event.at
+
+    def _on_alarms_shown(self, event: truth.AlarmsShown) -> None:
+        engine = self.engines.get(event.engine)
+        if engine is not None:
+            engine.alarms = frozenset(event.alarms)
+
+    # -- agents and routes
+
+    def _on_agent_changed(self, event: truth.AgentChanged) -> None:
+        agent = self.agents.get(event.instance)
+        if agent is None or agent.generation != event.generation:
+            agent = AgentSeen(event.instance, event.generation, event.service, event.job_id, event.at)
+            self.agents[event.instance] = agent
+        was_ready = agent.ready
+        agent.state, agent.since = event.state, event.at
+        self._note_readiness(agent, was_ready)
+
+    def _on_agent_reachable(self, event: truth.AgentReachable) -> None:
+        agent = self.agents.get(event.instance)
+        if agent is None or agent.generation != event.generation or agent.reachable == event.reachable:
+            return
+        was_ready = agent.ready
+        agent.reachable, agent.reached_since = event.reachable, event.at
+        if not event.reachable:
+            agent.cut_off_at = event.at
+        self._note_readiness(agent, was_ready)
+
+    def _note_readiness(self, agent: AgentSeen, was_ready: bool) -> None:
+        if agent.ready and not was_ready:
+            if agent.ready_since is None or self.now - agent.left_ready_at > grace.FLAP_S:
+                agent.ready_since = self.now
+            agent.served = True
+        elif was_ready and not agent.ready:
+            agent.left_ready_at = self.now
+
+    def _on_drain_heard(self, event: truth.DrainHeard) -> None:
+        agent = self.agents.get(event.instance)
+        if agent is None or agent.generation != event.generation:
+            return
+        agent.draining = event.draining
+        if event.draining:
+            agent.drained_at = event.at
+        else:
+            agent.withdrawn_at = event.at
+            token = self.by_instance.get(event.instance)
+            if token is not None:
+                token.drained_for, token.by_order = None, False
+
+    def _on_routes_read(self, event: truth.RoutesRead) -> None:
+        self.routes_before = self.routes.get(event.host, {})
+        self.routes[event.host] = {route.instance: route for route in event.routes}
+
+    # -- clients
+
+    def _on_request_opened(self, event: truth.RequestOpened) -> None:
+        self.streams[event.stream] = Stream(event.instance, event.generation, event.at)
+
+    def _on_request_ended(self, event: truth.RequestEnded) -> None:
+        self.ended_stream = self.streams.pop(event.stream, None)
+
+    # -- faults
+
+    def _on_fault_began(self, event: truth.FaultBegan) -> None:
+        self.faults[event.kind, event.subject] = event.at
+        if "clock" in event.kind:
+            self.jumped_at = event.at
+
+    def _on_fault_ended(self, event: truth.FaultEnded) -> None:
+        self.faults.pop((event.kind, event.subject), None)

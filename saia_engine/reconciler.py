@@ -59,6 +59,8 @@ RETAIN_S = 7 * 86400.0
 NONCE_BYTES = 4
 EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 """States that an act's own event tells of."""
+CONTROLLER_BOOT = "controller-boot"
+"""The mark of the last controller that was seen: an engine that starts must know of a restart before it."""
 SETTLE_POLLS = 1
 """A restarted controller is not believed for MessageTimeout and so many polls: it may print an empty table."""
 STALE_POLLS = 2
@@ -104,15 +106,22 @@ class Reconciler:
         offload: Offload = in_thread,
     ) -> None:
         self.identity = identity
-        self.instances: dict[str, Instance] = store.instances(now() - REMEMBER_ENDED_S)
+        # Absence counts as this engine sees it: its predecessor may have been told a lie just before it ended.
+        self.instances: dict[str, Instance] = {
+            name: replace(i, absent_since=None) if i.live and i.absent_since is not None else i
+            for name, i in store.instances(now() - REMEMBER_ENDED_S).items()
+        }
         self.wishes = Wishes(store, specs, services, poll_interval_s, now)
-        self.learning = Learning(store, now)
+        self.learning = Learning(store, now, poll_interval_s)
         self.snapshot: Snapshot | None = None
         self._nodes: dict[str, Node] = {}
         """Of the snapshot, by name."""
         self.slurm_fault = ""
-        self._boot = 0.0
+        self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
         self._believed_from = 0.0
+        self._heard_from = 0.0
+        """No plan before: what was just adopted, or runs from before this engine's start, may serve or not, and its
+        agent has not had its time to say so."""
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
         self._poll_interval_s = poll_interval_s
@@ -165,7 +174,11 @@ class Reconciler:
         """A changed configuration file; the next plan follows it. Raises JournalError."""
         self._submits_per_hour = submits_per_hour
         self._quarantine = quarantine
-        for pin in self.wishes.configure(services):
+        self.wishes.configure(services)
+        self._clear_obsolete_pins()
+
+    def _clear_obsolete_pins(self) -> None:
+        for pin in self.wishes.clear_obsolete_pins():
             text = f"the configuration asks for something else than {pin.instead_of}"
             self._record("pin-cleared", Severity.INFO, pin.service, text)
 
@@ -189,6 +202,8 @@ class Reconciler:
                 return
             self.slurm_fault = ""
             self.alarms.calm("slurm-unavailable", "slurm")
+            if self.snapshot is None and any(i.live and i.node for i in self.instances.values()):
+                self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self.snapshot = snapshot
             self._nodes = snapshot.node_by_name
             await self._fold_snapshot(snapshot)
@@ -196,6 +211,7 @@ class Reconciler:
             await self._advance()
 
     def _note_revisions(self) -> None:
+        self._clear_obsolete_pins()  # the file may have changed while no engine ran
         for revision in self.wishes.note_revisions():
             again = " again" if revision.good_at else ""
             self._record(
@@ -205,22 +221,26 @@ class Reconciler:
             self.alarms.worry("revision-not-kept", "engine", self.wishes.fault)
         else:
             self.alarms.calm("revision-not-kept", "engine")
-        pins = self.wishes.pins
-        for pin in pins.values():
+        pins = [pin for pin in self.wishes.pins.values() if pin.service in self.desired.services]
+        for pin in pins:
             who = "by itself" if pin.uid is None else f"by uid {pin.uid}"
-            self.alarms.worry(
-                "rolled-back",
-                pin.service,
-                f"runs {pin.revision} instead of {pin.instead_of}, {who}: {pin.because}",
-            )
-        self.alarms.calm_all_but("rolled-back", set(pins))
+            text = f"runs {pin.revision} instead of {pin.instead_of}, {who}: {pin.because}"
+            if self.desired.services[pin.service].launch.revision != pin.revision:
+                text = f"should run {pin.revision} instead of {pin.instead_of}, {who}, but cannot any more"
+            self.alarms.worry("rolled-back", pin.service, text)
+        self.alarms.calm_all_but("rolled-back", {pin.service for pin in pins})
 
     def _doubt_new_controller(self, snapshot: Snapshot) -> None:
         """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
-        if self._boot not in (0.0, snapshot.controller_boot):
-            settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
-            self._believed_from = snapshot.taken_at + settle_s
-        self._boot = snapshot.controller_boot
+        boot = snapshot.controller_boot
+        settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
+        if boot and boot != self._boot:
+            if self._boot:
+                self._believed_from = snapshot.taken_at + settle_s
+            elif boot <= snapshot.taken_at:  # else the clocks disagree
+                self._believed_from = boot + settle_s
+            self._store.set_mark(CONTROLLER_BOOT, boot)
+            self._boot = boot
         if snapshot.taken_at < self._believed_from:
             raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")
 
@@ -248,6 +268,8 @@ class Reconciler:
         if snapshot is None or self.slurm_fault:
             return
         if self._now() - snapshot.taken_at > STALE_POLLS * self._poll_interval_s:
+            return
+        if self._now() < self._heard_from:
             return
         self._note_revisions()
         plan = self.last_plan = self.preview()
@@ -317,6 +339,7 @@ class Reconciler:
             )
             was = "is live, though its instance had ended" if known else "was running, but not in the journal"
             self._record("adopted", Severity.WARNING, name, f"job {job.id} {was}")
+            self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self._keep(adopted)
         self.alarms.calm_all_but("unknown-job", unknown)
 
@@ -364,6 +387,7 @@ class Reconciler:
             self.wishes.revisions,
             self.wishes.exclusions,
             self._quarantine,
+            self._probes.listening_since,
             self.wishes.unfrozen_at,
         )
 

@@ -184,6 +184,15 @@ def test_two_absences_far_enough_apart_end_it() -> None:
     assert (after.state, after.outcome) == (State.FAILED, "job 7 is no longer known to Slurm")
 
 
+def test_one_that_is_absent_well_after_its_end_is_gone_at_once() -> None:
+    ended = instance(State.READY, served=True, end_time=NOW - lifecycle.LATE_END_S - 1)
+    after = seen(ended, None)
+    assert (after.state, after.outcome) == (State.STOPPED, "job 7 is gone, and its time limit is over")
+    # A job that a controller forgot is killed by its node; that its agent still speaks must not freeze us for good.
+    assert seen(ended, None, alive=True).state is State.STOPPED
+    assert seen(instance(State.READY, served=True, end_time=NOW - 10), None).state is State.LOST
+
+
 def test_an_agent_that_answers_outweighs_slurms_silence() -> None:
     lost = seen(instance(State.READY, served=True), None)
     assert seen(lost, None, NOW + 1000, alive=True).state is State.LOST

@@ -49,7 +49,10 @@ class Progress:
     def _braked(self, service: str) -> bool:
         """A back-off may run, or the hourly bound may be reached."""
         now = self._ledger.now
-        if now - self._failed_at.get(service, FAR_PAST) < grace.BACKOFF_MAX_S + 2 * self._ledger.began.poll_s:
+        failed_at = max(
+            self._failed_at.get(service, FAR_PAST), self._ledger.written_off_at.get(service, FAR_PAST)
+        )
+        if now - failed_at < grace.BACKOFF_MAX_S + 2 * self._ledger.began.poll_s:
             return True
         recent = [name for at, name in self._ledger.submits if now - at < grace.HOUR_S + grace.REACT_S]
         per_hour = min((bound for _, bound in self._ledger.bounds[-3:]), default=0)
@@ -160,7 +163,7 @@ class Progress:
             return
         if token.cancelled_at > token.called_at or job.started_at is None:
             return
-        for what, deadline in self._deadlines(token, wish, job.started_at):
+        for what, deadline in self._deadlines(token, wish, max(job.started_at, token.found_at)):
             patient_until = max(deadline, ledger.disturbed_at) + grace.ALARM_S + standing.catch_up_s(ledger)
             if ledger.now > patient_until and not any(
                 subject == token.instance for _, subject in engine.alarms
@@ -176,15 +179,18 @@ class Progress:
         if agent is None or agent.generation != (token.job.restarts if token.job else 0):
             yield "has no agent", started_at + (wish.startup_deadline_s or grace.STARTUP_S)
         elif agent.draining:
-            if token.by_order:
+            end = token.job.end if token.job else None
+            if max(token.ordered_out_at, token.removed_at) > token.called_at:
                 yield "drains", agent.drained_at + wish.drain_deadline_s
+            elif end is not None:
+                yield "drains", timeline.last_cut(end, wish)
         elif not agent.served:
             yield "starts", started_at + (wish.startup_deadline_s or grace.STARTUP_S)
         elif not agent.ready:
-            yield (
-                "does not serve",
-                max(agent.left_ready_at, started_at) + (wish.unready_deadline_s or grace.UNREADY_S),
-            )
+            allowed_s = wish.unready_deadline_s or grace.UNREADY_S
+            if token.found_at > agent.began_at:  # it may have been adopted, and seems to start
+                allowed_s = max(allowed_s, wish.startup_deadline_s or grace.STARTUP_S)
+            yield "does not serve", max(agent.left_ready_at, started_at) + allowed_s
 
     # -- promise 22, once all faults have stopped
 

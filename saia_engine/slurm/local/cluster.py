@@ -154,7 +154,6 @@ class LocalCluster:
             taken_at=time.time(),
             jobs=tuple(_shown(job) for job in jobs),
             nodes=tuple(_shown_node(node, jobs) for node in ledger.nodes),
-            controller_boot=ledger.created_at,
         )
 
     def _submit(self, ledger: Ledger, request: JobRequest) -> int:

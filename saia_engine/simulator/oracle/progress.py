@@ -29,6 +29,9 @@ class Progress:
         self._held: dict[tuple[str, str], float] = {}
         """By condition and service: since when it holds."""
         self._failed_at: dict[str, float] = {}
+        """By service: when an engine last learned of a failure."""
+        self._unseen: set[str] = set()
+        """Services with an end that no good answer has shown yet."""
         self._quiet_from: float | None = None
         self._room: truth.RoomPromised | None = None
         self._reached: set[str] = set()
@@ -45,6 +48,7 @@ class Progress:
         token = self._ledger.tokens.get(event.name)
         if token is not None and token.job is not None and token.job.ended_at == event.at:
             self._failed_at[token.service] = event.at
+            self._unseen.add(token.service)
 
     def _braked(self, service: str) -> bool:
         """A back-off may run, or the hourly bound may be reached."""
@@ -64,6 +68,9 @@ class Progress:
         ledger = self._ledger
         if answer.quality != "good":
             return
+        for service in self._unseen:
+            self._failed_at[service] = ledger.now
+        self._unseen.clear()
         engine = ledger.engines.get(answer.engine)
         if engine is None or standing.hindered(ledger):
             ledger.disturbed_at = max(ledger.disturbed_at, ledger.now if engine else 0.0)

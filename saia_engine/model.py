@@ -458,6 +458,8 @@ class Instance:
     """Start of the present unbroken readiness."""
     served: bool = False
     """Was ready at least once."""
+    held: bool = False
+    """Its job was held in the queue: its wait teaches nothing."""
     first_ready_at: float | None = None
     """First readiness of its present generation."""
     replace_asked: bool = False
@@ -465,7 +467,7 @@ class Instance:
     drain: Drain | None = None
     cancel_sent_at: float | None = None
     absent_since: float | None = None
-    """First good snapshot in a row that lacked its job."""
+    """First good snapshot in a row that lacked its job; kept where it ended so, without a word."""
     completing_since: float | None = None
     ended_at: float | None = None
     outcome: str = ""
@@ -488,6 +490,11 @@ class Instance:
     @property
     def live(self) -> bool:
         return self.state not in ENDED
+
+    @property
+    def vanished(self) -> bool:
+        """Gone from Slurm without a word: how it ended nobody knows."""
+        return self.ended and self.absent_since is not None
 
     @property
     def cancelled_by_others(self) -> bool:

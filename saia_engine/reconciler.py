@@ -59,6 +59,8 @@ RETAIN_S = 7 * 86400.0
 NONCE_BYTES = 4
 EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 """States that an act's own event tells of."""
+CONTROLLER_BOOT = "controller-boot"
+"""The mark of the last controller that was seen: an engine that starts must know of a restart before it."""
 SETTLE_POLLS = 1
 """A restarted controller is not believed for MessageTimeout and so many polls: it may print an empty table."""
 STALE_POLLS = 2
@@ -104,17 +106,22 @@ class Reconciler:
         offload: Offload = in_thread,
     ) -> None:
         self.identity = identity
-        self.instances: dict[str, Instance] = store.instances(now() - REMEMBER_ENDED_S)
+        # Absence counts as this engine sees it: its predecessor may have been told a lie just before it ended.
+        self.instances: dict[str, Instance] = {
+            name: replace(i, absent_since=None) if i.live and i.absent_since is not None else i
+            for name, i in store.instances(now() - REMEMBER_ENDED_S).items()
+        }
         self.wishes = Wishes(store, specs, services, poll_interval_s, now)
-        self.learning = Learning(store, now)
+        self.learning = Learning(store, now, poll_interval_s)
         self.snapshot: Snapshot | None = None
         self._nodes: dict[str, Node] = {}
         """Of the snapshot, by name."""
         self.slurm_fault = ""
-        self._boot = 0.0
+        self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
         self._believed_from = 0.0
         self._heard_from = 0.0
-        """No plan before: at a start, or of one just adopted, nothing is known but what an agent will soon say."""
+        """No plan before: what was just adopted, or runs from before this engine's start, may serve or not, and its
+        agent has not had its time to say so."""
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
         self._poll_interval_s = poll_interval_s
@@ -167,7 +174,11 @@ class Reconciler:
         """A changed configuration file; the next plan follows it. Raises JournalError."""
         self._submits_per_hour = submits_per_hour
         self._quarantine = quarantine
-        for pin in self.wishes.configure(services):
+        self.wishes.configure(services)
+        self._clear_obsolete_pins()
+
+    def _clear_obsolete_pins(self) -> None:
+        for pin in self.wishes.clear_obsolete_pins():
             text = f"the configuration asks for something else than {pin.instead_of}"
             self._record("pin-cleared", Severity.INFO, pin.service, text)
 
@@ -200,6 +211,7 @@ class Reconciler:
             await self._advance()
 
     def _note_revisions(self) -> None:
+        self._clear_obsolete_pins()  # the file may have changed while no engine ran
         for revision in self.wishes.note_revisions():
             again = " again" if revision.good_at else ""
             self._record(
@@ -209,24 +221,26 @@ class Reconciler:
             self.alarms.worry("revision-not-kept", "engine", self.wishes.fault)
         else:
             self.alarms.calm("revision-not-kept", "engine")
-        pins = self.wishes.pins
-        for pin in pins.values():
+        pins = [pin for pin in self.wishes.pins.values() if pin.service in self.desired.services]
+        for pin in pins:
             who = "by itself" if pin.uid is None else f"by uid {pin.uid}"
-            self.alarms.worry(
-                "rolled-back",
-                pin.service,
-                f"runs {pin.revision} instead of {pin.instead_of}, {who}: {pin.because}",
-            )
-        self.alarms.calm_all_but("rolled-back", set(pins))
+            text = f"runs {pin.revision} instead of {pin.instead_of}, {who}: {pin.because}"
+            if self.desired.services[pin.service].launch.revision != pin.revision:
+                text = f"should run {pin.revision} instead of {pin.instead_of}, {who}, but cannot any more"
+            self.alarms.worry("rolled-back", pin.service, text)
+        self.alarms.calm_all_but("rolled-back", {pin.service for pin in pins})
 
     def _doubt_new_controller(self, snapshot: Snapshot) -> None:
         """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
-        if self._boot != snapshot.controller_boot:
-            settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
-            # An engine's first answer may come from a controller that has just restarted, too.
-            since = snapshot.taken_at if self._boot else min(snapshot.controller_boot, snapshot.taken_at)
-            self._believed_from = since + settle_s
-        self._boot = snapshot.controller_boot
+        boot = snapshot.controller_boot
+        settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
+        if boot and boot != self._boot:
+            if self._boot:
+                self._believed_from = snapshot.taken_at + settle_s
+            elif boot <= snapshot.taken_at:  # else the clocks disagree
+                self._believed_from = boot + settle_s
+            self._store.set_mark(CONTROLLER_BOOT, boot)
+            self._boot = boot
         if snapshot.taken_at < self._believed_from:
             raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")
 
@@ -237,6 +251,12 @@ class Reconciler:
             return
         async with self._busy:
             await self._advance()
+
+    async def take_in(self, snapshot: Snapshot) -> None:
+        """Fold one good answer into the records, and adopt what they lack, without a plan: for a lost journal."""
+        async with self._busy:
+            self.snapshot = snapshot
+            await self._fold_snapshot(snapshot)
 
     def preview(self) -> Plan:
         """What it would do now. Changes nothing."""
@@ -367,6 +387,7 @@ class Reconciler:
             self.wishes.revisions,
             self.wishes.exclusions,
             self._quarantine,
+            self._probes.listening_since,
             self.wishes.unfrozen_at,
         )
 

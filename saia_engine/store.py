@@ -221,7 +221,7 @@ class Store:
                 "INSERT OR REPLACE INTO revisions VALUES (?, ?, ?, ?)",
                 (record.service, record.revision, record.since, msgspec.json.encode(record)),
             )
-            history = self.revisions()[record.service]
+            history = self.revisions_of(record.service)
             wanted = {r.revision for r in history[-REVISIONS_KEPT:]} | keep | {record.revision}
             good = [r for r in history if r.good_at is not None and (r.failed_at or 0.0) < r.good_at]
             wanted |= {max(good, key=lambda r: r.good_at or 0.0).revision} if good else set()
@@ -229,6 +229,14 @@ class Store:
                 "DELETE FROM revisions WHERE service = ? AND revision = ?",
                 [(r.service, r.revision) for r in history if r.revision not in wanted],
             )
+
+    def revisions_of(self, service: str) -> tuple[Revision, ...]:
+        """The one asked for longest ago first."""
+        with self._guard("read"):
+            rows = self._db.execute(
+                "SELECT record FROM revisions WHERE service = ? ORDER BY since, rowid", (service,)
+            )
+            return tuple(_decode_revision(row[0]) for row in rows.fetchall())
 
     def revisions(self) -> dict[str, tuple[Revision, ...]]:
         """Of each service, the one asked for longest ago first."""
@@ -280,6 +288,18 @@ class Store:
             return [Event(*row[:-1], detail=msgspec.json.decode(row[-1])) for row in rows]
 
     # -- the file
+
+    def read_all(self) -> None:
+        """Whether every record can be read. Raises JournalError."""
+        self.instances(0.0)
+        self.overrides()
+        self.pins()
+        self.exclusions()
+        self.proxies()
+        self.marks()
+        self.samples(0.0)
+        self.revisions()
+        self.events(EVENTS_KEPT)
 
     def close(self) -> None:
         self._db.close()

@@ -59,6 +59,8 @@ class Wishes:
         self._store = store
         self._files = files
         self._services = services
+        self._added: frozenset[str] = frozenset()
+        """Services that a reload brought (back), not yet noted: what was of them before is over."""
         self._poll_interval_s = poll_interval_s
         self._now = now
         self._desired: Desired | None = None
@@ -94,10 +96,15 @@ class Wishes:
                 service = replace(service, launch=spec)
         return service
 
-    def configure(self, services: Mapping[str, Service]) -> list[Pin]:
-        """A changed configuration file. Returns the pins that it put aside: their services ask for something new."""
+    def configure(self, services: Mapping[str, Service]) -> None:
+        """A changed configuration file."""
+        self._added = (self._added | (services.keys() - self._services.keys())) & services.keys()
         self._services = services
         self._desired = None
+
+    def clear_obsolete_pins(self) -> list[Pin]:
+        """Put aside, and return, those whose services ask for something new."""
+        services = self._services
         obsolete = [
             pin
             for name, pin in self.pins.items()
@@ -117,7 +124,7 @@ class Wishes:
         changed = []
         for name, service in desired.services.items():
             known = self.revisions.get(name, ())
-            if known and known[-1].revision == service.launch.revision:
+            if known and known[-1].revision == service.launch.revision and name not in self._added:
                 continue
             before = next((r for r in known if r.revision == service.launch.revision), None)
             record = Revision(
@@ -135,6 +142,7 @@ class Wishes:
             self._keep_revision(record)
             changed.append(record)
         self._noted = desired.services
+        self._added = frozenset()
         return changed
 
     def settle(self, service: str, revision: str) -> None:
@@ -145,11 +153,16 @@ class Wishes:
 
     def revert(self, service: str, revision: str, to: str, why: str) -> Pin | None:
         """It has failed; back to `to`, where that is not empty."""
+        # The way back first: a crash in between must not leave a failed revision with nobody to go back.
+        pin = self._go_back(service, to, why) if to else None
         record = self._revision(service, revision)
         if record is not None:
             self._keep_revision(replace(record, failed_at=self._now(), failure=why))
+        return pin
+
+    def _go_back(self, service: str, to: str, why: str) -> Pin | None:
         configured = self._services.get(service)
-        if not to or configured is None:
+        if configured is None:
             return None
         if to == configured.launch.revision:
             self.clear_pin(service)
@@ -203,7 +216,7 @@ class Wishes:
         pin = self.pins.get(record.service)
         in_use = {record.revision} | ({pin.revision, pin.instead_of} if pin else set())
         self._store.save_revision(record, frozenset(in_use))
-        self.revisions = self._store.revisions()
+        self.revisions[record.service] = self._store.revisions_of(record.service)
         try:
             kept = frozenset(r.revision for r in self.revisions[record.service])
             self._files.keep_only(record.service, kept)

@@ -77,7 +77,8 @@ def _crashed(instance: Instance) -> bool:
         return False
     if instance.cancelled_by_others:
         return True
-    lived_s = (instance.ended_at or 0.0) - (instance.started_at or instance.created_at)
+    # Slurm's clock may be behind ours: no job started before it was thought of.
+    lived_s = (instance.ended_at or 0.0) - max(instance.started_at or 0.0, instance.created_at)
     return not instance.served or lived_s < STEADY_S
 
 

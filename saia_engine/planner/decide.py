@@ -47,6 +47,8 @@ class Memory:
     """By service, oldest first."""
     exclusions: Mapping[str, Exclusion] = field(default_factory=dict)
     quarantine: Quarantine = QUARANTINE
+    listening: Mapping[str, float] = field(default_factory=dict)
+    """By instance: since when its agent has been asked; who is not in it has not been asked yet."""
     unfrozen_at: float = 0.0
     """When an operator last ended a freeze."""
 
@@ -73,6 +75,7 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
             desired.services.get(name),
             by_service.get(name, ()),
             statuses=memory.statuses,
+            listening=memory.listening,
             lead=found.get(name, _NO_LEAD),
             outlook=outlook,
             revisions=memory.revisions.get(name, ()),
@@ -83,6 +86,8 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
             refusal = None
             if absent and (isinstance(action, Cancel) or (isinstance(action, Launch) and name in frozen)):
                 refusal = Reason("mass-absence", f"{name}: held back until it is clear what runs")
+            elif isinstance(action, Launch) and fleet.going_back:
+                refusal = Reason("going-back", f"{name}: its rollout is reverted first")
             elif isinstance(action, Launch):
                 refusal = budget.refuses(action)
             if refusal is None:
@@ -116,7 +121,7 @@ def leads(desired: Desired, memory: Memory, now: float) -> dict[str, lead.Lead]:
         return shapes[id(spec)]
 
     for instance in memory.instances.values():
-        if instance.state is State.PENDING and not instance.generation:
+        if instance.state is State.PENDING and not instance.generation and not instance.held:
             queued[shape(instance.spec)].append(instance)
 
     def of(service: Service) -> lead.Lead:

@@ -18,7 +18,10 @@ from saia_engine.model import (
 )
 from saia_engine.planner import timeline, walltime
 from saia_engine.planner.foresight import Outlook
-from saia_engine.planner.lead import Lead
+from saia_engine.planner.lead import LONGEST_SHARE, Lead, within
+
+LISTEN_S = 60.0
+"""So long an engine that has just started listens to an agent before its silence counts against it."""
 
 
 class Fleet:
@@ -31,6 +34,7 @@ class Fleet:
         instances: Sequence[Instance],
         *,
         statuses: Mapping[str, AgentStatus],
+        listening: Mapping[str, float],
         lead: Lead,
         outlook: Outlook,
         revisions: Sequence[Revision],
@@ -43,6 +47,7 @@ class Fleet:
         self.revision = service.launch.revision if service else ""
         """The one that is asked for."""
         self.statuses = statuses
+        self.listening = listening
         self.lead = lead
         self.outlook = outlook
         self.revisions = revisions
@@ -53,7 +58,8 @@ class Fleet:
         self.withdrawn: set[str] = set()
         self.leaving: set[str] = set()
         """Whom an earlier rule of this plan drains."""
-        self.time_limit_alarm = ""
+        self.going_back = False
+        """An earlier rule of this plan reverts the rollout: what is asked for now, is not for long."""
         self._planned_ends: list[float] = []
         self.live = sorted((i for i in instances if i.live), key=lambda i: (i.created_at, i.id))
         self.by_id = {i.id: i for i in self.live}
@@ -98,12 +104,19 @@ class Fleet:
             and self.now - instance.ready_since >= self.timing(instance).min_ready_s
         )
 
+    def heard_out(self, instance: Instance) -> bool:
+        """Whether its agent has had time to speak since the engine began to listen (promise 15)."""
+        since = self.listening.get(instance.id)
+        return since is not None and self.now - since > LISTEN_S
+
     def due(self, old: Instance) -> Reason | None:
         """Why its replacement must be submitted now; None while there is time."""
-        leaves_by = self.outlook.leaves_by(old)
-        if leaves_by is None or old.node == "" or self.service is None:
+        if old.node == "" or self.service is None:
             return None
-        submit_by = timeline.submit_by(leaves_by, self.service.timing, self.lead.seconds, self.poll_s)
+        leaves_by = self.outlook.leaves_by(old)
+        if leaves_by is None:
+            return self.outlook.why_leave(old)
+        submit_by = self._submit_by(old, leaves_by, self.service)
         if self.now < submit_by:
             return self.outlook.why_leave(old)
         window = self.outlook.maintenance_of(old) if leaves_by != old.end_time else None
@@ -119,6 +132,16 @@ class Fleet:
             ),
             (("wait for the next poll", "the lead would no longer fit before it must drain"),),
         )
+
+    def _submit_by(self, old: Instance, leaves_by: float, service: Service) -> float:
+        """By the timeline; where its time limit has no room for that, it still serves for a while first."""
+        timing, limit_s = service.timing, old.spec.time_limit_s
+        lead_s = within(self.lead.seconds, timing, limit_s)
+        submit_by = timeline.submit_by(leaves_by, timing, lead_s, self.poll_s)
+        if limit_s <= timeline.shortest_time_limit(timing, self.poll_s):
+            started_at = max(old.started_at or 0.0, old.created_at)
+            submit_by = max(submit_by, started_at + (1 - LONGEST_SHARE) * limit_s)
+        return submit_by
 
     def can_spare(self, victim: Instance) -> bool:
         """Whether enough stay ready when this one leaves (promise 10); if so it counts as gone."""
@@ -143,7 +166,6 @@ class Fleet:
         fitted = walltime.fit(
             self.service, self.lead, self._sisters_end(replaces), self.outlook, self.poll_s, self.now
         )
-        self.time_limit_alarm = fitted.alarm
         self._planned_ends.append(self.now + self.lead.queue_s + fitted.spec.time_limit_s)
         limit = ("time_limit", fitted.spec.time_limit_s)
         refused = (*reason.refused, *((f"a time limit of {what}", why) for what, why in fitted.because))

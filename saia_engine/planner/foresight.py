@@ -21,6 +21,8 @@ class Outlook:
     """By node, soonest first."""
     excluded: frozenset[str] = frozenset()
     """Nodes that new jobs of ours keep off."""
+    _free: dict[tuple[str, str, int], float] = field(default_factory=dict, compare=False)
+    """What `free_until` has found."""
 
     @classmethod
     def of(cls, snapshot: Snapshot | None, exclusions: Mapping[str, Exclusion], now: float) -> Outlook:
@@ -51,11 +53,17 @@ class Outlook:
         limits = [p.max_time_s for p in self.partitions_of(spec)]
         return max((FAR if limit is None else limit for limit in limits), default=FAR)
 
-    def free_until(self, spec: LaunchSpec, now: float) -> float:
+    def free_until(self, spec: LaunchSpec) -> float:
         """Until when enough nodes for one job of this spec are free of reservations that are not its own.
 
         Nodes that are reserved now count as free of nothing; infinite where there are always enough.
         """
+        key = spec.partition, spec.reservation, spec.nodes
+        if key not in self._free:
+            self._free[key] = self._find_free_until(spec)
+        return self._free[key]
+
+    def _find_free_until(self, spec: LaunchSpec) -> float:
         names = {p.name for p in self.partitions_of(spec)}
         ends = sorted(
             (
@@ -78,11 +86,14 @@ class Outlook:
         )
 
     def leaves_by(self, instance: Instance) -> float | None:
-        """When its work must be elsewhere: its end, or a maintenance of its node that begins before."""
+        """When its work must be elsewhere: its end, or a maintenance of its node that begins before.
+
+        None where neither is known, as for a job whose limit an admin has lifted.
+        """
         window = self.maintenance_of(instance)
-        if instance.end_time is None or window is None:
+        if window is None:
             return instance.end_time
-        return min(instance.end_time, window.start)
+        return window.start if instance.end_time is None else min(instance.end_time, window.start)
 
     def why_leave(self, instance: Instance) -> Reason | None:
         """Why a running instance should be handed over now, long before its end; None where it may stay."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, short_id
+from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, State, short_id
 from saia_engine.planner import timeline
 from saia_engine.planner.fleet import Fleet, spare_first
+from saia_engine.planner.foresight import FAR
 
 
 def hand_over(fleet: Fleet) -> Iterator[Action]:
@@ -16,22 +17,22 @@ def hand_over(fleet: Fleet) -> Iterator[Action]:
     heads = fleet.heads()
     spare = max(0, len(heads) - fleet.wanted)
     for old in sorted(heads, key=spare_first)[spare:]:
-        if old.end_time is None or old.node == "":
+        if old.node == "":
             continue
         due = fleet.due(old)
         heir = fleet.replacement.get(old.id)
-        if heir is None and due is not None:
+        if heir is None and due is not None and old.state is not State.LOST:
             yield fleet.launch(due, replaces=old.id)
-        yield from _drain(fleet, old, old.end_time, heir, due)
+        yield from _drain(fleet, old, heir, due)
 
 
-def _drain(
-    fleet: Fleet, old: Instance, end: float, heir: Instance | None, due: Reason | None
-) -> Iterator[Action]:
+def _drain(fleet: Fleet, old: Instance, heir: Instance | None, due: Reason | None) -> Iterator[Action]:
     timing = fleet.timing(old)
-    over = fleet.now >= timeline.admit_until(end, timing)
-    if heir is not None and fleet.proven(heir) and (over or fleet.can_spare(old)):
-        rolls = heir.revision != old.revision and due is None
+    admit_until = FAR if old.end_time is None else timeline.admit_until(old.end_time, timing)
+    over = fleet.now >= admit_until
+    rolls = heir is not None and heir.revision != old.revision and due is None
+    backward = rolls and (fleet.going_back or (heir is not None and heir.revision != fleet.revision))
+    if heir is not None and fleet.proven(heir) and not backward and (over or fleet.can_spare(old)):
         fleet.leaving.add(old.id)
         yield StartDrain(
             old.id,
@@ -51,7 +52,7 @@ def _drain(
             Reason(
                 "admission-over",
                 "no new request may start before its end, replacement or not",
-                (("admit_until", timeline.admit_until(end, timing)), ("end", end)),
+                (("admit_until", admit_until), ("end", old.end_time or admit_until)),
                 (("wait for its replacement", "a request taken now may not end before its job does"),),
             ),
         )

@@ -75,7 +75,7 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
         return None
     timing = fleet.timing(instance)
     status = fleet.statuses.get(instance.id)
-    if instance.state is State.STARTING and instance.started_at is not None:
+    if instance.state is State.STARTING and instance.started_at is not None and fleet.heard_out(instance):
         deadline = max(instance.started_at, instance.state_since) + timing.startup_deadline_s
         if fleet.now > deadline:
             return Reason(
@@ -93,7 +93,7 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
                 (("wait for it to recover", "the probe failed as often as it may"),),
             )
         deadline = instance.state_since + timing.unready_deadline_s
-        if fleet.now > deadline:
+        if fleet.now > deadline and fleet.heard_out(instance):
             return Reason(
                 "unready-deadline",
                 f"unready for {fleet.now - instance.state_since:.0f} s",

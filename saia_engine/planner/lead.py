@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from saia_engine.model import Instance, LaunchSpec, Service, State, WaitSample
+from saia_engine.model import Instance, LaunchSpec, Service, State, Timing, WaitSample
 from saia_engine.planner import timeline
 
 QUANTILE = 0.9
 MARGIN = 1.2
 HALF_LIFE_S = 3 * 86400.0
+LONGEST_SHARE = 0.75
+"""A replacement is never due in the first quarter of a life: else each would be replaced as soon as it serves."""
 REMEMBER_S = 30 * 86400.0
 """Older starts weigh less than a thousandth: not asked for."""
 
@@ -88,29 +90,43 @@ def longest(service: Service, poll_s: float) -> float:
     """The most a lead may be (s): lead_cap, and what the time limit leaves beside the other terms."""
     timing = service.timing
     others_s = timeline.shortest_time_limit(timing, poll_s) - timing.lead_floor_s
-    room_s = max(timing.lead_floor_s, service.launch.time_limit_s - others_s)
+    limit_s = service.launch.time_limit_s
+    room_s = max(timing.lead_floor_s, min(limit_s - others_s, LONGEST_SHARE * limit_s))
     return min(room_s, timing.lead_cap_s) if timing.lead_cap_s else room_s
 
 
-def sample(instance: Instance, at: float) -> WaitSample | None:
+def within(seconds: float, timing: Timing, limit_s: float) -> float:
+    """What remains of a lead where the job itself may run only so long, as one that was fitted or clipped."""
+    return max(timing.lead_floor_s, min(seconds, LONGEST_SHARE * limit_s))
+
+
+def sample(instance: Instance, at: float, watched: bool) -> WaitSample | None:
     """What the start of an instance teaches; None where it teaches nothing.
 
-    A requeued job waits for its BeginTime, which says nothing about the queue.
+    A requeued job waits for its BeginTime, a held one for somebody's word: neither tells of the queue. Unless its
+    start was `watched`, it may have been ready long before we knew. Slurm's clock may jump: nothing took longer
+    than by ours.
     """
-    if instance.generation or instance.started_at is None or not instance.submit_time:
+    if instance.generation or instance.held or instance.started_at is None or not instance.submit_time:
         return None
+    all_s = max(0.0, at - instance.created_at)
     load_s = None
-    if instance.first_ready_at is not None:
-        load_s = max(0.0, instance.first_ready_at - instance.started_at)
-    queue_s = max(0.0, instance.started_at - instance.submit_time)
+    if instance.first_ready_at is not None and watched:
+        load_s = min(max(0.0, instance.first_ready_at - instance.started_at), all_s)
+    queue_s = min(max(0.0, instance.started_at - instance.submit_time), all_s)
     return WaitSample(at, instance.service, shape(instance.spec), queue_s, load_s)
 
 
 def _wait(instance: Instance, now: float) -> float:
-    if instance.state is not State.PENDING or not instance.submit_time:
+    if instance.state is not State.PENDING or not instance.submit_time or held(instance):
         return 0.0
-    until = max(now, instance.forecast_at or 0.0)
-    return max(0.0, until - instance.submit_time)
+    # What has passed by our clock, what will by Slurm's.
+    return max(0.0, now - instance.created_at, (instance.forecast_at or 0.0) - instance.submit_time)
+
+
+def held(instance: Instance) -> bool:
+    """Somebody holds its job back: its wait says nothing about the queue."""
+    return instance.reason.startswith(("JobHeld", "Dependency", "BeginTime"))
 
 
 def _quantile(weighted: list[tuple[float, float]]) -> float | None:

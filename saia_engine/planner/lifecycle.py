@@ -18,12 +18,13 @@ STATUS_FRESH_S = 10.0
 """An agent's word counts so long: several failed probes in a row, never one (promise 15)."""
 MESSAGE_TIMEOUT_S = 10.0
 """Slurm's default MessageTimeout: how late a submit that seemed to fail can still come true."""
+LATE_END_S = 120.0
+"""How much later than its end time Slurm may end a job: limits are kept by the minute, then comes KillWait."""
 COMPLETING_LIMIT_S = 120.0
 """A job that hangs in COMPLETING longer has served its last."""
 
-FAR = float("inf")
-LATE_END_S = 120.0
-"""Limits are kept late rather than early: absent and so much past its end, a job is gone."""
+HELD = "JobHeld"
+"""How Slurm's reason begins for a job that a user or an admin holds."""
 
 _STARTED = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"})
 
@@ -92,7 +93,8 @@ def fold_job(
             started = State.UNREADY if instance.served else State.STARTING
             return _move(instance, State.DRAINING if instance.drain else started, taken_at)
         return instance
-    instance = replace(instance, forecast_at=job.start_time)
+    held = instance.held or job.reason.startswith(HELD)
+    instance = replace(instance, forecast_at=job.start_time, held=held)
     if instance.state in (State.INTENDED, State.SUBMITTED, State.LOST):
         return _move(instance, State.DRAINING if instance.drain else State.PENDING, taken_at)
     return instance
@@ -162,9 +164,11 @@ def _serves(status: AgentStatus) -> bool:
 def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, alive: bool) -> Instance:
     if exited and instance.job_id:
         # The exit record is believed only together with the job's absence.
-        return end(instance, exited, taken_at)
-    if not alive and instance.end_time is not None and taken_at > instance.end_time + LATE_END_S:
-        return end(instance, f"job {instance.job_id} has passed its time limit, unseen", taken_at)
+        return end(replace(instance, absent_since=None), exited, taken_at)
+    if instance.end_time is not None and taken_at > instance.end_time + LATE_END_S:
+        # Slurm ends jobs late rather than early, but by now it has, whoever still answers in its name.
+        gone = replace(instance, absent_since=instance.absent_since or taken_at)
+        return end(gone, f"job {instance.job_id} is gone, and its time limit is over", taken_at)
     if instance.absent_since is None:
         instance = replace(instance, absent_since=taken_at)
         unproven = instance.state in (State.INTENDED, State.SUBMITTED)
@@ -222,8 +226,10 @@ def end(instance: Instance, outcome: str, at: float, ended_at: float | None = No
 
 def _overtaken(instance: Instance) -> bool:
     """Cancelled by us well before its end, for its replacement was ready first."""
-    last_cut = FAR if instance.end_time is None else timeline.last_cut(instance.end_time, instance.timing)
-    return instance.cancel_sent_at is not None and instance.cancel_sent_at < last_cut
+    sent_at, end_time = instance.cancel_sent_at, instance.end_time
+    return sent_at is not None and (
+        end_time is None or sent_at < timeline.last_cut(end_time, instance.timing)
+    )
 
 
 def _move(instance: Instance, state: State, at: float) -> Instance:

@@ -26,36 +26,47 @@ def bad_nodes(
     """Exclusions to begin now."""
     if not rule.failures:
         return
-    served_on: dict[str, set[str]] = defaultdict(set)
+    served_on: dict[tuple[str, str], set[str]] = defaultdict(set)
+    """By service and revision: another revision that runs elsewhere says nothing of this one."""
     failed_on: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
-        if instance.first_ready_at is not None and instance.first_ready_at > now - WINDOW_S:
-            served_on[instance.service].add(instance.node)
+        if instance.state is State.READY or (instance.first_ready_at or 0.0) > now - WINDOW_S:
+            served_on[instance.service, instance.revision].add(instance.node)
         if _blames_node(instance, exclusions.get(instance.node), now):
             failed_on[instance.node].append(instance)
-    left = _may_lose(outlook)
+    excluded = set(outlook.excluded)
     for node, failed in sorted(failed_on.items()):
         services = {i.service for i in failed}
         # One that fails wherever it runs is at fault itself.
-        proves = [i for i in failed if len(services) > 1 or served_on[i.service] - {node}]
+        proves = [i for i in failed if len(services) > 1 or served_on[i.service, i.revision] - {node}]
         if len(proves) < rule.failures or node in outlook.excluded:
             continue
         inputs = tuple((short_id(i.id), i.outcome[:200]) for i in proves[-3:])
         text = f"{len(proves)} instances failed on {node} within {WINDOW_S / 60:.0f} min, and ran elsewhere"
-        if left < 1:
+        if not _may_go(node, excluded, outlook):
             continue
-        left -= 1
+        excluded.add(node)
         yield Exclude(node, now + rule.time_s, Reason("bad-node", text, inputs))
 
 
 def _blames_node(instance: Instance, excluded: Exclusion | None, now: float) -> bool:
     if instance.state is not State.FAILED or not instance.node or instance.ended_at is None:
         return False
-    if instance.end_state in OTHERS_FAULT or instance.cancelled_by_others or instance.spec.nodes > 1:
-        return False  # of several nodes nobody knows which
+    if instance.end_state in OTHERS_FAULT or instance.cancelled_by_others or instance.vanished:
+        return False
+    if instance.spec.nodes > 1:
+        return False  # of several nobody knows which
     since = max(now - WINDOW_S, excluded.until if excluded else 0.0)
     return instance.ended_at > since
 
 
-def _may_lose(outlook: Outlook) -> float:
-    return MOST_SHARE * len(outlook.nodes) - len(outlook.excluded)
+def _may_go(node: str, excluded: set[str], outlook: Outlook) -> bool:
+    """Whether each of its partitions keeps enough others."""
+    known = outlook.nodes.get(node)
+    if known is None:
+        return False
+    for partition in known.partitions or ("",):
+        members = {n.name for n in outlook.nodes.values() if partition in (n.partitions or ("",))}
+        if len(members & excluded) + 1 > MOST_SHARE * len(members):
+            return False
+    return True

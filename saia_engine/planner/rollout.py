@@ -18,10 +18,11 @@ from saia_engine.model import (
     State,
     short_id,
 )
+from saia_engine.planner.brakes import STEADY_S
 from saia_engine.planner.fleet import Fleet, spare_first
 
 CRASHES_TO_FAIL = 3
-"""So many instances of a new revision that end without ever being ready, and it is refused."""
+"""So many instances of a new revision that fail before they have proven anything, and it is refused."""
 BLAMELESS = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
 """Ends of a job that say nothing about what it runs."""
 
@@ -49,7 +50,9 @@ def judge(fleet: Fleet) -> Iterator[Action]:
     if verdict.kind == "good" and record.good_at is None:
         yield Settle(fleet.name, record.revision, Reason("rollout-done", verdict.text))
     elif verdict.kind == "failed" and record.failed_at is None:
-        yield _revert(fleet, record, verdict.text)
+        revert = _revert(fleet, record, verdict.text)
+        fleet.going_back = bool(revert.to)
+        yield revert
 
 
 def _revert(fleet: Fleet, failed: Revision, text: str) -> Revert:
@@ -78,26 +81,32 @@ def _verdict(fleet: Fleet, record: Revision) -> Verdict:
     if record.good_at is not None:
         return Verdict("open")
     rolling = fleet.service.rolling
-    crashed = [
-        i
-        for i in own
-        if i.state is State.FAILED
-        and not i.served
-        and not i.cancelled_by_others
-        and i.end_state not in BLAMELESS
-    ]
+    crashed = [i for i in own if _speaks_against_it(i)]
     if len(crashed) >= CRASHES_TO_FAIL:
         newest = max(crashed, key=lambda i: i.ended_at or 0.0)
-        return Verdict("failed", f"{len(crashed)} instances failed before they were ready: {newest.outcome}")
+        return Verdict("failed", f"{len(crashed)} instances failed early: {newest.outcome}")
     for instance in own:
-        if instance.live and instance.started_at is not None and instance.first_ready_at is None:
-            late_s = fleet.now - instance.started_at - rolling.healthy_deadline_s
-            if instance.state is State.STARTING and late_s > 0:
-                return Verdict(
-                    "failed",
-                    f"{short_id(instance.id)} was not ready within {rolling.healthy_deadline_s:.0f} s of its start",
-                )
+        if instance.state is not State.STARTING or instance.started_at is None:
+            continue
+        # Slurm's clock may be behind ours; and who was not listened to may be ready long since.
+        started_at = max(instance.started_at, instance.state_since)
+        if fleet.now - started_at > rolling.healthy_deadline_s and fleet.heard_out(instance):
+            return Verdict(
+                "failed",
+                f"{short_id(instance.id)} was not ready within {rolling.healthy_deadline_s:.0f} s of its start",
+            )
     return _progress(fleet, record, own, rolling.progress_deadline_s)
+
+
+def _speaks_against_it(instance: Instance) -> bool:
+    """Whether it failed by what it runs: before it was ready, soon after, or hanging; not lost, nor by others."""
+    if instance.state is not State.FAILED or instance.cancelled_by_others or instance.vanished:
+        return False
+    if instance.end_state in BLAMELESS:
+        return False
+    if not instance.served or (instance.drain is not None and instance.drain.kind is DrainKind.UNHEALTHY):
+        return True
+    return (instance.ended_at or 0.0) - (instance.first_ready_at or instance.created_at) < STEADY_S
 
 
 def _progress(fleet: Fleet, record: Revision, own: list[Instance], deadline_s: float) -> Verdict:
@@ -106,10 +115,10 @@ def _progress(fleet: Fleet, record: Revision, own: list[Instance], deadline_s: f
     if not own or all(i.revision == record.revision for i in fleet.heads()):
         return Verdict("open")  # nothing is rolled out: what else is missing has its own alarms
     steps = [record.since]
-    for instance in own:
-        steps += [
-            t for t in (instance.started_at, instance.first_ready_at, instance.ended_at) if t is not None
-        ]
+    for instance in own:  # each that failed counts there, and is no step
+        if instance.state is not State.FAILED:
+            seen_at = (instance.started_at, instance.first_ready_at)
+            steps += [min(at, fleet.now) for at in seen_at if at is not None]
     if fleet.now - max(steps) > deadline_s:
         return Verdict("failed", f"no step forward within {deadline_s:.0f} s")
     return Verdict("open")
@@ -121,15 +130,19 @@ def _progress(fleet: Fleet, record: Revision, own: list[Instance], deadline_s: f
 def roll(fleet: Fleet) -> Iterator[Action]:
     """Bring the next old instances to the revision that is asked for."""
     record = target(fleet)
-    if fleet.service is None or record is None or (record.failed_at is not None and record.good_at is None):
+    if fleet.service is None or record is None or fleet.going_back:
+        return
+    if record.failed_at is not None and record.good_at is None:
         return
     yield from _drop_useless(fleet)
     rolling = fleet.service.rolling
     surging = sum(
         1 for i in fleet.live if i.drain is None and i.id not in fleet.leaving and _surges(fleet, i)
     )
-    olds = [i for i in fleet.heads() if i.revision != fleet.revision and i.node]
-    for old in sorted(olds, key=spare_first):
+    heads = sorted(fleet.heads(), key=spare_first)
+    for old in heads[max(0, len(heads) - fleet.wanted) :]:  # the surplus goes anyway
+        if old.revision == fleet.revision or not old.node:
+            continue
         if old.id in fleet.replacement or fleet.due(old) is not None:
             continue
         reason = Reason(
@@ -162,7 +175,8 @@ def _drop_useless(fleet: Fleet) -> Iterator[Action]:
         queued = instance.state is State.PENDING
         needed = old is not None and fleet.due(old) is not None  # better the old revision than none
         backward = old is not None and old.revision == fleet.revision
-        if (failed and (queued or old is not None)) or ((queued or backward) and not needed):
+        useless = (failed and (queued or old is not None)) or ((queued or backward) and not needed)
+        if useless and fleet.can_spare(instance):
             fleet.leaving.add(instance.id)
             yield StartDrain(
                 instance.id,

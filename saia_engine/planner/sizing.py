@@ -121,7 +121,10 @@ def drain_ends(fleet: Fleet, instance: Instance, drain: Drain) -> tuple[str, flo
 
 def resize(fleet: Fleet) -> Iterator[Action]:
     """As many filled slots as wanted, each with one replacement at most: launch, or drain the surplus."""
-    for twin in filter(fleet.can_spare, fleet.twins):
+    for twin in fleet.twins:
+        if twin.id in fleet.leaving or not fleet.can_spare(twin):
+            continue
+        fleet.leaving.add(twin.id)
         yield StartDrain(
             twin.id, DrainKind.SURPLUS, Reason("twin", f"{twin.replaces} has another replacement")
         )
@@ -151,12 +154,12 @@ def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Actio
         if fleet.service
         else "the service was removed from the configuration"
     )
-    spared = sorted(heads, key=spare_first)[surplus:]
+    spared = sorted(heads, key=spare_first)[max(0, surplus) :]
     why_spared = tuple(
         (f"drain {short_id(i.id)} instead", f"it is {i.state}, or ends later") for i in spared[:3]
     )
     reason = Reason("too-many", text, (("have", len(heads)), ("wanted", fleet.wanted)), why_spared)
-    for victim in sorted(heads, key=spare_first)[:surplus]:
+    for victim in sorted(heads, key=spare_first)[: max(0, surplus)]:
         heir = fleet.replacement.get(victim.id)
         leaving = [heir, victim] if heir and fleet.predecessor(heir) else [victim]
         if all(fleet.can_spare(i) for i in leaving):

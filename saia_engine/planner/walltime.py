@@ -25,8 +25,6 @@ class Fitted:
     spec: LaunchSpec
     because: tuple[tuple[str, str], ...] = ()
     """Time limits that were refused, each with why."""
-    alarm: str = ""
-    """What an operator should know: the partition's limit is too short."""
 
 
 def fit(
@@ -40,21 +38,16 @@ def fit(
     """`sisters_end` are the expected ends of the service's other instances."""
     spec = service.launch
     shortest_s = timeline.shortest_time_limit(service.timing, poll_s)
-    limit_s, refused, alarm = float(spec.time_limit_s), [], ""
+    limit_s, refused = float(spec.time_limit_s), []
     partition_s = outlook.longest_time_s(spec)
     if partition_s < limit_s:
         refused.append((_limit(limit_s), f"the partition allows {_limit(partition_s)}"))
         limit_s = partition_s
-        if limit_s <= shortest_s:
-            alarm = (
-                f"its partition allows jobs of {_limit(partition_s)}, and saia needs more than"
-                f" {_limit(shortest_s)} to hand over in time"
-            )
     start = now + lead.queue_s
     if not spec.time_min_s:  # else the scheduler fits it
-        until = outlook.free_until(spec, now)
+        until = outlook.free_until(spec)
         room_s = until - WINDOW_MARGIN_S - start
-        if until < FAR and shortest_s < room_s < limit_s:
+        if until < FAR and shortest_s < _whole(room_s) < limit_s:
             refused.append((_limit(limit_s), "would reach into a reservation of all its nodes"))
             limit_s = room_s
     if service.stagger and service.replicas > 1 and sisters_end:
@@ -69,19 +62,35 @@ def fit(
             refused.append((_limit(limit_s), "would end together with another replica"))
             limit_s = staggered_s
     if limit_s == spec.time_limit_s:
-        return Fitted(_kept_off(spec, outlook), (), alarm)
-    whole_s = limit_s // 60 * 60 if limit_s >= WHOLE_MINUTES_FROM_S else limit_s // 1
-    fitted = replace(spec, time_limit_s=int(max(1.0, whole_s)))
+        return Fitted(_kept_off(spec, outlook))
+    fitted = replace(spec, time_limit_s=int(max(1.0, _whole(limit_s))))
     if fitted.time_min_s > fitted.time_limit_s:
         fitted = replace(fitted, time_min_s=0)
-    return Fitted(_kept_off(fitted, outlook), tuple(refused), alarm)
+    return Fitted(_kept_off(fitted, outlook), tuple(refused))
+
+
+def partition_too_short(service: Service, outlook: Outlook, poll_s: float) -> str:
+    """What an operator should know where no job may be long enough for a hand-over; else empty."""
+    allowed_s = outlook.longest_time_s(service.launch)
+    shortest_s = timeline.shortest_time_limit(service.timing, poll_s)
+    if allowed_s > shortest_s:
+        return ""
+    return (
+        f"its partition allows jobs of {_limit(allowed_s)}, and saia needs more than"
+        f" {_limit(shortest_s)} to hand over in time"
+    )
+
+
+def _whole(limit_s: float) -> float:
+    return limit_s // 60 * 60 if limit_s >= WHOLE_MINUTES_FROM_S else limit_s // 1
 
 
 def _kept_off(spec: LaunchSpec, outlook: Outlook) -> LaunchSpec:
-    """The same, without the excluded nodes."""
-    if not outlook.excluded:
+    """The same, without the excluded nodes; Slurm refuses a job that excludes a node it does not know."""
+    excluded = sorted(name for name in outlook.excluded if name in outlook.nodes)
+    if not excluded:
         return spec
-    names = [*([spec.exclude] if spec.exclude else []), *sorted(outlook.excluded)]
+    names = [*([spec.exclude] if spec.exclude else []), *excluded]
     return replace(spec, exclude=",".join(names))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from saia_engine.model import Alarm, Instance, Severity, State, short_id
-from saia_engine.planner import rollout, timeline
+from saia_engine.planner import rollout, timeline, walltime
 from saia_engine.planner.brakes import backoff_until
 from saia_engine.planner.fleet import Fleet
+from saia_engine.planner.lifecycle import HELD
 from saia_engine.planner.sizing import drain_ends
 
 STATE_DEADLINE_S: Mapping[State, float] = {
@@ -65,7 +66,7 @@ def _instance(fleet: Fleet, instance: Instance) -> Iterator[Alarm]:
             instance.id,
             f"{instance.state} for longer than {limit:.0f} s{why}",
         )
-    if instance.state is State.PENDING and instance.reason.startswith("JobHeld"):
+    if instance.state is State.PENDING and instance.reason.startswith(HELD):
         yield Alarm(
             "job-held",
             Severity.WARNING,
@@ -108,11 +109,16 @@ def _failures(fleet: Fleet) -> Iterator[Alarm]:
         )
     record = rollout.target(fleet)
     if fleet.service and record is not None and record.failed_at is not None and record.good_at is None:
+        no_way = (
+            "auto_revert is off"
+            if rollout.last_good(fleet, record.revision)
+            else "there is no other to go back to"
+        )
         yield Alarm(
             "rollout-failed",
             Severity.CRITICAL,
             fleet.name,
-            f"revision {record.revision} failed, and there is no other to go back to: {record.failure}",
+            f"revision {record.revision} failed, and {no_way}: {record.failure}",
         )
 
 
@@ -131,8 +137,8 @@ def _ahead(fleet: Fleet) -> Iterator[Alarm]:
             fleet.name,
             f"starts take longer than a hand-over may wait: {fleet.lead.because}; lengthen time_limit or lead_cap",
         )
-    if fleet.time_limit_alarm:
-        yield Alarm("partition-limit", Severity.CRITICAL, fleet.name, fleet.time_limit_alarm)
+    if text := walltime.partition_too_short(fleet.service, fleet.outlook, fleet.poll_s):
+        yield Alarm("partition-limit", Severity.CRITICAL, fleet.name, text)
     for old in fleet.ready():
         window = fleet.outlook.maintenance_of(old)
         if window is not None and old.end_time is not None and window.start < old.end_time:

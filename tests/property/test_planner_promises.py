@@ -24,7 +24,7 @@ from saia_engine.model import (
     Timing,
     WithdrawDrain,
 )
-from saia_engine.planner import brakes, decide, lifecycle, timeline
+from saia_engine.planner import brakes, decide, lead, lifecycle, timeline
 
 POLL_S = 15.0
 TIMING = Timing(
@@ -273,12 +273,15 @@ class Planner(RuleBasedStateMachine):
         self.replacements_are_on_their_way({r.rule for r in plan.waiting})
         self.nobody_admits_too_long()
 
+    def lead_of(self, old: Instance) -> float:
+        return lead.within(self.leads["chat"].seconds, TIMING, old.spec.time_limit_s)
+
     def launch(self, action: Launch) -> None:
         assert self.service
         if action.replaces:
             old = self.records[action.replaces]
             assert old.end_time is not None
-            due = timeline.submit_by(old.end_time, TIMING, self.leads["chat"].seconds, POLL_S)
+            due = timeline.submit_by(old.end_time, TIMING, self.lead_of(old), POLL_S)
             assert self.now >= due, "promise 1: replaced before it is due"
         number = len(self.launches) + 1
         self.launches.append(self.now)
@@ -350,7 +353,8 @@ class Planner(RuleBasedStateMachine):
 
     def never_more_jobs_than_wanted_and_due(self) -> None:
         wanted = self.service.replicas if self.service else 0
-        serving = [i for i in self.live() if i.drain is None]
+        # Who is lost may be gone: it pushes nobody out, and is judged when it is found.
+        serving = [i for i in self.live() if i.drain is None and i.state is not State.LOST]
         replaced = {i.replaces for i in serving if i.replaces} & {i.id for i in serving}
         assert len(serving) <= wanted + len(replaced), "promise 1"
 
@@ -374,7 +378,7 @@ class Planner(RuleBasedStateMachine):
         for old in self.ready():
             if old.end_time is None or old.replaces in {i.id for i in self.live() if i.drain is None}:
                 continue
-            due = timeline.submit_by(old.end_time, TIMING, self.leads["chat"].seconds, POLL_S)
+            due = timeline.submit_by(old.end_time, TIMING, self.lead_of(old), POLL_S)
             assert self.now < due or old.id in heirs, "promise 23"
 
     def nobody_admits_too_long(self) -> None:

@@ -26,10 +26,11 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.keeper import descendants
 from tests.slurm.versions import Version
 
+POLL_S = 3.0
 REPLICAS = 2
 NODES = 4
 GPUS = 4
-# A node each, so that one can fail without the other; replacements are due 41 s before the end.
+# A node each, so that one can fail without the other; replacements are due 43 s before the end.
 TIMES = f"""
 replicas = {REPLICAS}
 min_available = 1
@@ -54,6 +55,7 @@ class RealSite:
     """A cluster and a whole chain of its own. An async context manager."""
 
     replicas = REPLICAS
+    poll_s = POLL_S
 
     def __init__(self, version: Version, installed: Installed) -> None:
         self.version = version
@@ -75,7 +77,8 @@ class RealSite:
         self._cluster.start()
         try:
             service = SERVICE.replace('"gpu:a100:1"', f'"gpu:a100:{GPUS}"')
-            self._chain = Chain(self._cluster, self._installed, service + TIMES)
+            polls = f'poll_interval = "{POLL_S:.0f}s"\nrpc_floor = "1s"\n'
+            self._chain = Chain(self._cluster, self._installed, service + TIMES, cluster_keys=polls)
             self._chain.__enter__()
         except BaseException:
             self._cluster.stop()
@@ -185,6 +188,14 @@ class RealSite:
 
     async def resume_node(self, name: str) -> None:
         await asyncio.to_thread(self._cluster.resume_node, name)
+
+    async def reserve(self, node: str, after_s: float) -> None:
+        window = f"starttime=now+{round(after_s)}", "duration=60", "flags=maint,ignore_jobs", "users=root"
+        name = f"reservationname=maintenance-{node}"
+        await self._run("scontrol", "create", "reservation", name, f"nodes={node}", *window)
+
+    async def unreserve(self, node: str) -> None:
+        await self._run("scontrol", "delete", f"reservationname=maintenance-{node}")
 
     # -- faults
 

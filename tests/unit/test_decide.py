@@ -11,13 +11,10 @@ from saia_engine.model import (
     AgentStatus,
     Cancel,
     Desired,
-    Drain,
     DrainKind,
     Instance,
     Launch,
-    LaunchSpec,
     Plan,
-    Service,
     StartDrain,
     State,
     Timing,
@@ -25,76 +22,22 @@ from saia_engine.model import (
 )
 from saia_engine.planner import decide, timeline, worries
 from saia_engine.planner.brakes import BACKOFF_FIRST_S, BACKOFF_MAX_S, backoff_until
-
-NOW = 1_000_000.0
-POLL_S = 15.0
-TIMING = Timing(
-    lead_floor_s=600, min_ready_s=10, drain_deadline_s=300, admission_margin_s=120, safety_margin_s=30
+from tests.unit.planner_support import (
+    CHAT,
+    DUE_S,
+    NOW,
+    POLL_S,
+    TIMING,
+    acts,
+    alarms,
+    draining,
+    ended,
+    instance,
+    plan,
+    rules,
+    scaled,
+    status,
 )
-CHAT = Service("chat", LaunchSpec(command=("serve",), time_limit_s=86400), TIMING, replicas=1)
-DUE_S = 600 + 10 + 300 + 30 + 2 * POLL_S
-"""So long before its end an instance's replacement is due."""
-
-
-def instance(name: str, state: State = State.READY, ends_in: float | None = 50_000.0, **fields) -> Instance:
-    started = state not in (State.INTENDED, State.SUBMITTED, State.PENDING)
-    known = {
-        "job_id": sum(name.encode()),
-        "submit_time": NOW - 5000,
-        "node": "gpu01" if started else "",
-        "end_time": NOW + ends_in if started and ends_in is not None else None,
-        "ready_since": NOW - 1000 if state is State.READY else None,
-        "served": state in (State.READY, State.UNREADY, State.DRAINING),
-        "created_at": NOW - 5000,
-        "state_since": NOW - 5,
-        "timing": TIMING,
-    }
-    return Instance(
-        id=name, service="chat", spec=CHAT.launch, revision="r", state=state, **{**known, **fields}
-    )
-
-
-def draining(name: str, kind: DrainKind = DrainKind.HANDOVER, since_s: float = 20, **fields) -> Instance:
-    return instance(name, State.DRAINING, drain=Drain(kind, NOW - since_s), **fields)
-
-
-def ended(name: str, state: State, ago_s: float, served: bool = False, lived_s: float = 30) -> Instance:
-    at = NOW - ago_s
-    return instance(name, state, ended_at=at, created_at=at - lived_s, started_at=at - lived_s, served=served)
-
-
-def status(**fields) -> AgentStatus:
-    return AgentStatus(**{"seen_at": NOW - 1, "draining": True, "open_connections": 0, **fields})
-
-
-def plan(
-    *instances: Instance,
-    service: Service | None = CHAT,
-    statuses: dict[str, AgentStatus] | None = None,
-    now: float = NOW,
-    per_hour: int = 120,
-) -> Plan:
-    services = {service.name: service} if service else {}
-    memory = decide.Memory({i.id: i for i in instances}, statuses or {}, per_hour)
-    return decide.plan(Desired(services, POLL_S), memory, now)
-
-
-def acts(found: Plan) -> list[tuple[str, str]]:
-    """(act, subject): who is replaced by a launch, or who is drained or cancelled."""
-    return [(type(a).__name__, a.replaces if isinstance(a, Launch) else a.instance) for a in found.actions]
-
-
-def rules(found: Plan) -> list[str]:
-    return [action.reason.rule for action in found.actions]
-
-
-def alarms(found: Plan) -> set[tuple[str, str]]:
-    return {(alarm.code, alarm.subject) for alarm in found.alarms}
-
-
-def scaled(replicas: int, min_available: int = 0) -> Service:
-    return replace(CHAT, replicas=replicas, min_available=min_available)
-
 
 # ---------------------------------------------------------------- as many as wanted
 

@@ -267,9 +267,13 @@ class Progress:
         if ledger.now < self._deadline():
             self._later(self._deadline(), self._judge)
             return
-        for service, history in ledger.wishes.items():
-            wish = history[-1][1]
-            if wish is not None and service not in self._reached:
+        waits_until = max((self._ill_until(service) for service in self._missing()), default=FAR_PAST)
+        if ledger.now < waits_until:
+            self._later(waits_until, self._judge)
+            return
+        for service in self._missing():
+            wish = ledger.wish(service)
+            if wish is not None:
                 self._report(
                     22,
                     f"{service} wants {wish.replicas} and has {self._serving(service)} ready,"
@@ -277,6 +281,22 @@ class Progress:
                     service,
                 )
         self._quiet_from = None
+
+    def _missing(self) -> list[str]:
+        return [s for s in self._ledger.wishes if self._ledger.wish(s) is not None and s not in self._reached]
+
+    def _ill_until(self, service: str) -> float:
+        """Who was ill before all faults stopped is given up, and replaced, after its own deadline."""
+        assert self._quiet_from is not None and self._room is not None
+        ledger, until = self._ledger, FAR_PAST
+        for token in ledger.live.get(service, {}).values():
+            agent, wish = ledger.agents.get(token.instance), ledger.last_wish(service)
+            started_at = token.job.started_at if token.job else None
+            if started_at is None or wish is None or started_at > self._quiet_from or (agent and agent.ready):
+                continue
+            given_up_at = max(started_at, token.found_at) + (wish.startup_deadline_s or grace.STARTUP_S)
+            until = max(until, given_up_at + grace.KILL_WINDOW_S)
+        return until + standing.catch_up_s(ledger) + self._room.queue_s + self._room.load_s
 
     def _bound_reached(self, service: str) -> bool:
         now = self._ledger.now

@@ -52,10 +52,6 @@ def declare_nodes(
     )
 
 
-WHOLE_S = 3600.0
-"""Its ledger is whole from the first moment, unlike a controller that reads its state: it counts as old then."""
-
-
 class LocalCluster:
     """Jobs as processes of this machine on declared nodes; first in first out, first fit, no backfill.
 
@@ -158,7 +154,6 @@ class LocalCluster:
             taken_at=time.time(),
             jobs=tuple(_shown(job) for job in jobs),
             nodes=tuple(_shown_node(node, jobs) for node in ledger.nodes),
-            controller_boot=ledger.created_at - WHOLE_S,
         )
 
     def _submit(self, ledger: Ledger, request: JobRequest) -> int:

@@ -18,6 +18,7 @@ from saia_engine.config import Config
 from saia_engine.edge.text import clean
 from saia_engine.front import Endpoint
 from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.journal_copy import copied
 from saia_engine.lease import Lease
 from saia_engine.model import (
     AgentStatus,
@@ -97,7 +98,7 @@ async def rebuild(config: Config, lease: Lease, slurm: Slurm) -> Rebuilt:
 def fault_of(journal: Path) -> str:
     """What makes a rebuild necessary; empty for a journal that is whole.
 
-    Raises JournalError where the journal, or its disk, has another fault.
+    Raises JournalError or OSError where the journal, or its disk, has another fault.
     """
     try:
         if journal.stat().st_size == 0:
@@ -105,11 +106,8 @@ def fault_of(journal: Path) -> str:
     except FileNotFoundError:
         return "it was not there"
     try:
-        store = Store(journal)
-        try:
-            store.read_all()
-        finally:
-            store.close()
+        with copied(journal) as copy:  # a look must not change what is evidence
+            copy.read_all()
     except JournalError as exc:
         cause = exc.__cause__
         if cause is None or isinstance(cause, sqlite3.OperationalError | OSError):
@@ -129,18 +127,16 @@ def _doubt_new_controller(snapshot: Snapshot, poll_s: float) -> None:
 
 def _swap(journal: Path, fresh: Path) -> Path | None:
     """The new journal in place of the old one; says where that lies now."""
-    moved_to = None
-    if journal.exists():
-        stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
-        moved_to = journal.with_name(f"{journal.name}.damaged-{stamp}")
-        if moved_to.exists():
-            raise JournalError(f"{moved_to} is there already: try again in a second")
-        unfinished = Path(f"{journal}-journal")
-        if unfinished.exists():
-            unfinished.rename(f"{moved_to}-journal")
-        journal.rename(moved_to)
+    aside = journal.with_name(f"{journal.name}.damaged-{datetime.now():%Y%m%d-%H%M%S}")
+    if aside.exists():
+        raise JournalError(f"{aside} is there already: try again in a second")
+    # A write that was cut short must not be undone in the new journal: what belongs to it goes first.
+    for suffix in ("-journal", ""):
+        old = Path(f"{journal}{suffix}")
+        if old.exists():
+            old.rename(f"{aside}{suffix}")
     fresh.rename(journal)
-    return moved_to
+    return aside if aside.exists() else None
 
 
 # ---------------------------------------------------------------- what goes into it

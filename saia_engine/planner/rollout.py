@@ -187,9 +187,10 @@ def _drop_useless(fleet: Fleet) -> Iterator[Action]:
 
 def _may_be_missing(fleet: Fleet, old: Instance) -> bool:
     assert fleet.service is not None
-    unavailable = fleet.wanted - fleet.ready_left
-    if old.state is not State.READY:
-        return unavailable <= fleet.service.rolling.max_unavailable
+    # A replacement beside the one it replaces fills no slot yet, and who is ready since a moment proves nothing.
+    unavailable = fleet.wanted - sum(1 for i in fleet.heads() if fleet.proven(i))
+    if not fleet.proven(old):
+        return unavailable <= fleet.service.rolling.max_unavailable and fleet.can_spare(old)
     return unavailable < fleet.service.rolling.max_unavailable and fleet.can_spare(old)
 
 

@@ -420,3 +420,12 @@ def test_the_same_inputs_give_the_same_plan() -> None:
 def test_a_withdrawn_drain_and_a_launch_fill_two_slots() -> None:
     found = plan(draining("a", ends_in=800), service=scaled(2))
     assert [type(a) for a in found.actions] == [WithdrawDrain, Launch]
+
+
+def test_a_replacement_that_ends_as_soon_as_whom_it_replaces_gets_one_itself() -> None:
+    old = instance("old", ends_in=DUE_S - 100)
+    heir = instance("heir", State.STARTING, ends_in=DUE_S - 200, replaces="old", started_at=NOW - 10)
+    assert acts(plan(old, heir)) == [("Launch", "heir")]
+    third = instance("third", State.PENDING, replaces="heir")
+    assert acts(plan(old, heir, third)) == []
+    assert acts(plan(old, replace(heir, end_time=NOW + 50_000))) == []

@@ -236,6 +236,23 @@ async def test_a_damaged_journal_is_moved_aside_whole(place: Place) -> None:
     ]
 
 
+@pytest.mark.parametrize("old", [None, b"", DAMAGE], ids=["gone", "empty", "damaged"])
+async def test_a_write_that_was_cut_short_is_not_undone_in_the_new_journal(
+    place: Place, old: bytes | None
+) -> None:
+    name = place.launched("aa01")
+    place.job(name)
+    if old is not None:
+        place.journal.write_bytes(old)
+    cut_short = Path(f"{place.journal}-journal")
+    cut_short.write_bytes(b"pages of long ago")
+    await place.rebuild()
+    assert set(place.records()) == {name}
+    assert not cut_short.exists()
+    [kept] = place.journal.parent.glob("state.db.damaged-*-journal")
+    assert kept.read_bytes() == b"pages of long ago"
+
+
 async def test_a_record_that_cannot_be_read_is_a_damage_too(place: Place) -> None:
     store = Store(place.journal)
     store.set_override(Override("chat", 3, 0, 1.0))
@@ -261,15 +278,17 @@ async def test_what_a_rebuild_cannot_mend_it_does_not_touch(
     Store(place.journal).close()
     with sqlite3.connect(place.journal) as db:
         db.execute("PRAGMA user_version = 99")
+    before = place.journal.read_bytes()
     with pytest.raises(JournalError, match="another version"):
         await place.rebuild()
-    with sqlite3.connect(place.journal) as db:
-        db.execute("PRAGMA user_version = 2")
-    monkeypatch.setattr("saia_engine.store.BUSY_S", 0.05)
-    with sqlite3.connect(place.journal, isolation_level=None) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(JournalError, match="locked"):
-            await place.rebuild()
+
+    def sick(path: Path) -> None:
+        raise JournalError("cannot read") from sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(rebuilding, "copied", sick)
+    with pytest.raises(JournalError, match="cannot read"):
+        await place.rebuild()
+    assert place.journal.read_bytes() == before
     assert [path.name for path in place.journal.parent.glob("state.db*")] == ["state.db"]
 
 

@@ -106,6 +106,17 @@ def test_no_second_one_goes_while_the_first_is_missing() -> None:
     assert acts(roll(old("b"), new("c", State.STARTING), service=service)) == []
 
 
+def test_a_replacement_that_is_ready_since_a_moment_lets_no_other_one_go() -> None:
+    fleet = [old("a"), old("b"), old("c"), new("d", replaces="a", ready_since=NOW - 1)]
+    assert acts(roll(*fleet, service=scaled(3))) == []
+    assert acts(roll(*fleet, service=rolling(3, max_unavailable=0, max_surge=1))) == []
+
+
+def test_nor_does_one_that_has_a_slot_but_has_not_proven_itself() -> None:
+    service = rolling(2, max_surge=0, max_unavailable=1)
+    assert acts(roll(old("b"), new("c", ready_since=NOW - 9), service=service)) == []
+
+
 def test_max_unavailable_never_undercuts_min_available() -> None:
     service = rolling(2, min_available=2, max_surge=0, max_unavailable=1)
     found = roll(old("a"), old("b"), service=service)

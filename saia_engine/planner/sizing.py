@@ -129,7 +129,7 @@ def resize(fleet: Fleet) -> Iterator[Action]:
             twin.id, DrainKind.SURPLUS, Reason("twin", f"{twin.replaces} has another replacement")
         )
     heads = fleet.heads()
-    filled = len(heads) + sum(1 for name in fleet.withdrawn if name not in fleet.replacement)
+    filled = len(heads) + sum(1 for name in fleet.withdrawn if _alone(fleet, name))
     missing = fleet.wanted - filled
     if missing > 0:
         for _ in range(missing):
@@ -142,6 +142,12 @@ def resize(fleet: Fleet) -> Iterator[Action]:
             )
     elif missing < 0:
         yield from _shrink(fleet, heads, -missing)
+
+
+def _alone(fleet: Fleet, withdrawn: str) -> bool:
+    """Whether no replacement counts for its slot."""
+    heir = fleet.replacement.get(withdrawn)
+    return heir is None or heir.id in fleet.leaving
 
 
 def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Action]:

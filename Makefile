@@ -53,6 +53,21 @@ lint: install
 bench-tick: install
 	@$(BIN)/python -m bench.tick
 
+# The engine in virtual time against a cluster that fails at random; exits with 1 where a promise is broken.
+.PHONY: sim sim-long sim-crashes
+SIM_SEED ?= 1
+sim: install
+	@$(BIN)/saia-engine simulate --hours 500 --seeds 20 --seed $(SIM_SEED) --json
+
+# A night's run. It keeps what is finished in SIM_FILE: called again, it goes on from there.
+SIM_FILE ?= sim-long.jsonl
+sim-long: install
+	@$(BIN)/saia-engine simulate --hours 100000 --seeds 2000 --seed 1000 --json --resume $(SIM_FILE)
+
+# kill -9 at each boundary of an effect in a whole hand-over, singly and in pairs.
+sim-crashes: install
+	@$(BIN)/python -m tests.simulation.crashes --pairs
+
 cluster: install system-deps
 	@$(BIN)/python -m tests.slurm.cluster
 

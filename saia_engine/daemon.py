@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+from saia_engine import rebuild as journal
 from saia_engine import site
 from saia_engine.api.server import serving
 from saia_engine.clock import SteadyClock
@@ -16,6 +17,7 @@ from saia_engine.config import Config
 from saia_engine.edge import lifeline, logs
 from saia_engine.engine import Engine
 from saia_engine.lease import SHARED_DELAY_S, Lease
+from saia_engine.rebuild import Rebuilt
 from saia_engine.slurm.cli import SlurmCli
 from saia_engine.slurm.local import LocalCluster, declare_nodes
 from saia_engine.slurm.port import Slurm, SlurmUnavailable
@@ -47,6 +49,25 @@ def _run(config: Config, takeover: bool) -> int:
     finally:
         lease.release()
     return 0
+
+
+def rebuild(config: Config) -> Rebuilt:
+    """Make a new journal where the old one is lost or damaged; refused while an engine runs."""
+    logs.set_up("error")
+    site.prepare(config)
+    lease = Lease.acquire(config.paths.state_dir, config.paths.shared_dir)
+    try:
+        return asyncio.run(_rebuild(config, lease))
+    finally:
+        lease.release()
+
+
+async def _rebuild(config: Config, lease: Lease) -> Rebuilt:
+    slurm = slurm_of(config, SteadyClock())
+    try:
+        return await journal.rebuild(config, lease, slurm)
+    finally:
+        await slurm.close()
 
 
 async def serve(config: Config, lease: Lease) -> None:

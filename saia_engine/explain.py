@@ -20,6 +20,10 @@ TAIL_LINES = 20
 """Of a log's end; `--json` holds all that the journal does."""
 INSTANCES_SHOWN = 20
 INDENT = " " * 10
+_DURATIONS = frozenset(
+    "admission_margin drain_deadline lead lead_floor min_ready safety_margin time_limit".split()
+)
+"""Inputs in seconds; those whose names end in `_s` are, too."""
 _FIRST_TIME = 1e9
 """Inputs from here on are times: no duration or count of ours is so large."""
 
@@ -51,7 +55,7 @@ def _record(i: Mapping[str, Any], log: str) -> list[str]:
     if drain := i.get("drain"):
         lines += _field("drain", f"{plain(drain['kind'])}, since {_moment(drain['started_at'])}")
     if log:
-        lines += _field("output", log)
+        lines.append(f"{'output':{len(INDENT)}}{log}")  # one word, for who copies it
     return lines + _tail(i.get("log_tail", ""))
 
 
@@ -207,7 +211,7 @@ def why_lines(reason: Mapping[str, Any], indent: str, day: str = "") -> list[str
         lines += wrapped(f"{indent}inputs: ", ", ".join(told))
     for refused in reason.get("refused") or ():
         alternative, because = _refused(refused)
-        lines += wrapped(f"{indent}not: ", f"{plain(alternative)}, for {plain(because)}")
+        lines += wrapped(f"{indent}not: ", f"{plain(alternative)}: {plain(because)}")
     return lines
 
 
@@ -223,10 +227,10 @@ def _input(name: str, value: object, day: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value >= _FIRST_TIME:
             return f"{label} {_moment(value).removeprefix(day).lstrip()}"
-        if name.endswith("_s"):
+        if name in _DURATIONS or name.endswith("_s"):
             return f"{label.removesuffix(' s')} {show(value)}"
         return f"{label} {value:g}"
-    return f"{label} {plain(value)}"
+    return f"{label} {short_id(plain(value))}"
 
 
 # ---------------------------------------------------------------- words

@@ -37,5 +37,5 @@ def _copy(journal: Path, directory: Path) -> Store:
             return Store(copy)
         except JournalError as exc:
             if attempt == TRIES:
-                raise JournalError(str(exc).replace(str(copy), str(journal))) from exc
+                raise JournalError(str(exc).replace(str(copy), str(journal))) from exc.__cause__
     raise AssertionError("not reached")

@@ -458,6 +458,8 @@ class Instance:
     """Start of the present unbroken readiness."""
     served: bool = False
     """Was ready at least once."""
+    held: bool = False
+    """Its job was held in the queue: its wait teaches nothing."""
     first_ready_at: float | None = None
     """First readiness of its present generation."""
     replace_asked: bool = False

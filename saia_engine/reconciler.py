@@ -59,6 +59,8 @@ RETAIN_S = 7 * 86400.0
 NONCE_BYTES = 4
 EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 """States that an act's own event tells of."""
+CONTROLLER_BOOT = "controller-boot"
+"""The mark of the last controller that was seen: an engine that starts must know of a restart before it."""
 SETTLE_POLLS = 1
 """A restarted controller is not believed for MessageTimeout and so many polls: it may print an empty table."""
 STALE_POLLS = 2
@@ -104,15 +106,22 @@ class Reconciler:
         offload: Offload = in_thread,
     ) -> None:
         self.identity = identity
-        self.instances: dict[str, Instance] = store.instances(now() - REMEMBER_ENDED_S)
+        # Absence counts as this engine sees it: its predecessor may have been told a lie just before it ended.
+        self.instances: dict[str, Instance] = {
+            name: replace(i, absent_since=None) if i.live and i.absent_since is not None else i
+            for name, i in store.instances(now() - REMEMBER_ENDED_S).items()
+        }
         self.wishes = Wishes(store, specs, services, poll_interval_s, now)
         self.learning = Learning(store, now, poll_interval_s)
         self.snapshot: Snapshot | None = None
         self._nodes: dict[str, Node] = {}
         """Of the snapshot, by name."""
         self.slurm_fault = ""
-        self._boot = 0.0
+        self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
         self._believed_from = 0.0
+        self._heard_from = 0.0
+        """No plan before: what was just adopted, or runs from before this engine's start, may serve or not, and its
+        agent has not had its time to say so."""
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
         self._poll_interval_s = poll_interval_s
@@ -193,6 +202,8 @@ class Reconciler:
                 return
             self.slurm_fault = ""
             self.alarms.calm("slurm-unavailable", "slurm")
+            if self.snapshot is None and any(i.live and i.node for i in self.instances.values()):
+                self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self.snapshot = snapshot
             self._nodes = snapshot.node_by_name
             await self._fold_snapshot(snapshot)
@@ -221,10 +232,15 @@ class Reconciler:
 
     def _doubt_new_controller(self, snapshot: Snapshot) -> None:
         """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
-        if self._boot not in (0.0, snapshot.controller_boot):
-            settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
-            self._believed_from = snapshot.taken_at + settle_s
-        self._boot = snapshot.controller_boot
+        boot = snapshot.controller_boot
+        settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
+        if boot and boot != self._boot:
+            if self._boot:
+                self._believed_from = snapshot.taken_at + settle_s
+            elif boot <= snapshot.taken_at:  # else the clocks disagree
+                self._believed_from = boot + settle_s
+            self._store.set_mark(CONTROLLER_BOOT, boot)
+            self._boot = boot
         if snapshot.taken_at < self._believed_from:
             raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")
 
@@ -236,6 +252,12 @@ class Reconciler:
         async with self._busy:
             await self._advance()
 
+    async def take_in(self, snapshot: Snapshot) -> None:
+        """Fold one good answer into the records, and adopt what they lack, without a plan: for a lost journal."""
+        async with self._busy:
+            self.snapshot = snapshot
+            await self._fold_snapshot(snapshot)
+
     def preview(self) -> Plan:
         """What it would do now. Changes nothing."""
         return decide.plan(self.desired, self._memory(), self._now())
@@ -246,6 +268,8 @@ class Reconciler:
         if snapshot is None or self.slurm_fault:
             return
         if self._now() - snapshot.taken_at > STALE_POLLS * self._poll_interval_s:
+            return
+        if self._now() < self._heard_from:
             return
         self._note_revisions()
         plan = self.last_plan = self.preview()
@@ -315,6 +339,7 @@ class Reconciler:
             )
             was = "is live, though its instance had ended" if known else "was running, but not in the journal"
             self._record("adopted", Severity.WARNING, name, f"job {job.id} {was}")
+            self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self._keep(adopted)
         self.alarms.calm_all_but("unknown-job", unknown)
 

@@ -289,6 +289,18 @@ class Store:
 
     # -- the file
 
+    def read_all(self) -> None:
+        """Whether every record can be read. Raises JournalError."""
+        self.instances(0.0)
+        self.overrides()
+        self.pins()
+        self.exclusions()
+        self.proxies()
+        self.marks()
+        self.samples(0.0)
+        self.revisions()
+        self.events(EVENTS_KEPT)
+
     def close(self) -> None:
         self._db.close()
 

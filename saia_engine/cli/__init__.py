@@ -103,6 +103,7 @@ for command in (
     running.check,
     running.run,
     running.takeover,
+    running.rebuild,
     watching.status,
     watching.plan,
     watching.explain,

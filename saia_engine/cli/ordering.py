@@ -119,7 +119,7 @@ def unpin(service: str, config_file: Path, socket: Path | None) -> None:
 def exclude(node: str, span: str, because: str, yes: bool, config_file: Path, socket: Path | None) -> None:
     """Have no new job of ours start on NODE for a while.
 
-    What runs there stays; `replace` moves it.
+    Instances there are handed over to new ones elsewhere.
     """
     from saia_engine.edge.durations import parse, show
 

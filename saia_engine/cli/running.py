@@ -51,6 +51,22 @@ def takeover(config_file: Path) -> int:
     return daemon.takeover(config)
 
 
+@click.command()
+@config_option
+def rebuild(config_file: Path) -> None:
+    """Make a new journal, where the old one is lost or damaged.
+
+    From Slurm's answer and the instance directories; the old file is moved aside. No engine may run. A journal
+    that is whole stays as it is.
+    """
+    config = load(config_file)
+    from saia_engine import daemon
+    from saia_engine.rebuild import lines
+
+    for line in lines(daemon.rebuild(config)):
+        click.echo(line)
+
+
 @click.command("gate-key")
 @click.argument("pubkey")
 @click.option("--proxy", required=True, help="Its name in the configuration.")

@@ -121,7 +121,7 @@ def leads(desired: Desired, memory: Memory, now: float) -> dict[str, lead.Lead]:
         return shapes[id(spec)]
 
     for instance in memory.instances.values():
-        if instance.state is State.PENDING and not instance.generation:
+        if instance.state is State.PENDING and not instance.generation and not instance.held:
             queued[shape(instance.spec)].append(instance)
 
     def of(service: Service) -> lead.Lead:

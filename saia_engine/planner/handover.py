@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, short_id
+from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, State, short_id
 from saia_engine.planner import timeline
 from saia_engine.planner.fleet import Fleet, spare_first
 from saia_engine.planner.foresight import FAR
@@ -23,9 +23,20 @@ def hand_over(fleet: Fleet) -> Iterator[Action]:
         heir = fleet.replacement.get(old.id)
         if heir is not None and heir.id in fleet.leaving:
             heir = None
-        if heir is None and due is not None:
+        if heir is None and due is not None and old.state is not State.LOST:
             yield fleet.launch(due, replaces=old.id)
+        if heir is not None and (too_short := _too_short(fleet, old, heir)) is not None:
+            yield fleet.launch(too_short, replaces=heir.id)
         yield from _drain(fleet, old, heir, due)
+
+
+def _too_short(fleet: Fleet, old: Instance, heir: Instance) -> Reason | None:
+    """Why a replacement needs one itself, though it has not taken over yet: its limit was cut, and it ends as soon."""
+    if heir.id in fleet.replacement or heir.id in fleet.leaving or heir.state is State.LOST:
+        return None
+    if old.end_time is None or heir.end_time is None or heir.end_time > old.end_time + fleet.lead.seconds:
+        return None
+    return fleet.due(heir)
 
 
 def _drain(fleet: Fleet, old: Instance, heir: Instance | None, due: Reason | None) -> Iterator[Action]:

@@ -103,10 +103,11 @@ def within(seconds: float, timing: Timing, limit_s: float) -> float:
 def sample(instance: Instance, at: float, watched: bool) -> WaitSample | None:
     """What the start of an instance teaches; None where it teaches nothing.
 
-    A requeued job waits for its BeginTime, which says nothing about the queue. Unless its start was `watched`,
-    it may have been ready long before we knew. Slurm's clock may jump: nothing took longer than by ours.
+    A requeued job waits for its BeginTime, a held one for somebody's word: neither tells of the queue. Unless its
+    start was `watched`, it may have been ready long before we knew. Slurm's clock may jump: nothing took longer
+    than by ours.
     """
-    if instance.generation or instance.started_at is None or not instance.submit_time:
+    if instance.generation or instance.held or instance.started_at is None or not instance.submit_time:
         return None
     all_s = max(0.0, at - instance.created_at)
     load_s = None

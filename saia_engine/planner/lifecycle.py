@@ -12,13 +12,19 @@ from saia_engine.model import (
     Snapshot,
     State,
 )
+from saia_engine.planner import timeline
 
 STATUS_FRESH_S = 10.0
 """An agent's word counts so long: several failed probes in a row, never one (promise 15)."""
 MESSAGE_TIMEOUT_S = 10.0
 """Slurm's default MessageTimeout: how late a submit that seemed to fail can still come true."""
+LATE_END_S = 120.0
+"""How much later than its end time Slurm may end a job: limits are kept by the minute, then comes KillWait."""
 COMPLETING_LIMIT_S = 120.0
 """A job that hangs in COMPLETING longer has served its last."""
+
+HELD = "JobHeld"
+"""How Slurm's reason begins for a job that a user or an admin holds."""
 
 _STARTED = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"})
 
@@ -88,7 +94,8 @@ def fold_job(
             started = State.UNREADY if instance.served else State.STARTING
             return _move(instance, State.DRAINING if instance.drain else started, taken_at)
         return instance
-    instance = replace(instance, forecast_at=job.start_time)
+    held = instance.held or job.reason.startswith(HELD)
+    instance = replace(instance, forecast_at=job.start_time, held=held)
     if instance.state in (State.INTENDED, State.SUBMITTED, State.LOST):
         return _move(instance, State.DRAINING if instance.drain else State.PENDING, taken_at)
     return instance
@@ -159,6 +166,10 @@ def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, ali
     if exited and instance.job_id:
         # The exit record is believed only together with the job's absence.
         return end(replace(instance, absent_since=None), exited, taken_at)
+    if instance.end_time is not None and taken_at > instance.end_time + LATE_END_S:
+        # Slurm ends jobs late rather than early, but by now it has, whoever still answers in its name.
+        gone = replace(instance, absent_since=instance.absent_since or taken_at)
+        return end(gone, f"job {instance.job_id} is gone, and its time limit is over", taken_at)
     if instance.absent_since is None:
         instance = replace(instance, absent_since=taken_at)
         unproven = instance.state in (State.INTENDED, State.SUBMITTED)
@@ -187,24 +198,38 @@ def _ended(instance: Instance, job: Job, taken_at: float, exited: str) -> Instan
         words += f" ({job.reason})"
     if exited:
         words += f"; {exited}"
-    instance = replace(instance, end_time=job.end_time or instance.end_time, end_state=job.state)
-    return end(instance, words, taken_at)
+    # Judged by the end that its limit had set; Slurm now shows the one that came.
+    gone = end(instance, words, taken_at, job.end_time)
+    return replace(gone, end_time=job.end_time or instance.end_time, end_state=job.state)
 
 
-def end(instance: Instance, outcome: str, at: float) -> Instance:
-    """Ended: `stopped` when we or its time limit wanted it, else `failed`, as one that never got ready is."""
+def end(instance: Instance, outcome: str, at: float, ended_at: float | None = None) -> Instance:
+    """Ended: `stopped` when we or its time limit wanted it, else `failed`, as one that never got ready is.
+
+    `at` is when that was seen, `ended_at` when it came, where Slurm says so.
+    """
     drain = instance.drain
     sick = drain is not None and drain.kind is DrainKind.UNHEALTHY
-    by_order = (drain is not None and drain.kind is not DrainKind.HANDOVER) or (
-        drain is None and instance.cancel_sent_at is not None
+    by_order = (
+        instance.cancel_sent_at is not None
+        if drain is None
+        else drain.kind is not DrainKind.HANDOVER or _overtaken(instance)
     )
-    by_limit = instance.end_time is not None and at >= instance.end_time - 1.0
+    by_limit = instance.end_time is not None and (ended_at or at) >= instance.end_time - 1.0
     wanted = not sick and (by_order or (instance.served and (drain is not None or by_limit)))
     return replace(
         _move(instance, State.STOPPED if wanted else State.FAILED, at),
         ended_at=at,
         outcome=outcome,
         ready_since=None,
+    )
+
+
+def _overtaken(instance: Instance) -> bool:
+    """Cancelled by us well before its end, for its replacement was ready first."""
+    sent_at, end_time = instance.cancel_sent_at, instance.end_time
+    return sent_at is not None and (
+        end_time is None or sent_at < timeline.last_cut(end_time, instance.timing)
     )
 
 

@@ -140,8 +140,11 @@ def resize(fleet: Fleet) -> Iterator[Action]:
                     (("have", filled), ("wanted", fleet.wanted)),
                 )
             )
-    elif missing < 0:
-        yield from _shrink(fleet, heads, -missing)
+        return
+    # One that Slurm does not show may be gone: for its sake none that runs is given up.
+    shown = [i for i in heads if i.state is not State.LOST]
+    if len(shown) > fleet.wanted:
+        yield from _shrink(fleet, shown, len(shown) - fleet.wanted)
 
 
 def _alone(fleet: Fleet, withdrawn: str) -> bool:
@@ -157,12 +160,12 @@ def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Actio
         if fleet.service
         else "the service was removed from the configuration"
     )
-    spared = sorted(heads, key=spare_first)[surplus:]
+    spared = sorted(heads, key=spare_first)[max(0, surplus) :]
     why_spared = tuple(
         (f"drain {short_id(i.id)} instead", f"it is {i.state}, or ends later") for i in spared[:3]
     )
     reason = Reason("too-many", text, (("have", len(heads)), ("wanted", fleet.wanted)), why_spared)
-    for victim in sorted(heads, key=spare_first)[:surplus]:
+    for victim in sorted(heads, key=spare_first)[: max(0, surplus)]:
         heir = fleet.replacement.get(victim.id)
         leaving = [heir, victim] if heir and fleet.predecessor(heir) else [victim]
         if all(fleet.can_spare(i) for i in leaving):

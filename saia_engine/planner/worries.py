@@ -8,6 +8,7 @@ from saia_engine.model import Alarm, Instance, Severity, State, short_id
 from saia_engine.planner import rollout, timeline, walltime
 from saia_engine.planner.brakes import backoff_until
 from saia_engine.planner.fleet import Fleet
+from saia_engine.planner.lifecycle import HELD
 from saia_engine.planner.sizing import drain_ends
 
 STATE_DEADLINE_S: Mapping[State, float] = {
@@ -65,7 +66,7 @@ def _instance(fleet: Fleet, instance: Instance) -> Iterator[Alarm]:
             instance.id,
             f"{instance.state} for longer than {limit:.0f} s{why}",
         )
-    if instance.state is State.PENDING and instance.reason.startswith("JobHeld"):
+    if instance.state is State.PENDING and instance.reason.startswith(HELD):
         yield Alarm(
             "job-held",
             Severity.WARNING,

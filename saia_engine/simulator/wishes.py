@@ -61,10 +61,10 @@ def reference() -> dict[str, Table]:
 class ConfigFile:
     """The file as it is written now, and what the reader last took of it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, tables: dict[str, Table]) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="saia-simulator-")
         self._path = Path(self._directory.name) / "engine.toml"
-        self.tables = reference()
+        self.tables = tables
         self.services: Mapping[str, Service] = {}
         self.submits_per_hour = SUBMITS_PER_HOUR
         self.quarantine = QUARANTINE
@@ -77,7 +77,7 @@ class ConfigFile:
         try:
             read = config.load(self._path)
         except ConfigFaults as exc:
-            return str(exc)
+            return str(exc).replace(str(self._path), "engine.toml")  # its directory is another each time
         self.services, self.submits_per_hour = read.services, read.submits_per_hour
         self.quarantine = read.quarantine
         self._good = deepcopy(self.tables)

@@ -28,7 +28,17 @@ STRANGE_NAMES = (
 class World:
     """Everything of one seed. `run_until` lets time pass."""
 
-    def __init__(self, seed: int, observers: list[Observer], dialect: str = "") -> None:
+    def __init__(
+        self,
+        seed: int,
+        observers: list[Observer],
+        dialect: str = "",
+        *,
+        tables: dict[str, wishes.Table] | None = None,
+        foreign_jobs: int = FOREIGN_JOBS,
+    ) -> None:
+        """`tables` are the services of the configuration; the reference ones by default."""
+        self.foreign_jobs = foreign_jobs
         self.site = Site(seed, observers)
         self.chance = self.site.chance("world")
         self.cluster = Cluster(self.site)
@@ -37,7 +47,7 @@ class World:
         self.window = Window(self.site, self.cluster, self.shared)
         self.agents = Agents(self.site, self.cluster, self.shared)
         self.agents.characters = {name: Character(load_s) for name, load_s in wishes.LOAD_S.items()}
-        self.file = wishes.ConfigFile(seed)
+        self.file = wishes.ConfigFile(tables or wishes.reference())
         self.hosts = {name: Host(name, self.site) for name in ("a", "b")}
         self.gates = {name: Gate(self.site, host, self.agents) for name, host in self.hosts.items()}
         self.clients = Clients(self.site, self.gates, self.agents)
@@ -77,16 +87,17 @@ class World:
                 MIN_JOB_AGE_S,
             )
         )
-        for _ in range(FOREIGN_JOBS):
+        for _ in range(self.foreign_jobs):
             self._foreign(self.chance.uniform(0.0, 1.0))
-        self._next_foreign()
+        if self.foreign_jobs:
+            self._next_foreign()
         self.configured()
         self.start_engine("a")
 
     # -- foreign jobs
 
     def _next_foreign(self) -> None:
-        delay = self.chance.expovariate(FOREIGN_JOBS / FOREIGN_LASTS_S)
+        delay = self.chance.expovariate(self.foreign_jobs / FOREIGN_LASTS_S)
         self.site.after(delay, self._foreign_comes)
 
     def _foreign_comes(self) -> None:

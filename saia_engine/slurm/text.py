@@ -356,9 +356,10 @@ def _number(word: str, what: str) -> int:
 
 def _job_id(word: str) -> int:
     """Of an array's task (`123_4`), or all that wait (`123_[1-5%2]`), and of a het job's part (`123+1`): 123."""
-    return _number(re.split(r"[_+]", word, maxsplit=1)[0], "JobID")
+    return int(word) if _is_number(word) else _number(re.split(r"[_+]", word, maxsplit=1)[0], "JobID")
 
 
+@lru_cache(maxsize=4096)
 def _count(word: str) -> int:
     """A number that nothing is decided by: 0 where it can't be read, of `64000+` or `1-4` the first."""
     found = re.match(r"[0-9]{1,19}", word)
@@ -369,6 +370,7 @@ def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) < 20
 
 
+@lru_cache(maxsize=4096)
 def _gres(text: str) -> str:
     return "" if text in _NO_TEXT else re.sub(r"(^|,)gres[:/]", r"\1", text)
 

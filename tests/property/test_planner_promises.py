@@ -490,7 +490,8 @@ class Planner(RuleBasedStateMachine):
 
     def never_more_jobs_than_wanted_and_due(self) -> None:
         wanted = self.service.replicas if self.service else 0
-        serving = [i for i in self.live() if i.drain is None]
+        # Who is lost may be gone: it pushes nobody out, and is judged when it is found.
+        serving = [i for i in self.live() if i.drain is None and i.state is not State.LOST]
         replaced = {i.replaces for i in serving if i.replaces} & {i.id for i in serving}
         assert len(serving) <= wanted + len(replaced), "promise 1"
         if self.service:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -69,10 +69,10 @@ class Trial:
     async def said(self, code: str) -> bool:
         return any(event.code == code for event in await self.events())
 
-    async def end(self, hit: str, allowed: int, but_for: str = "") -> Outcome:
+    async def end(self, hit: str, allowed: int, but_for: Container[str] = ()) -> Outcome:
         """Waits until all is quiet. `allowed` is how many live jobs there may be at once.
 
-        `but_for` is a state of `hit` that is left out, for chance decides whether it is seen.
+        `but_for` are states of `hit` that are left out, for chance decides whether it has them.
         """
         site = self._site
         await settled(site, site.replicas)
@@ -86,7 +86,7 @@ class Trial:
             doubled=watched.twins + max(0, watched.most_live - allowed),
             orphans=len(orphans(jobs, instances)),
             lost=watched.lost,
-            states=tuple(state for state in states if state != but_for),
+            states=tuple(state for state in states if state not in but_for),
             alarms=frozenset(e.code for e in told if e.severity != "info" and e.code in TELLING),
         )
 

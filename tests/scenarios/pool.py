@@ -68,7 +68,7 @@ async def _run(
 async def _serve(
     queue: deque[str], version: Version, installed: Installed, note: Callable[[Result], None]
 ) -> None:
-    """Until nothing is left. After a scenario that did not end well its site is given up for a fresh one."""
+    """Until nothing is left. A site that a scenario has left its mark on is given up for a fresh one."""
     while queue:
         began = time.monotonic()
         try:
@@ -76,7 +76,7 @@ async def _serve(
                 while queue:
                     result = await _one(queue.popleft(), site)
                     note(result)
-                    if not result.as_expected:
+                    if SCENARIOS[result.scenario].remembered or not result.as_expected:
                         break
         except Exception as exc:  # the other sites go on
             if queue:

@@ -65,9 +65,9 @@ class Watched:
     requests: int
     """Sent by the clients."""
     lost: int
-    """Of these, unanswered though a healthy instance was there, and none that it began to answer was ended."""
+    """Of these, not answered whole though a healthy instance was there; `cut` is left out."""
     cut: int
-    """Of these, begun by an instance whose job was ended from outside."""
+    """Of these, under way on an instance when its job was ended from outside."""
 
 
 class Watch(Protocol):
@@ -82,6 +82,8 @@ class Site(Protocol):
     """One service of `replicas` instances on at least that many nodes and one more; nothing else on them."""
 
     replicas: int
+    poll_s: float
+    """Between two of the engine's polls."""
 
     # -- time
 
@@ -138,6 +140,12 @@ class Site(Protocol):
     async def drain_node(self, name: str) -> None: ...
 
     async def resume_node(self, name: str) -> None: ...
+
+    async def reserve(self, node: str, after_s: float) -> None:
+        """For an hour of maintenance; its jobs are not asked."""
+        ...
+
+    async def unreserve(self, node: str) -> None: ...
 
     # -- what fails
 

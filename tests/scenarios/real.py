@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -21,15 +22,17 @@ from tests.e2e.installed import Installed
 from tests.e2e.site import MODEL, SERVICE
 from tests.e2e.site import Site as Chain
 from tests.e2e.traffic import Answer, Traffic
+from tests.scenarios.outcome import ENDED
 from tests.scenarios.port import Event, Instance, Job, NeverHappened, Watched
 from tests.slurm.cluster import Cluster
 from tests.slurm.keeper import descendants
 from tests.slurm.versions import Version
 
+POLL_S = 3.0
 REPLICAS = 2
 NODES = 4
 GPUS = 4
-# A node each, so that one can fail without the other; replacements are due 41 s before the end.
+# A node each, so that one can fail without the other; replacements are due 43 s before the end.
 TIMES = f"""
 replicas = {REPLICAS}
 min_available = 1
@@ -46,6 +49,8 @@ CONTROLLER_AWAY_S = 4.0
 NEXT_POLL_LIMIT_S = 60.0
 NOTICED_S = 1.0
 """A healthy instance is one that was so from this long before a request was sent."""
+HIT_WITHIN_S = 2.0
+"""So soon after it is ordered, Slurm ends a job; what was sent to it by then was under way."""
 LIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED")
 QUEUE = "%A|%T|%l|%S|%N|%j"
 
@@ -54,13 +59,14 @@ class RealSite:
     """A cluster and a whole chain of its own. An async context manager."""
 
     replicas = REPLICAS
+    poll_s = POLL_S
 
     def __init__(self, version: Version, installed: Installed) -> None:
         self.version = version
         self._cluster = Cluster(NODES, gpus=GPUS, version=version)
         self._installed = installed
-        self._hit: set[str] = set()
-        """Instances whose jobs were ended from outside."""
+        self._hit: dict[str, float] = {}
+        """Instances whose jobs were ended from outside, and when that was ordered."""
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._start)
@@ -75,7 +81,8 @@ class RealSite:
         self._cluster.start()
         try:
             service = SERVICE.replace('"gpu:a100:1"', f'"gpu:a100:{GPUS}"')
-            self._chain = Chain(self._cluster, self._installed, service + TIMES)
+            polls = f'poll_interval = "{POLL_S:.0f}s"\nrpc_floor = "1s"\n'
+            self._chain = Chain(self._cluster, self._installed, service + TIMES, cluster_keys=polls)
             self._chain.__enter__()
         except BaseException:
             self._cluster.stop()
@@ -163,7 +170,7 @@ class RealSite:
     # -- Slurm's people
 
     async def requeue(self, job_id: int) -> None:
-        self._hit.update(i.id for i in await self.instances() if i.job_id == job_id)
+        await self._hits(lambda instance: instance.job_id == job_id)
         await self._run("scontrol", "requeue", str(job_id))
 
     async def hold(self, job_id: int) -> None:
@@ -177,7 +184,7 @@ class RealSite:
         await self._run("scontrol", "update", f"JobId={job_id}", f"TimeLimit={minutes}")
 
     async def cancel(self, job_id: int) -> None:
-        self._hit.update(i.id for i in await self.instances() if i.job_id == job_id)
+        await self._hits(lambda instance: instance.job_id == job_id)
         await self._run("scancel", str(job_id))
 
     async def drain_node(self, name: str) -> None:
@@ -186,10 +193,18 @@ class RealSite:
     async def resume_node(self, name: str) -> None:
         await asyncio.to_thread(self._cluster.resume_node, name)
 
+    async def reserve(self, node: str, after_s: float) -> None:
+        window = f"starttime=now+{round(after_s)}", "duration=60", "flags=maint,ignore_jobs", "users=root"
+        name = f"reservationname=maintenance-{node}"
+        await self._run("scontrol", "create", "reservation", name, f"nodes={node}", *window)
+
+    async def unreserve(self, node: str) -> None:
+        await self._run("scontrol", "delete", f"reservationname=maintenance-{node}")
+
     # -- faults
 
     async def node_down(self, name: str) -> None:
-        self._hit.update(i.id for i in await self.instances() if i.node == name)
+        await self._hits(lambda instance: instance.node == name)
         await asyncio.to_thread(self._cut_power, name)
 
     def _cut_power(self, name: str) -> None:
@@ -219,7 +234,7 @@ class RealSite:
         await asyncio.to_thread(self._cluster.start_controller)
 
     async def cold_restart(self) -> None:
-        self._hit.update(i.id for i in await self.instances() if i.state not in ("stopped", "failed"))
+        await self._hits(lambda instance: instance.state not in ENDED)
         await asyncio.to_thread(self._cluster.kill_controller)
         await asyncio.to_thread(lambda: self._cluster.start_controller(cold=True))
 
@@ -228,6 +243,9 @@ class RealSite:
 
     async def continue_controller(self) -> None:
         await asyncio.to_thread(self._cluster.resume_controller)
+
+    async def _hits(self, which: Callable[[Instance], bool]) -> None:
+        self._hit |= {i.id: time.time() for i in await self.instances() if which(i)}
 
     async def _run(self, *argv: str) -> str:
         return (await asyncio.to_thread(self._cluster.run, *argv)).stdout
@@ -280,7 +298,7 @@ class Look:
 class RealWatch:
     """Clients on the proxy, and a thread that looks at Slurm's queue and at the machine's processes."""
 
-    def __init__(self, chain: Chain, hit: set[str]) -> None:
+    def __init__(self, chain: Chain, hit: dict[str, float]) -> None:
         self._chain = chain
         self._hit = hit
         self._services: dict[str, int] = {}
@@ -325,6 +343,15 @@ class RealWatch:
             lost=len(lost),
             cut=len(cut),
         )
+
+    def _refused_requests(self) -> dict[str, str]:
+        """Request id -> the instance that had taken it, as the proxy's log tells."""
+        lines = (json.loads(line) for line in self._chain.daemons.log("proxy").read_text().splitlines())
+        return {line["request_id"]: line["instance"] for line in lines if line.get("status", 200) >= 500}
+
+    def _was_cut(self, answer: Answer, instance: str) -> bool:
+        """Whether it was under way where the job was ended: nobody could save it."""
+        return instance in self._hit and answer.sent_at < self._hit[instance] + HIT_WITHIN_S
 
     def _could_be_served(self, answer: Answer) -> bool:
         """Whether one instance was healthy in every look from shortly before it was sent until it failed."""

@@ -219,7 +219,7 @@ class Cluster:
                 dir=self.dir,
                 controller_port=controller_port,
                 nodes="\n".join(lines),
-                version=self.version.configuration,
+                version=self.version.configure(self.dir),
                 first_node=self.node_names[0],
                 **self._settings,
             )

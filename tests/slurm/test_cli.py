@@ -113,6 +113,19 @@ async def test_a_job_over_two_nodes_names_both(slurm: SlurmCli, tmp_path: Path):
     assert set(job.nodes) < {"gpu01", "gpu02", "gpu03", "gpu04"}
 
 
+async def test_a_jobs_steps_run_on_all_of_its_nodes(cluster: Cluster, slurm: SlurmCli, tmp_path: Path):
+    (tmp_path / "seen").mkdir()
+    body = "export SLURM_EXPORT_ENV=ALL\nsrun --version\nexec srun sh -c 'touch seen/$SLURMD_NODENAME'"
+    job_id = await slurm.submit(request(tmp_path, LaunchSpec(nodes=2, time_limit_s=300), body=body))
+    ended = find(
+        await until(slurm, lambda seen: (job := find(seen, job_id)) is not None and job.ended), job_id
+    )
+    output = (tmp_path / "output.log").read_text()
+    assert ended is not None and ended.state == "COMPLETED", output
+    assert output.split()[1].startswith("{}.{:02}.".format(*cluster.version.number()))
+    assert {file.name for file in (tmp_path / "seen").iterdir()} == set(ended.nodes)
+
+
 async def test_neither_side_sees_the_engines_environment(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

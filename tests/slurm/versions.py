@@ -33,10 +33,14 @@ class Version:
         """The PATH on which its programs come first."""
         return f"{self.bin_dir}:{SYSTEM_PATH}" if self.place else SYSTEM_PATH
 
-    @property
-    def configuration(self) -> str:
-        """Lines that slurm.conf needs for it."""
-        return f"PluginDir={self.place}/plugins" if self.place else ""
+    def configure(self, directory: Path) -> str:
+        """Lines that slurm.conf needs for it, and the file that they name in the cluster's directory."""
+        if not self.place:
+            return ""
+        prolog = directory / "task_prolog"  # a job's srun must be of this version, too
+        prolog.write_text(f'#!/bin/sh\necho "export PATH={self.bin_dir}:$PATH"\n')
+        prolog.chmod(0o755)
+        return f"PluginDir={self.place}/plugins\nTaskProlog={prolog}"
 
     @property
     def slurmd_options(self) -> tuple[str, ...]:

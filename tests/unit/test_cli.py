@@ -15,6 +15,7 @@ import pytest
 from saia_engine import cli
 from saia_engine.cli import running
 from saia_engine.cli.asking import pick_instance
+from saia_engine.view import NodeView, ServiceView
 from tests.unit.fake_engine import Served, served
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +86,59 @@ async def test_plan_in_words_and_json(api: Served):
     assert await told(api, "plan") == (0, "launch chat: 1 of 2 (missing)\n", "")
     _, output, _ = await told(api, "plan", "--json")
     assert json.loads(output) == api.engine.plan()
+
+
+async def test_plan_tells_what_decided_an_act_and_what_was_refused(api: Served, monkeypatch):
+    inputs = {"have": 1, "time_limit": 5400, "heir": "i1.hpc.chat.aaaa0001"}
+    refused = [{"alternative": "replace all at once", "because": "max_surge is 1"}]
+    waits = {"rule": "back-off", "text": "failed", "inputs": {"until": 1.7e9}, "refused": []}
+    plan = {
+        "actions": [
+            {"act": "launch", "subject": "chat", "rule": "rollout", "text": "x" * 10, "inputs": inputs}
+            | {"refused": refused}
+        ],
+        "waiting": [waits],
+        "alarms": [{"code": "c", "severity": "warning", "subject": "s", "text": "t"}],
+    }
+    monkeypatch.setattr(api.engine, "plan", lambda: plan)
+    _, output, _ = await told(api, "plan", TZ="UTC")
+    assert output.splitlines() == [
+        "launch chat: xxxxxxxxxx (rollout)",
+        "    inputs: have 1, time limit 1h 30m, heir chat.aaaa0001",
+        "    not: replace all at once: max_surge is 1",
+        "waits: failed (back-off)",
+        "    inputs: until 2023-11-14 22:13:20",
+        "warning: s: t",
+    ]
+
+
+async def test_status_tells_of_rollouts_leads_and_exclusions(api: Served):
+    hub = api.engine.hub
+    now = hub.row("engine", "engine").now
+    hub.publish(
+        "services",
+        {
+            "chat": ServiceView(
+                name="chat", models=[], replicas=2, configured_replicas=2, lead_s=1500.0, rollout="1 of 2"
+            ),
+            "embed": ServiceView(name="embed", models=[], replicas=1, configured_replicas=1, lead_s=60.0),
+        },
+    )
+    hub.publish(
+        "nodes",
+        {
+            "gpu01": NodeView(name="gpu01", state="idle"),
+            "gpu02": NodeView(
+                name="gpu02", state="idle", excluded_until=now + 3600, excluded_because="2 \x1b failures"
+            ),
+        },
+    )
+    _, output, _ = await told(api, "status")
+    lines = output.splitlines()
+    assert "rollout of chat: 1 of 2" in lines
+    assert "lead of replacements: chat 25m, embed 1m" in lines
+    assert any(line.startswith("excluded: gpu02, no new jobs for 1h: 2 \\x1b") for line in lines), lines
+    assert "gpu01" not in output.split("excluded: ")[1]
 
 
 async def test_scale_and_back(api: Served):
@@ -220,8 +274,8 @@ async def test_explain_an_instance_that_ended_long_ago(api: Served):
         "2023-11-14 (UTC)",
         "22:13:20  launch: too-few: 1 of 2 replicas are there or on their way",
         "          inputs: have 1, wanted 2, lead 10m, until 22:13:30",
-        "          not: waiting for gpu01, for it is drained for a maintenance that",
-        "               begins before the end",
+        "          not: waiting for gpu01: it is drained for a maintenance that begins",
+        "               before the end",
         "22:28:20  WARNING instance-failed by root (uid 0): the service exited with code",
         "          1",
     ]

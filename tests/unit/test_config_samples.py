@@ -25,6 +25,7 @@ def test_there_is_a_sample_for_each_kind_of_site() -> None:
         "local-demo",
         "slurm-minimal",
         "vllm",
+        "multi-node",
         "proxy",
     }
 

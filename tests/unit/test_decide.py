@@ -352,6 +352,13 @@ def lost(name: str, **fields) -> Instance:
     return instance(name, State.LOST, absent_since=NOW - 15, served=True, **fields)
 
 
+def test_for_one_that_slurm_does_not_show_none_that_runs_is_given_up() -> None:
+    fleet = [lost("a"), instance("b"), instance("c")]
+    assert plan(*fleet, service=scaled(2)).actions == ()
+    found = plan(*fleet, instance("d"), service=scaled(2))
+    assert len([a for a in found.actions if isinstance(a, StartDrain)]) == 1
+
+
 def frozen(fleet: Iterable[Instance], replicas: int = 3) -> bool:
     return ("mass-absence", "slurm") in alarms(plan(*fleet, service=scaled(replicas)))
 
@@ -419,3 +426,12 @@ def test_the_same_inputs_give_the_same_plan() -> None:
 def test_a_withdrawn_drain_and_a_launch_fill_two_slots() -> None:
     found = plan(draining("a", ends_in=800), service=scaled(2))
     assert [type(a) for a in found.actions] == [WithdrawDrain, Launch]
+
+
+def test_a_replacement_that_ends_as_soon_as_whom_it_replaces_gets_one_itself() -> None:
+    old = instance("old", ends_in=DUE_S - 100)
+    heir = instance("heir", State.STARTING, ends_in=DUE_S - 200, replaces="old", started_at=NOW - 10)
+    assert acts(plan(old, heir)) == [("Launch", "heir")]
+    third = instance("third", State.PENDING, replaces="heir")
+    assert acts(plan(old, heir, third)) == []
+    assert acts(plan(old, replace(heir, end_time=NOW + 50_000))) == []

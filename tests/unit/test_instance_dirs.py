@@ -7,15 +7,36 @@ from pathlib import Path
 
 import pytest
 
+from saia_engine import agent
 from saia_engine.instance_dirs import TAIL_BYTES, InstanceDirs
+from saia_engine.model import Instance, LaunchSpec, ProbeSpec
 
 INSTANCE = "k7f3.hpc.chat.ab12"
+COMPLETION = ProbeSpec("completion", "/v1/chat/completions", "llama", 30.0, 20.0, 3)
 
 
 @pytest.fixture
 def dirs(tmp_path: Path) -> InstanceDirs:
     (tmp_path / INSTANCE).mkdir()
     return InstanceDirs(tmp_path)
+
+
+@pytest.mark.parametrize("liveness", [None, COMPLETION])
+def test_the_agent_understands_what_it_is_left(dirs: InstanceDirs, liveness: ProbeSpec | None) -> None:
+    spec = LaunchSpec(
+        command=("serve", "{port}"),
+        environment=(("A", "1"),),
+        readiness_path="/ready",
+        readiness=None if liveness else COMPLETION,
+        liveness=liveness,
+    )
+    instance = Instance(INSTANCE, "chat", spec.redacted(), spec.revision, created_at=1.0)
+    dirs.prepare(instance, spec)
+    launch = agent.read_launch(dirs.path(INSTANCE))
+    assert (launch.command, launch.environment) == (["serve", "{port}"], {"A": "1"})
+    for told, meant in ((launch.readiness, spec.readiness_probe), (launch.liveness, liveness)):
+        assert told == (meant and agent.Probe(**{n: getattr(meant, n) for n in agent.Probe._fields}))
+    assert dirs.recorded(INSTANCE) == instance
 
 
 def test_the_tail_is_the_last_lines_as_they_are(dirs: InstanceDirs) -> None:

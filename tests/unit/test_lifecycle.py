@@ -191,6 +191,35 @@ def test_two_absences_far_enough_apart_end_it() -> None:
     assert (after.state, after.outcome) == (State.FAILED, "job 7 is no longer known to Slurm")
 
 
+def test_a_job_that_ends_long_before_its_limit_has_failed_though_slurm_shows_its_end() -> None:
+    served = instance(State.READY, served=True, end_time=NOW + 3000)
+    crashed = seen(served, job("FAILED", end_time=NOW - 5))
+    assert (crashed.state, crashed.end_time) == (State.FAILED, NOW - 5)
+    at_its_limit = seen(replace(served, end_time=NOW - 20), job("TIMEOUT", end_time=NOW - 5))
+    assert at_its_limit.state is State.STOPPED
+
+
+def test_one_that_its_replacement_has_overtaken_did_not_fail() -> None:
+    overtaken = instance(
+        State.DRAINING,
+        end_time=NOW + 3000,
+        drain=Drain(DrainKind.HANDOVER, NOW - 20),
+        cancel_sent_at=NOW - 10,
+    )
+    assert seen(overtaken, job("CANCELLED", end_time=NOW - 5)).state is State.STOPPED
+    never_ready = replace(overtaken, end_time=NOW - 5)
+    assert seen(never_ready, job("CANCELLED", end_time=NOW - 5)).state is State.FAILED
+
+
+def test_one_that_is_absent_well_after_its_end_is_gone_at_once() -> None:
+    ended = instance(State.READY, served=True, end_time=NOW - lifecycle.LATE_END_S - 1)
+    after = seen(ended, None)
+    assert (after.state, after.outcome) == (State.STOPPED, "job 7 is gone, and its time limit is over")
+    # A job that a controller forgot is killed by its node; that its agent still speaks must not freeze us for good.
+    assert seen(ended, None, alive=True).state is State.STOPPED
+    assert seen(instance(State.READY, served=True, end_time=NOW - 10), None).state is State.LOST
+
+
 def test_an_agent_that_answers_outweighs_slurms_silence() -> None:
     lost = seen(instance(State.READY, served=True), None)
     assert seen(lost, None, NOW + 1000, alive=True).state is State.LOST

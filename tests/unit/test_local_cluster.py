@@ -271,7 +271,7 @@ async def test_a_drained_node_starts_nothing_until_it_is_idle_again(site: Site) 
         ({"nodes": 3}, "Requested node configuration is not available"),
         ({"gres": "fpga:1"}, "Invalid generic resource"),
         ({"time_limit_s": 0}, "must be positive"),
-        ({"time_limit_s": 60, "time_min_s": 61}, "time limit is invalid"),
+        ({"time_limit_s": 60, "time_min_s": 61}, "Invalid time-min"),
         ({"exclude": "node[01-02]"}, "Requested node configuration is not available"),
         ({"exclude": "node[01-"}, "Invalid node name"),
     ],

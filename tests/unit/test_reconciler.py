@@ -408,6 +408,67 @@ async def test_a_restart_with_the_journal_lost_adopts_from_slurm_and_the_directo
     assert bench.codes().count("adopted") == 2
 
 
+async def test_after_a_start_the_agents_are_heard_before_anything_is_planned(bench: Bench) -> None:
+    """Unready for long, says the journal; but nobody listened meanwhile."""
+    (one, _) = await bench.settled()
+    bench.ears.unready.add(one.id)
+    await bench.polls(2)
+    assert bench.of(State.UNREADY) != []
+    bench.slurm.now += 2 * TIMING.unready_deadline_s
+    bench.restart()
+    await bench.reconciler.poll()
+    await bench.polls()
+    assert len(bench.of(State.READY)) == 2
+    assert "drain" not in bench.codes()
+
+
+async def test_the_first_answer_of_all_is_not_believed_from_a_controller_that_has_just_restarted(
+    bench: Bench,
+) -> None:
+    await bench.settled()
+    bench.slurm.hidden = set(bench.slurm.jobs)
+    bench.slurm.boot = bench.slurm.now - 3
+    bench.restart()
+    await bench.polls()
+    assert "slurm-unavailable" in bench.alarmed()
+    bench.slurm.hidden.clear()
+    await bench.polls(3)
+    assert len(bench.of(State.READY)) == 2
+    assert "slurm-unavailable" not in bench.alarmed()
+
+
+async def test_what_was_adopted_is_heard_before_anything_is_planned(bench: Bench) -> None:
+    await bench.settled()
+    bench.store.close()
+    (bench.directory / "state.db").unlink()
+    only(bench)  # one of the two is too many now
+    bench.start()
+    await bench.reconciler.poll()
+    assert "drain" not in bench.codes(), "which of them serves is not known yet"
+    await bench.polls()
+    assert bench.codes().count("drain") == 1
+
+
+async def test_a_journal_of_long_ago_costs_no_job_that_runs(bench: Bench, tmp_path: Path) -> None:
+    """Another host had the engine meanwhile: what the journal knows has ended, what runs it does not know."""
+    old = await bench.settled()
+    bench.store.close()
+    (tmp_path / "state.db").rename(tmp_path / "old.db")
+    bench.start()
+    await bench.polls(int(LIMIT_S / POLL_S))
+    running = bench.of(State.READY)
+    assert not {i.id for i in running} & {i.id for i in old}
+    bench.slurm.jobs = {job.id: job for job in bench.slurm.live()}
+    bench.store.close()
+    (tmp_path / "old.db").rename(tmp_path / "state.db")
+    submits = len(bench.slurm.submits)
+    cancels = len(bench.slurm.cancels)
+    bench.start()
+    await bench.polls(4)
+    assert {i.id for i in bench.of(State.READY)} == {i.id for i in running}
+    assert (len(bench.slurm.submits), len(bench.slurm.cancels)) == (submits, cancels)
+
+
 async def test_a_job_with_our_token_that_nobody_knows_is_left_alone_and_told_of(bench: Bench) -> None:
     await bench.settled()
     stray = bench.slurm.add("saia.k7f3.hpc.chat.zz99")

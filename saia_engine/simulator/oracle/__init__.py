@@ -41,6 +41,8 @@ class Oracle:
             truth.OperatorOrdered: (answers.ordered, drains.ordered),
             truth.EngineStarted: (acts.engine_started, leases.started),
             truth.EngineRefused: (leases.refused,),
+            truth.EngineEnded: (leases.ended,),
+            truth.JournalRefused: (leases.ended,),
             truth.AgentChanged: (traffic.agent, progress.look_at),
             truth.AgentReachable: (traffic.agent, progress.look_at),
             truth.DrainHeard: (drains.heard,),

@@ -11,6 +11,7 @@ from saia_engine.simulator.oracle.ledger import BAD, Ledger, service_of
 from saia_engine.simulator.oracle.records import EngineSeen, JobSeen, Token
 
 CRASHES_KEPT = 16
+LEASES_LOOKED_AT = 4
 
 
 class Acts:
@@ -19,6 +20,7 @@ class Acts:
     def __init__(self, ledger: Ledger, findings: Findings) -> None:
         self._ledger = ledger
         self._report = findings.report
+        self._later = findings.later
         self._extra = self._filler = False
         self._crashes: dict[str, deque[tuple[float, bool]]] = {}
         """By service: failures in a row without doubt, each with when it came and whether the engine was told."""
@@ -62,11 +64,22 @@ class Acts:
         if len(taken) < wanted + min(len(due), wanted) + surge:
             return
         names = ", ".join(f"{t.instance} ({_stand(t)})" for t in taken) or "none"
-        self._report(
-            self._blame(taken),
-            f"{engine.name} submitted {call.name}: {wanted} wanted, {len(due)} due, surge {surge}; there were {names}",
-            service,
+        text = (
+            f"{engine.name} submitted {call.name}: {wanted} wanted, {len(due)} due, surge {surge};"
+            f" there were {names}"
         )
+        blame, room = self._blame(taken), wanted + min(len(due), wanted) + surge
+
+        def judge() -> None:
+            """Whoever was ordered out by the same plan has heard of it by now."""
+            if sum(1 for t in taken if not self._left_since(t, call.at)) >= room:
+                self._report(blame, text, service)
+
+        self._later(call.at + grace.HEARING_S, judge)
+
+    def _left_since(self, token: Token, since: float) -> bool:
+        agent = self._ledger.agents.get(token.instance)
+        return token.cancelled_at >= since or (agent is not None and agent.drained_at >= since)
 
     def _blame(self, taken: list[Token]) -> int:
         """Which promise stands for a job too many."""
@@ -214,8 +227,8 @@ class Acts:
             return  # a late twin, or one that had not started when the engine looked
         if job.restarted_at >= since or standing.deaf(ledger, token, since):
             return
-        if agent is None or agent.draining or agent.withdrawn_at >= since:
-            return
+        if agent is None or not agent.served or agent.draining or agent.withdrawn_at >= since:
+            return  # it has heard of its drain, or never had anything to lose
         promise = 8 if job.restarts else 12
         self._report(
             promise,
@@ -237,10 +250,10 @@ class Acts:
             return None
         if engine.refused_at is not None:
             self._report(19, f"{name} {told} after its journal had failed", name)
-        newer = [e for e in ledger.engines.values() if e.epoch > engine.epoch]
-        if any(e.acted_at > float("-inf") or (e.host == engine.host and e.running) for e in newer):
+        newer = [e for e in ledger.running if e.epoch > engine.epoch and e.host == engine.host]
+        if newer or ledger.highest_acted > engine.epoch:
             self._report(18, f"{name} {told} after a newer engine acts", name)
-        for lease in ledger.leases:
+        for lease in ledger.leases[-LEASES_LOOKED_AT:]:
             if lease.epoch > engine.epoch:
                 hidden_s = 0.0 if lease.host == engine.host else ledger.began.shared_delay_s
                 if ledger.now > lease.at + hidden_s + grace.LEASE_GAP_S:
@@ -251,14 +264,14 @@ class Acts:
         if ledger.now > engine.busy_until:
             engine.plan_from = ledger.now
         engine.busy_until = ledger.now + ledger.began.command_timeout_s + grace.NEXT_ACT_S
-        engine.acted_at = ledger.now
+        ledger.highest_acted = max(ledger.highest_acted, engine.epoch)
         return engine
 
     def _waited(self, engine: EngineSeen, told: str) -> None:
         """Who takes over waits until the other one must have seen it, and its longest act is over."""
         ledger = self._ledger
         before = None
-        for lease in ledger.leases:
+        for lease in ledger.leases[-LEASES_LOOKED_AT:]:
             if lease.engine == engine.name and before is not None and before.host != engine.host:
                 wait_s = ledger.began.shared_delay_s + ledger.began.command_timeout_s
                 if ledger.now < lease.at + wait_s - grace.ROUNDING_S:

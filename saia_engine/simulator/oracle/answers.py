@@ -28,7 +28,7 @@ class Answers:
     def ordered(self, order: truth.OperatorOrdered) -> None:
         """An operator's word ends a freeze."""
         if "freeze" in order.verb:
-            for engine in self._ledger.engines.values():
+            for engine in self._ledger.running:
                 engine.frozen_at, engine.frozen_services = None, frozenset()
 
     def _cost(self, answer: truth.Answered) -> None:

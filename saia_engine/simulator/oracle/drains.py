@@ -9,6 +9,9 @@ from saia_engine.simulator.oracle.ledger import Ledger
 from saia_engine.simulator.oracle.records import AgentSeen, EngineSeen, JobSeen, Token
 from saia_engine.simulator.truth import Wish
 
+SHRINKS_WITHIN_S = 600.0
+"""Fewer were wanted so shortly ago: what drains now may be the surplus, held up by min_available or a freeze."""
+
 
 class Drains:
     """Judges a drain after the ledger has taken it."""
@@ -39,13 +42,26 @@ class Drains:
         wish = ledger.last_wish(token.service)
         over = wish is None or self._admission_over(token.job, wish, since)
         token.by_order = self._by_order(token, agent, since)
-        if wish is None or standing.silent(ledger, token, since):
-            if wish is not None and not over and not token.by_order and not agent.ready:
+        if wish is None:
+            return
+        if standing.silent(ledger, token, since):
+            if not (over or token.by_order or agent.ready or self._taken_over(token, wish, since)):
                 self._killed(token, agent, wish)
             token.by_order = True  # nobody counts on one that does not serve
         elif not over:
             self._hand_over(token, wish, since)
             self._floor(token, since)
+
+    def _taken_over(self, token: Token, wish: Wish, since: float) -> bool:
+        """Whether it may have been handed over, served or not, or was the first to go of too many."""
+        others = [
+            t for t in self._ledger.live.get(token.service, {}).values() if t is not token and self._stays(t)
+        ]
+        if len(others) >= min(
+            w.replicas if w else 0 for w in self._ledger.wishes_since(token.service, since)
+        ):
+            return True
+        return standing.can_leave(self._ledger, token, since) and bool(self._ready_heirs(token, wish, since))
 
     def _killed(self, token: Token, agent: AgentSeen, wish: Wish) -> None:
         """Promise 15: ended for its health, after its deadline, and one at a time."""
@@ -82,9 +98,7 @@ class Drains:
     def _ordered_since(self, token: Token) -> float:
         """What was so before this and still is, the engine knew when it gave the order."""
         ledger = self._ledger
-        engines: list[EngineSeen] = [e for e in ledger.engines.values() if e.running] or list(
-            ledger.engines.values()
-        )
+        engines: list[EngineSeen] = ledger.running or list(ledger.latest)
         known = min((e.view_from for e in engines), default=ledger.now)
         agent = ledger.agents[token.instance]
         since = min(known, ledger.now - grace.HEARING_S)
@@ -112,6 +126,9 @@ class Drains:
             return True
         fewest = min(w.replicas for w in wishes if w is not None)
         others = [t for t in ledger.live.get(token.service, {}).values() if t is not token and self._stays(t)]
+        shrunk = ledger.wished_more_since(token.service, min(since, ledger.now - SHRINKS_WITHIN_S))
+        if shrunk and len(others) >= fewest:
+            return True
         extras = sum(1 for t in (*others, token) if t.extra and t.instance not in self._heirs)
         # Each takes over from another one that is still there.
         staying = len(others) + 1
@@ -134,11 +151,7 @@ class Drains:
         """Promise 11: its replacement has been ready for min_ready."""
         if token.by_order:
             return
-        ready = [
-            t
-            for t in standing.ready_others(self._ledger, token, wish.min_ready_s, since)
-            if t.called_at > token.called_at and not t.filler and t.instance not in self._heirs
-        ]
+        ready = self._ready_heirs(token, wish, since)
         if ready:
             heir = min(ready, key=lambda t: (not t.extra, t.called_at))
             self._heirs[heir.instance] = token.instance
@@ -155,6 +168,14 @@ class Drains:
             f"{token.instance} drains{left}, and nobody newer has been ready for {wish.min_ready_s:.0f} s",
             token.service,
         )
+
+    def _ready_heirs(self, token: Token, wish: Wish, since: float) -> list[Token]:
+        """Who may have taken over from it: newer, proven, and nobody else's replacement."""
+        return [
+            t
+            for t in standing.ready_others(self._ledger, token, wish.min_ready_s, since)
+            if t.called_at > token.called_at and not t.filler and t.instance not in self._heirs
+        ]
 
     def _floor(self, token: Token, since: float) -> None:
         """Promise 10: enough others are routable."""
@@ -181,7 +202,7 @@ class Drains:
         wish = ledger.last_wish(token.service) if token else None
         if token is None or token.job is None or wish is None or agent is None:
             return
-        since = min((e.view_from for e in ledger.engines.values() if e.running), default=ledger.now)
+        since = min((e.view_from for e in ledger.running), default=ledger.now)
         if standing.deaf(ledger, token, agent.drained_at - grace.HEARING_S):
             return  # when it was ordered to drain nobody out here can tell
         ends = [

@@ -6,6 +6,9 @@ from saia_engine.simulator import truth
 from saia_engine.simulator.oracle.findings import Findings
 from saia_engine.simulator.oracle.ledger import Ledger
 
+IDLE_S = 3600.0
+"""Longer than any fault keeps all engines from acting."""
+
 
 class Leases:
     """Judges a start after the ledger has taken it."""
@@ -13,13 +16,10 @@ class Leases:
     def __init__(self, ledger: Ledger, findings: Findings) -> None:
         self._ledger = ledger
         self._report = findings.report
+        self._later = findings.later
 
     def started(self, event: truth.EngineStarted) -> None:
-        others = [
-            e
-            for e in self._ledger.engines.values()
-            if e.running and e.host == event.host and e.name != event.engine
-        ]
+        others = [e for e in self._ledger.running if e.host == event.host and e.name != event.engine]
         if others:
             self._report(18, f"{event.engine} started beside {others[0].name} on {event.host}", event.engine)
         before = [lease for lease in self._ledger.leases if lease.engine != event.engine]
@@ -43,3 +43,14 @@ class Leases:
             self._report(
                 18, f"no engine could start on {event.host}, where none runs: {event.why}", event.host
             )
+
+    def ended(self, event: truth.EngineEnded | truth.JournalRefused) -> None:
+        """A world in which nobody acts for long shows nothing."""
+        self._later(event.at + IDLE_S, self._idle)
+
+    def _idle(self) -> None:
+        ledger = self._ledger
+        if ledger.acting() or ledger.now - max(e.last_acting for e in ledger.latest) < IDLE_S:
+            return
+        self._report(0, f"no engine has acted for {IDLE_S:.0f} s", "world")
+        self._later(ledger.now + IDLE_S, self._idle)

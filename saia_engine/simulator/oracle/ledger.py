@@ -51,10 +51,17 @@ class Ledger:
         self.last_submit: dict[str, Token] = {}
         self.live: dict[str, dict[str, Token]] = {}
         """By service: tokens that may still take a slot."""
+        self.written_off_at: dict[str, float] = {}
+        """By service: when an engine last could believe that one of its launches is gone without a word."""
         self.retired: dict[str, deque[float]] = {}
         """By service: when its last launches came to their end."""
         self.agents: dict[str, AgentSeen] = {}
         self.engines: dict[str, EngineSeen] = {}
+        self.running: list[EngineSeen] = []
+        self.latest: deque[EngineSeen] = deque(maxlen=4)
+        """Who started last."""
+        self.highest_acted = 0
+        """The highest epoch under which an engine has acted."""
         self.leases: list[truth.LeaseWritten] = []
         self.routes: dict[str, dict[str, ReadRoute]] = {}
         """By host and instance: what its gates know."""
@@ -64,6 +71,8 @@ class Ledger:
         self.ended_stream: Stream | None = None
         """The one whose end is being told."""
         self.unusable: dict[str, float] = {}
+        self.excluded: set[str] = set()
+        """Nodes that an operator wants no new job on; it may have come to its end since."""
         self.usable_since: dict[str, float] = {}
         self.failed_on: dict[str, float] = {}
         """By node: when a job of ours last failed there."""
@@ -163,10 +172,10 @@ class Ledger:
 
     def engine_of(self, host: str) -> EngineSeen | None:
         """The engine that runs there."""
-        return next((e for e in self.engines.values() if e.running and e.host == host), None)
+        return next((e for e in self.running if e.host == host), None)
 
     def acting(self) -> list[EngineSeen]:
-        return [e for e in self.engines.values() if e.acting]
+        return [e for e in self.running if e.acting]
 
     # -- wishes
 
@@ -180,6 +189,9 @@ class Ledger:
             wish = event.services.get(name)
             if not history or history[-1][1] != wish:
                 history.append((event.at, wish))
+                if wish is None:
+                    for token in self.live.get(name, {}).values():
+                        token.removed_at = event.at
                 del history[:-WISHES_KEPT]
                 self.disturbed_at = event.at
         if not self.bounds or self.bounds[-1][1] != event.submits_per_hour:
@@ -194,6 +206,11 @@ class Ledger:
                 token.replace_asked = True
             else:
                 token.ordered_out_at = event.at
+        if event.verb == "exclude":
+            self.excluded.add(event.instance)
+        elif event.verb == "include":
+            self.excluded.discard(event.instance)
+            self.usable_since[event.instance] = event.at
 
     # -- Slurm
 
@@ -261,6 +278,7 @@ class Ledger:
             job.restarts, job.restarted_at = event.restarts, event.at
             job.started_at = None
         job.submit_time, job.node, job.cause = event.submit_time, event.node, event.cause
+        job.last_node = event.node or job.last_node
         running = event.state in LIVE_STATES and event.start is not None and event.state != "PENDING"
         if running and job.started_at is None:
             job.started_at = event.at
@@ -282,9 +300,15 @@ class Ledger:
         token = self.tokens.get(job.name)
         if token is None or token.job is not job:
             return
-        if job.cause in ("fault", "service", "slurm") and job.node:
-            self.failed_on[job.node] = self.now
+        self._blame_node(token, job)
         self._retire(token)
+
+    def _blame_node(self, token: Token, job: JobSeen) -> None:
+        """Any end but that of one which served and drained may count against its node."""
+        agent = self.agents.get(token.instance)
+        well = agent is not None and agent.drained_well and job.cause == "engine"
+        if job.last_node and not well:
+            self.failed_on[job.last_node] = self.now
 
     def _on_job_forgotten(self, event: truth.JobForgotten) -> None:
         job = self.table.pop(event.job_id, None)
@@ -293,7 +317,11 @@ class Ledger:
         job.lost = event.lost and job.state in LIVE_STATES
         job.in_table, job.left_table_at = False, event.at
         token = self.tokens.get(job.name)
-        if token is not None and token.job is job and not job.lost:
+        if token is None or token.job is not job:
+            return
+        self._blame_node(token, job)
+        agent = self.agents.get(token.instance)
+        if not job.lost or agent is None or agent.state == "gone":
             self._retire(token)
 
     def _restore(self, job: JobSeen) -> None:
@@ -329,6 +357,8 @@ class Ledger:
     def _on_controller_up(self, event: truth.ControllerUp) -> None:
         self.controller_up = True
         self.disturbed_at = event.at
+        if event.lost_state:
+            self.windows.clear()
 
     def _on_answered(self, event: truth.Answered) -> None:
         engine = self.engines.get(event.engine)
@@ -354,6 +384,8 @@ class Ledger:
                     continue
                 if not lies and token.job is not None and token.job.in_table:
                     if token.job.accepted_at <= answer.began:
+                        if token.forgotten or token.missing_since is not None:
+                            token.found_at = self.now
                         token.shown, token.missing_since, token.written_off = True, None, False
                         token.forgotten = False
                         token.known_on.add(engine.host)
@@ -363,6 +395,8 @@ class Ledger:
                 if self._speaks(token):
                     continue
                 if self._has_left_word(token) or answer.began - token.missing_since >= patience - 0.5:
+                    if not token.written_off:
+                        self.written_off_at[token.service] = self.now
                     token.written_off = True
 
     def _speaks(self, token: Token) -> bool:
@@ -382,9 +416,10 @@ class Ledger:
     # -- engines
 
     def _on_engine_started(self, event: truth.EngineStarted) -> None:
-        self.engines[event.engine] = EngineSeen(
-            event.engine, event.host, event.epoch, event.at, event.journal
-        )
+        engine = EngineSeen(event.engine, event.host, event.epoch, event.at, event.journal)
+        self.engines[event.engine] = engine
+        self.running.append(engine)
+        self.latest.append(engine)
         self.disturbed_at = event.at
         kept = event.journal == "kept"
         if not kept or (self.acted_on and self.acted_on != event.host):
@@ -412,6 +447,7 @@ class Ledger:
         engine = self.engines.get(event.engine)
         if engine is not None:
             engine.running, engine.ended_at = False, event.at
+            self.running.remove(engine)
         self.disturbed_at = event.at
 
     def _on_alarms_shown(self, event: truth.AlarmsShown) -> None:
@@ -429,6 +465,9 @@ class Ledger:
         was_ready = agent.ready
         agent.state, agent.since = event.state, event.at
         self._note_readiness(agent, was_ready)
+        token = self.by_instance.get(event.instance)
+        if event.state == "gone" and token is not None and token.job is not None and token.job.lost:
+            self._retire(token)  # Slurm has forgotten it, and now it is gone
 
     def _on_agent_reachable(self, event: truth.AgentReachable) -> None:
         agent = self.agents.get(event.instance)
@@ -454,7 +493,7 @@ class Ledger:
             return
         agent.draining = event.draining
         if event.draining:
-            agent.drained_at = event.at
+            agent.drained_at, agent.drained_well = event.at, agent.ready
         else:
             agent.withdrawn_at = event.at
             token = self.by_instance.get(event.instance)

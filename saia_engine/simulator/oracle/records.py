@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from saia_engine.simulator.oracle import grace
+
 LIVE_STATES = frozenset(
     "PENDING RUNNING CONFIGURING SUSPENDED STOPPED SIGNALING RESIZING REQUEUED REQUEUE_FED"
     " REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT STAGE_OUT".split()
@@ -26,6 +28,7 @@ class JobSeen:
     state: str = "PENDING"
     state_since: float = 0.0
     node: str = ""
+    last_node: str = ""
     started_at: float | None = None
     """When it was first seen to run in this generation."""
     end: float | None = None
@@ -70,6 +73,8 @@ class Token:
     """A good answer has shown its job."""
     missing_since: float | None = None
     """When the first of the believable answers in a row was asked that lacks it."""
+    found_at: float = FAR_PAST
+    """When it was last found again, or adopted: its deadlines run anew."""
     written_off: bool = False
     """The engine has every right to believe that it is gone."""
     known_on: set[str] = field(default_factory=set)
@@ -79,6 +84,8 @@ class Token:
     cancelled_at: float = FAR_PAST
     ordered_out_at: float = FAR_PAST
     """An operator asked for its drain."""
+    removed_at: float = FAR_PAST
+    """Its service was taken from the configuration."""
     replace_asked: bool = False
     filler: bool = False
     """Submitted where a slot was free for sure: nobody's replacement."""
@@ -117,6 +124,8 @@ class AgentSeen:
     """When it was last cut off or came back."""
     draining: bool = False
     drained_at: float = FAR_PAST
+    drained_well: bool = False
+    """It served when it heard of its drain."""
     withdrawn_at: float = FAR_PAST
 
     @property
@@ -141,7 +150,6 @@ class EngineSeen:
     """(asked, came) of its last good ones."""
     stale_from: float | None = None
     """How far back its beliefs may reach, after a stale answer."""
-    acted_at: float = FAR_PAST
     plan_from: float = FAR_PAST
     """When it began to do what its present plan asks for."""
     busy_until: float = FAR_PAST
@@ -157,17 +165,25 @@ class EngineSeen:
         return self.running and self.refused_at is None
 
     @property
+    def last_acting(self) -> float:
+        """When it acted last, as far as it no longer does."""
+        return self.ended_at if self.refused_at is None else self.refused_at
+
+    @property
     def view_from(self) -> float:
         """What was so before this moment and has not changed since, it must know."""
-        known = self.answers[-1][0] if self.answers else self.started_at
+        known = self.answers[-1][0] if self.answers else FAR_PAST
         return known if self.stale_from is None else min(known, self.stale_from)
 
     def view_from_at(self, moment: float) -> float:
-        """The same, as of a moment shortly ago."""
+        """The same, as of a moment shortly ago; what came just before its end, or its journal's, it never told."""
+        last = min(self.refused_at or moment, moment if self.running else self.ended_at)
+        if last < moment:
+            moment = last - grace.ROUTES_S
         for asked, came in reversed(self.answers):
             if came <= moment:
                 return asked if self.stale_from is None else min(asked, self.stale_from)
-        return self.started_at if not self.answers else min(self.answers[0][0], self.started_at)
+        return FAR_PAST
 
 
 @dataclass(slots=True, eq=False)

@@ -82,10 +82,19 @@ def _counts(ledger: Ledger, token: Token, since: float) -> bool:
 
 def can_be_due(ledger: Ledger, token: Token, since: float) -> bool:
     """Whether some lead, a node's trouble, an illness or an operator can have asked for its replacement."""
+    return (silent(ledger, token, since) and _has_started(token)) or can_leave(ledger, token, since)
+
+
+def _has_started(token: Token) -> bool:
+    return token.job is not None and token.job.started_at is not None
+
+
+def can_leave(ledger: Ledger, token: Token, since: float) -> bool:
+    """The same, its own health aside."""
     job = token.job
     if job is None or job.started_at is None:
         return False
-    if token.replace_asked or silent(ledger, token, since) or _node_in_trouble(ledger, job, since):
+    if token.replace_asked or _node_in_trouble(ledger, job, since):
         return True
     poll_s = ledger.began.poll_s
     for wish in ledger.wishes_since(token.service, since):
@@ -110,7 +119,11 @@ def foreseen_end(ledger: Ledger, job: JobSeen, end: float | None) -> float | Non
 
 
 def _node_in_trouble(ledger: Ledger, job: JobSeen, since: float) -> bool:
-    if job.node in ledger.unusable or ledger.usable_since.get(job.node, 0.0) >= since:
+    if (
+        job.node in ledger.excluded
+        or job.node in ledger.unusable
+        or ledger.usable_since.get(job.node, 0.0) >= since
+    ):
         return True
     failed_at = ledger.failed_on.get(job.node)
     return failed_at is not None and ledger.now - failed_at <= 2 * grace.HOUR_S

@@ -154,7 +154,6 @@ class LocalCluster:
             taken_at=time.time(),
             jobs=tuple(_shown(job) for job in jobs),
             nodes=tuple(_shown_node(node, jobs) for node in ledger.nodes),
-            controller_boot=ledger.created_at,
         )
 
     def _submit(self, ledger: Ledger, request: JobRequest) -> int:
@@ -189,7 +188,7 @@ def _job_of(request: JobRequest, job_id: int, user: str) -> JobRecord:
         raise SubmitRejected("cpus, nodes and time limit must be positive")
     # Nothing is ever reserved here: every job gets its whole limit, which Slurm may shorten to time_min.
     if spec.time_min_s > spec.time_limit_s:
-        raise SubmitRejected("Requested time limit is invalid (missing or exceeds some limit)")
+        raise SubmitRejected("Invalid time-min specification (exceeds job's time or other limits)")
     try:
         exclude = node_names(spec.exclude.replace(" ", ""))
     except Unparsable as exc:

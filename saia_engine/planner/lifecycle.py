@@ -12,6 +12,7 @@ from saia_engine.model import (
     Snapshot,
     State,
 )
+from saia_engine.planner import timeline
 
 STATUS_FRESH_S = 10.0
 """An agent's word counts so long: several failed probes in a row, never one (promise 15)."""
@@ -56,7 +57,8 @@ def fold_job(
         return _absent(instance, taken_at, poll_s, exited, alive)
     instance = replace(instance, absent_since=None, job_id=job.id, user=job.user, reason=job.reason)
     if job.restarts > instance.generation:
-        # Requeued: the process, endpoint and secrets of before are gone (promise 8).
+        # Requeued: the process, endpoint and secrets of before are gone (promise 8). Who was unhealthy has still to go.
+        sick = instance.drain is not None and instance.drain.kind is DrainKind.UNHEALTHY
         instance = _move(
             replace(
                 instance,
@@ -65,13 +67,13 @@ def fold_job(
                 served=False,
                 first_ready_at=None,
                 replace_asked=False,
-                drain=None,
+                drain=instance.drain if sick else None,
                 cancel_sent_at=None,
                 node="",
                 started_at=None,
                 end_time=None,
             ),
-            State.PENDING,
+            State.DRAINING if sick else State.PENDING,
             taken_at,
         )
     instance = replace(instance, submit_time=job.submit_time)
@@ -196,24 +198,38 @@ def _ended(instance: Instance, job: Job, taken_at: float, exited: str) -> Instan
         words += f" ({job.reason})"
     if exited:
         words += f"; {exited}"
-    instance = replace(instance, end_time=job.end_time or instance.end_time, end_state=job.state)
-    return end(instance, words, taken_at)
+    # Judged by the end that its limit had set; Slurm now shows the one that came.
+    gone = end(instance, words, taken_at, job.end_time)
+    return replace(gone, end_time=job.end_time or instance.end_time, end_state=job.state)
 
 
-def end(instance: Instance, outcome: str, at: float) -> Instance:
-    """Ended: `stopped` when we or its time limit wanted it, else `failed`, as one that never got ready is."""
+def end(instance: Instance, outcome: str, at: float, ended_at: float | None = None) -> Instance:
+    """Ended: `stopped` when we or its time limit wanted it, else `failed`, as one that never got ready is.
+
+    `at` is when that was seen, `ended_at` when it came, where Slurm says so.
+    """
     drain = instance.drain
     sick = drain is not None and drain.kind is DrainKind.UNHEALTHY
-    by_order = (drain is not None and drain.kind is not DrainKind.HANDOVER) or (
-        drain is None and instance.cancel_sent_at is not None
+    by_order = (
+        instance.cancel_sent_at is not None
+        if drain is None
+        else drain.kind is not DrainKind.HANDOVER or _overtaken(instance)
     )
-    by_limit = instance.end_time is not None and at >= instance.end_time - 1.0
+    by_limit = instance.end_time is not None and (ended_at or at) >= instance.end_time - 1.0
     wanted = not sick and (by_order or (instance.served and (drain is not None or by_limit)))
     return replace(
         _move(instance, State.STOPPED if wanted else State.FAILED, at),
         ended_at=at,
         outcome=outcome,
         ready_since=None,
+    )
+
+
+def _overtaken(instance: Instance) -> bool:
+    """Cancelled by us well before its end, for its replacement was ready first."""
+    sent_at, end_time = instance.cancel_sent_at, instance.end_time
+    return sent_at is not None and (
+        end_time is None or sent_at < timeline.last_cut(end_time, instance.timing)
     )
 
 

@@ -160,9 +160,9 @@ def roll(fleet: Fleet) -> Iterator[Action]:
 
 
 def _surges(fleet: Fleet, instance: Instance) -> bool:
-    """A replacement that only the rollout asked for."""
+    """A replacement that is not due but for a rollout, this one or the one before."""
     old = fleet.predecessor(instance)
-    return old is not None and old.revision != fleet.revision and fleet.due(old) is None
+    return old is not None and fleet.due(old) is None
 
 
 def _drop_useless(fleet: Fleet) -> Iterator[Action]:
@@ -187,9 +187,10 @@ def _drop_useless(fleet: Fleet) -> Iterator[Action]:
 
 def _may_be_missing(fleet: Fleet, old: Instance) -> bool:
     assert fleet.service is not None
-    unavailable = fleet.wanted - fleet.ready_left
-    if old.state is not State.READY:
-        return unavailable <= fleet.service.rolling.max_unavailable
+    # A replacement beside the one it replaces fills no slot yet, and who is ready since a moment proves nothing.
+    unavailable = fleet.wanted - sum(1 for i in fleet.heads() if fleet.proven(i))
+    if not fleet.proven(old):
+        return unavailable <= fleet.service.rolling.max_unavailable and fleet.can_spare(old)
     return unavailable < fleet.service.rolling.max_unavailable and fleet.can_spare(old)
 
 

@@ -134,6 +134,7 @@ class Agents:
         if luck.hang:
             luck.hang -= 1
             site.fault("hang-at-start", agent.instance)
+            agent.hung = True
             return  # it never says that it is ready
         agent.timer = site.after(load_s, self._found_ready, agent)
 
@@ -182,6 +183,15 @@ class Agents:
             agent.ready = False
             agent.alive = agent.job.spec is None or agent.job.spec.liveness is None
             self.tell(agent, "unready")
+
+    def mend(self, agent: Agent) -> None:
+        """Whatever it was going to suffer, it does not: it answers, or will soon."""
+        self.unhang(agent)
+        if not agent.ready and not agent.hung and not agent.gone:
+            if agent.timer is not None:
+                agent.timer.cancel()
+            load_s = self.characters[agent.service].load_s
+            agent.timer = self.site.after(self.chance.uniform(0.5, load_s), self._found_ready, agent)
 
     def unhang(self, agent: Agent) -> None:
         if agent.hung and not agent.gone:

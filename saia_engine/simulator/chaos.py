@@ -147,7 +147,7 @@ class Chaos:
         agents = self.world.agents
         for agent in agents.living():
             agents.reach(agent, True)
-            agents.unhang(agent)
+            agents.mend(agent)
         for job in list(self.world.cluster.jobs.values()):
             if job.held:
                 self.world.cluster.hold(job, False)
@@ -514,7 +514,7 @@ class Chaos:
     def takeover(self, kind: str) -> None:
         """The other host takes over: from one that is lost, or by an operator's mistake from one that lives."""
         engine = self.engine()
-        if engine is None:
+        if engine is None or not self.world.hosts[self.keeper.other(engine.host.name)].up:
             return
         self.site.fault(kind, engine.host.name)
         if kind == "host-lost":

@@ -36,7 +36,7 @@ from saia_engine.simulator.wishes import ConfigFile
 from saia_engine.store import Event, JournalError, Store
 from saia_engine.wishes import WishRefused
 
-REACT_AT_MOST_S = 5.0
+REACT_AT_MOST_S = 7.5
 """Slower than the real engine's second: agents' news still wake it at once, only time alone is seen later."""
 GATE_SOCKET = Path("/run/saia/gate.sock")
 

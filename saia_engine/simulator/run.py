@@ -27,6 +27,8 @@ TEXT_EVERY = 5
 BEFORE_S = 900.0
 AFTER_S = 30.0
 VIOLATIONS_KEPT = 20
+STEP_S = 1800.0
+"""How often a run looks whether it may stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Task:
     trace: bool = False
     until_h: float = 0.0
     """Stop here, though the run would be longer; 0: run to its end."""
+    first_breach: bool = False
+    """Stop soon after the first violation."""
 
     @property
     def length_h(self) -> float:
@@ -116,7 +120,9 @@ def run_seed(task: Task) -> Report:
     world.begin()
     chaos.begin()
     try:
-        world.run_until(EPOCH + hours * 3600.0)
+        end = EPOCH + hours * 3600.0
+        while world.site.now < end and not (task.first_breach and oracle.violations):
+            world.run_until(min(end, world.site.now + STEP_S))
         oracle.finish(world.site.now)
     finally:
         world.close()

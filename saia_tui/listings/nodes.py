@@ -14,6 +14,11 @@ def _node_state(row: NodeView, sight: Sight, width: int) -> Text:
     return text(("● " if row.usable else "✖ ") + row.state, "ok" if row.usable else "bad")
 
 
+def _reason(row: NodeView, sight: Sight, width: int) -> Text:
+    excluded = f"excluded: {row.excluded_because}" if row.excluded_until is not None else ""
+    return text("; ".join(word for word in (row.reason, excluded) if word), "warn")
+
+
 def _gpus(row: NodeView, sight: Sight, width: int) -> Text:
     if not row.gpus:
         return text("no GPUs", "faint")
@@ -59,7 +64,7 @@ NODES = Listing(
             right=True,
         ),
         Column("PARTITIONS", lambda row, s, w: text(",".join(row.partitions), "quiet"), 10, drop=6),
-        Column("REASON", lambda row, s, w: text(row.reason, "warn"), 20, lambda r: r.reason, grow=6),
+        Column("REASON", _reason, 20, lambda r: r.reason, grow=6),
     ),
     order=lambda row: (row.usable, row.gpus == 0, row.name),
     words=lambda row: f"{row.name} {row.state} {row.gpu_type} {row.reason} {' '.join(row.partitions)}",

@@ -39,9 +39,15 @@ def _moving(row: ServiceView, sight: Sight, width: int) -> Text:
 
 
 def _override(row: ServiceView, sight: Sight, width: int) -> Text:
-    if row.override_by_uid is None:
-        return text("")
-    return text(f"uid {row.override_by_uid}: {row.configured_replicas} → {row.replicas}", "busy")
+    """What stands above the file's word: an operator's number, a rollback; and a rollout under way."""
+    told = []
+    if row.override_by_uid is not None:
+        told.append(text(f"uid {row.override_by_uid}: {row.configured_replicas} → {row.replicas}", "busy"))
+    if row.pinned_to:
+        told.append(text(f"{' ' if told else ''}rolled back to {row.pinned_to}", "warn"))
+    elif row.rollout:
+        told.append(text(f"{' ' if told else ''}rollout {row.rollout}", "busy"))
+    return join(*told)
 
 
 SERVICES = Listing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -14,25 +15,46 @@ from saia_engine.model import (
     Desired,
     Drain,
     DrainKind,
+    Exclude,
+    Exclusion,
     Instance,
     Job,
     Launch,
     LaunchSpec,
+    Node,
+    Partition,
+    Revert,
+    Revision,
+    Rolling,
     Service,
+    Settle,
+    Snapshot,
     StartDrain,
     State,
     Timing,
     WithdrawDrain,
 )
 from saia_engine.planner import brakes, decide, lead, lifecycle, timeline
+from saia_engine.planner.health import KILL_WINDOW_S
 
 POLL_S = 15.0
 TIMING = Timing(
-    lead_floor_s=60, min_ready_s=10, drain_deadline_s=60, admission_margin_s=30, safety_margin_s=10
+    lead_floor_s=60,
+    min_ready_s=10,
+    drain_deadline_s=60,
+    admission_margin_s=30,
+    safety_margin_s=10,
+    startup_deadline_s=120,
+    unready_deadline_s=60,
 )
 LIMIT_S = 600
 USER = "svc"
 MIN_JOB_AGE_S = 300.0
+NODES = ("gpu01", "gpu02", "gpu03", "gpu04")
+BAD = ("crashes", "never ready", "hangs")
+"""Commands of revisions that no rollout may keep."""
+JUDGED_WITHIN_S = 3 * (KILL_WINDOW_S + TIMING.drain_deadline_s + brakes.BACKOFF_MAX_S)
+"""Three attempts, one kill per window, with all that slows them: so long a bad revision may last."""
 
 
 @dataclass
@@ -45,6 +67,9 @@ class ScriptedJob:
     starts: float
     load_s: float
     limit_s: float = LIMIT_S
+    command: str = "serve"
+    node: str = NODES[0]
+    held: bool = False
     state: str = "PENDING"
     start: float | None = None
     end: float | None = None
@@ -57,7 +82,9 @@ class ScriptedJob:
     """When each open one will have ended."""
 
     def advance(self, now: float) -> None:
-        if self.state == "PENDING" and now >= self.starts:
+        if self.command == "crashes" and self.state == "RUNNING":
+            self.finish("FAILED", now)
+        if self.state == "PENDING" and now >= self.starts and not self.held:
             self.state, self.start, self.end = "RUNNING", now, now + self.limit_s
         if self.state == "RUNNING" and self.end is not None and now >= self.end:
             self.finish("TIMEOUT", now)
@@ -80,21 +107,26 @@ class ScriptedJob:
             start_time=self.start,
             end_time=self.end,
             restarts=self.restarts,
-            nodes=("node",) if self.start else (),
+            nodes=(self.node,) if self.start else (),
+            reason="JobHeldUser" if self.held else "",
         )
 
     def status(self, now: float) -> AgentStatus | None:
         if self.state != "RUNNING" or self.start is None or not self.reachable:
             return None
-        ready = self.healthy and now >= self.start + self.load_s
-        return AgentStatus(now, ready, self.draining, len(self.streams), verified=ready)
+        ready = self.healthy and now >= self.start + self.load_s and self.command != "never ready"
+        hangs = self.command == "hangs" and now >= self.start + self.load_s + 2 * POLL_S
+        return AgentStatus(now, ready, self.draining, len(self.streams), verified=ready, alive=not hangs)
 
 
 class Planner(RuleBasedStateMachine):
     @initialize(
-        replicas=st.integers(1, 3), min_available=st.integers(0, 2), per_hour=st.sampled_from([8, 60])
+        replicas=st.integers(1, 3),
+        min_available=st.integers(0, 2),
+        per_hour=st.sampled_from([8, 60]),
+        bounds=st.sampled_from([(1, 0), (0, 1), (1, 1), (2, 0)]),
     )
-    def configure(self, replicas: int, min_available: int, per_hour: int) -> None:
+    def configure(self, replicas: int, min_available: int, per_hour: int, bounds: tuple[int, int]) -> None:
         self.per_hour = per_hour
         self.request_s = 20.0
         self.now = 1_000_000.0
@@ -104,7 +136,14 @@ class Planner(RuleBasedStateMachine):
             TIMING,
             replicas,
             min(replicas, min_available),
+            rolling=Rolling(*bounds, healthy_deadline_s=200, progress_deadline_s=1200),
         )
+        self.revisions: list[Revision] = []
+        self.nodes = dict.fromkeys(NODES, "mixed")
+        self.exclusions: dict[str, Exclusion] = {}
+        self.kills: list[float] = []
+        self.rolled: set[str] = set()
+        """Instances that were launched for a rollout alone."""
         self.removed_at: float | None = None
         self.jobs: dict[int, ScriptedJob] = {}
         self.records: dict[str, Instance] = {}
@@ -190,6 +229,53 @@ class Planner(RuleBasedStateMachine):
     def the_service_is_removed(self) -> None:
         self.service, self.removed_at = None, self.now
 
+    @precondition(lambda self: self.service is not None)
+    @rule(command=st.sampled_from(["serve", "serve better", *BAD]))
+    def the_file_asks_for_another_revision(self, command: str) -> None:
+        self.ask_for(command)
+
+    @rule(node=st.sampled_from(NODES), state=st.sampled_from(["mixed", "draining"]))
+    def an_admin_drains_a_node_or_resumes_it(self, node: str, state: str) -> None:
+        self.nodes[node] = state
+
+    @rule(node=st.sampled_from(NODES), lasts_s=st.sampled_from([0.0, 300.0, 3000.0]))
+    def an_operator_excludes_a_node_or_takes_it_back(self, node: str, lasts_s: float) -> None:
+        self.exclusions[node] = Exclusion(node, self.now + lasts_s, "by hand", self.now, 0)
+
+    @precondition(lambda self: self.live_jobs())
+    @rule(data=st.data(), held=st.booleans())
+    def somebody_holds_a_job_or_releases_it(self, data: st.DataObject, held: bool) -> None:
+        job = data.draw(st.sampled_from(self.live_jobs()))
+        job.held = held and job.state == "PENDING"
+
+    @precondition(lambda self: self.ready())
+    @rule(data=st.data())
+    def an_operator_has_one_replaced(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.ready()))
+        self.records[one.id] = replace(one, replace_asked=True)
+
+    # -- what is asked for, as the wishes keep it
+
+    def ask_for(self, command: str) -> None:
+        assert self.service
+        spec = LaunchSpec(command=(command,), time_limit_s=LIMIT_S)
+        self.service = replace(self.service, launch=spec)
+
+    def note_revision(self) -> None:
+        if self.service is None or (self.revisions and self.revisions[-1].revision == self.wanted()):
+            return
+        before = next((r for r in self.revisions if r.revision == self.wanted()), None)
+        self.revisions = [r for r in self.revisions if r is not before]
+        good_at = before.good_at if before else None
+        self.revisions.append(Revision("chat", self.wanted(), self.service.launch, self.now, good_at=good_at))
+
+    def wanted(self) -> str:
+        assert self.service
+        return self.service.launch.revision
+
+    def change_revision(self, revision: str, **fields) -> None:
+        self.revisions = [replace(r, **fields) if r.revision == revision else r for r in self.revisions]
+
     # -- one turn of the engine, as the reconciler does it
 
     def live_jobs(self) -> list[ScriptedJob]:
@@ -243,12 +329,23 @@ class Planner(RuleBasedStateMachine):
 
     def carry_out(self) -> None:
         services = {"chat": self.service} if self.service else {}
-        memory = decide.Memory(dict(self.records), dict(self.statuses), self.per_hour)
+        self.note_revision()
+        nodes = tuple(Node(name, state, partitions=("gpu",)) for name, state in self.nodes.items())
+        memory = decide.Memory(
+            dict(self.records),
+            dict(self.statuses),
+            self.per_hour,
+            Snapshot(self.now, (), nodes, partitions=(Partition("gpu", nodes=NODES, default=True),)),
+            revisions={"chat": tuple(self.revisions)},
+            exclusions=dict(self.exclusions),
+            listening={i.id: i.created_at for i in self.live()},
+        )
         self.leads = decide.leads(Desired(services, POLL_S), memory, self.now)
         plan = decide.plan(Desired(services, POLL_S), memory, self.now)
         absent = brakes.mass_absent(self.records.values(), self.now)
         ready_before = len(self.ready())
-        drained_by_choice = False
+        drained_by_choice = went_first = False
+        reverted_to = ""
         for action in plan.actions:
             match action:
                 case Launch():
@@ -256,7 +353,18 @@ class Planner(RuleBasedStateMachine):
                     self.launch(action)
                 case StartDrain():
                     drained_by_choice |= self.may_drain(action)
+                    if action.kind is DrainKind.UNHEALTHY:
+                        self.kills.append(self.now)
+                    went_first |= action.reason.rule == "rollout" and self.serves_alone(action.instance)
                     self.start_drain(action.instance, action.kind)
+                case Exclude():
+                    self.exclusions[action.node] = Exclusion(action.node, action.until, "", self.now)
+                case Settle():
+                    self.change_revision(action.revision, good_at=self.now, failed_at=None)
+                case Revert():
+                    self.change_revision(action.revision, failed_at=self.now)
+                    if action.to:
+                        reverted_to = action.to
                 case WithdrawDrain():
                     self.records[action.instance] = lifecycle.serving_again(
                         self.records[action.instance], self.now
@@ -269,6 +377,12 @@ class Planner(RuleBasedStateMachine):
         if drained_by_choice and self.service:
             floor = min(self.service.min_available, self.service.replicas, ready_before)
             assert len(self.ready()) >= floor, "promise 10"
+        if went_first and self.service:
+            floor = self.service.replicas - self.service.rolling.max_unavailable
+            assert len(self.ready()) >= floor, "a rollout makes more unavailable than it may"
+        if reverted_to and self.service:
+            good = next(r for r in self.revisions if r.revision == reverted_to)
+            self.service = replace(self.service, launch=good.spec)
         self.never_more_jobs_than_wanted_and_due()
         self.replacements_are_on_their_way({r.rule for r in plan.waiting})
         self.nobody_admits_too_long()
@@ -278,13 +392,17 @@ class Planner(RuleBasedStateMachine):
 
     def launch(self, action: Launch) -> None:
         assert self.service
-        if action.replaces:
+        if action.reason.rule == "replace-before-end":
             old = self.records[action.replaces]
             assert old.end_time is not None
             due = timeline.submit_by(old.end_time, TIMING, self.lead_of(old), POLL_S)
             assert self.now >= due, "promise 1: replaced before it is due"
         number = len(self.launches) + 1
         self.launches.append(self.now)
+        if action.reason.rule == "rollout":
+            self.rolled.add(f"k.hpc.chat.{number}")
+        out = {*action.spec.exclude.split(","), *(n for n in NODES if self.nodes[n] != "mixed")}
+        free = [name for name in NODES if name not in out] or ["gpu01"]
         record = Instance(
             f"k.hpc.chat.{number}",
             "chat",
@@ -304,6 +422,8 @@ class Planner(RuleBasedStateMachine):
                 self.now + self.queue_s,
                 self.load_s,
                 action.spec.time_limit_s,
+                action.spec.command[0],
+                free[number % len(free)],
             )
         if outcome == "taken":
             record = lifecycle.submitted(record, number, self.now)
@@ -325,6 +445,23 @@ class Planner(RuleBasedStateMachine):
         proven = [i for i in heirs if i.state is State.READY and self.now - (i.ready_since or self.now) >= 10]
         assert proven, "promise 11"
         return True
+
+    def must_leave(self, old: Instance) -> bool:
+        """By its end, its node, an operator's word or a requeue: then its replacement is due by itself."""
+        if old.end_time is None or old.replace_asked or not old.node:
+            return True
+        exclusion = self.exclusions.get(old.node)
+        if self.nodes[old.node] != "mixed" or (exclusion is not None and exclusion.until > self.now):
+            return True
+        return self.now >= timeline.submit_by(old.end_time, TIMING, self.lead_of(old), POLL_S)
+
+    def serves_alone(self, name: str) -> bool:
+        """Ready, and no replacement that only a rollout asked for."""
+        record = self.records[name]
+        replaced = self.records.get(record.replaces)
+        return record.state is State.READY and (
+            replaced is None or replaced.drain is not None or replaced.ended
+        )
 
     def start_drain(self, name: str, kind: DrainKind) -> None:
         record = self.records[name]
@@ -357,6 +494,15 @@ class Planner(RuleBasedStateMachine):
         serving = [i for i in self.live() if i.drain is None and i.state is not State.LOST]
         replaced = {i.replaces for i in serving if i.replaces} & {i.id for i in serving}
         assert len(serving) <= wanted + len(replaced), "promise 1"
+        if self.service:
+            names = {i.id for i in serving}
+            surging = [i for i in serving if i.id in self.rolled and i.replaces in names]
+            surging = [i for i in surging if not self.must_leave(self.records[i.replaces])]
+            assert len(surging) <= self.service.rolling.max_surge, "promise 1: more than max_surge"
+
+    @invariant()
+    def at_most_one_is_ended_per_window(self) -> None:
+        assert all(later - sooner >= KILL_WINDOW_S for sooner, later in pairwise(self.kills)), "promise 15"
 
     @invariant()
     def submits_are_bounded(self) -> None:
@@ -372,7 +518,12 @@ class Planner(RuleBasedStateMachine):
 
     def replacements_are_on_their_way(self, waiting: set[str]) -> None:
         """Promise 23: at each poll that finds one due it is there, or a brake says why not."""
-        if self.service is None or waiting & {"crash-loop-back-off", "submits-per-hour", "mass-absence"}:
+        if self.service is None or waiting & {
+            "crash-loop-back-off",
+            "submits-per-hour",
+            "mass-absence",
+            "going-back",
+        }:
             return
         heirs = {i.replaces for i in self.records.values() if i.live or i.created_at == self.now}
         for old in self.ready():
@@ -393,14 +544,58 @@ class Planner(RuleBasedStateMachine):
         self.queue_s, self.load_s, self.next_submit = 0.0, 0.0, "taken"
         for job in self.live_jobs():
             job.healthy = job.reachable = True
-            job.hidden_polls, job.load_s = 0, 0.0
+            job.hidden_polls, job.load_s, job.held = 0, 0.0, False
+        self.nodes = dict.fromkeys(NODES, "mixed")
+        self.a_bad_revision_is_found_out()
+        if self.service and self.service.launch.command[0] in BAD:
+            return
         wanted = self.service.replicas if self.service else 0
         for _ in range(int((brakes.BACKOFF_MAX_S + 200) / POLL_S) + 5):
             self.poll()
             self.submits_are_bounded()
             if len(self.ready()) >= wanted:
+                break
+        else:
+            assert self.out_of_submits(), "promise 22"
+            return
+        self.a_rollout_ends()
+        self.then_it_is_quiet()
+
+    def out_of_submits(self) -> bool:
+        """Half of the bound: what one service of several may use, and more than calm times need."""
+        return sum(1 for at in self.launches if self.now - at < 3600) >= self.per_hour
+
+    def a_bad_revision_is_found_out(self) -> None:
+        """It has failed in bounded time, and where a good one is known, that one is asked for."""
+        if self.service is None or not self.service.replicas or self.service.launch.command[0] not in BAD:
+            return
+        bad = self.wanted()
+        for _ in range(int(JUDGED_WITHIN_S / POLL_S)):
+            self.poll()
+            record = next(r for r in self.revisions if r.revision == bad)
+            if self.wanted() != bad or record.failed_at is not None or record.good_at is not None:
                 return
-        assert len(self.launches) >= self.per_hour, "promise 22"
+            if self.out_of_submits():
+                return
+        raise AssertionError(f"{self.service.launch.command[0]}: not found out within {JUDGED_WITHIN_S} s")
+
+    def a_rollout_ends(self) -> None:
+        if self.service is None or not self.service.replicas:
+            return
+        for _ in range(int((LIMIT_S + brakes.BACKOFF_MAX_S) * self.service.replicas / POLL_S)):
+            if self.revisions and self.revisions[-1].good_at is not None:
+                running = {i.revision for i in self.ready()}
+                if running == {self.wanted()} and not [i for i in self.live() if i.drain]:
+                    return
+            self.poll()
+        assert self.out_of_submits(), "a rollout of a good revision has no end"
+
+    def then_it_is_quiet(self) -> None:
+        """No more launches than ends of time limits explain."""
+        before, wanted = len(self.launches), self.service.replicas if self.service else 0
+        for _ in range(int(LIMIT_S / POLL_S)):
+            self.poll()
+        assert len(self.launches) - before <= 3 * wanted, "it flaps"
 
 
 TestPlanner = Planner.TestCase

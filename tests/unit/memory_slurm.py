@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from saia_engine.front import Endpoint
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease
-from saia_engine.model import AgentStatus, Instance, Job, LaunchSpec, Service, Snapshot, State, Timing
+from saia_engine.model import (
+    AgentStatus,
+    Instance,
+    Job,
+    LaunchSpec,
+    Node,
+    Partition,
+    Reservation,
+    Service,
+    Snapshot,
+    State,
+    Timing,
+)
 from saia_engine.probes import Target
 from saia_engine.reconciler import Identity, Reconciler
 from saia_engine.revision_files import RevisionFiles
@@ -42,23 +55,45 @@ class MemorySlurm:
         self.submits: list[str] = []
         self.cancels: list[tuple[int, str]] = []
         self.during_submit = lambda: None
+        self.specs: dict[int, LaunchSpec] = {}
+        self.nodes: dict[str, Node] = {}
+        """Empty: all runs on gpu01, which nobody shows."""
+        self.reservations: tuple[Reservation, ...] = ()
+        self.queue_s = 0.0
+        self.crashes: Callable[[Job, LaunchSpec], bool] = lambda job, spec: False
+        """Asked one poll after a start."""
 
     async def observe(self) -> Snapshot:
         if self.unavailable:
             raise SlurmUnavailable(self.unavailable)
         for job in self.jobs.values():
-            if job.state == "PENDING" and self.starts:
-                self.change(
-                    job.id,
-                    state="RUNNING",
-                    start_time=self.now,
-                    end_time=self.now + (job.time_limit_s or 0),
-                    nodes=("gpu01",),
-                )
+            if job.state == "PENDING" and self.starts and not job.reason.startswith("JobHeld"):
+                self._start(job)
+            elif job.state == "RUNNING" and self.crashes(job, self.specs.get(job.id, SPEC)):
+                self.change(job.id, state="FAILED", reason="NonZeroExitCode", end_time=self.now)
             elif job.state == "RUNNING" and job.end_time and job.end_time <= self.now:
                 self.change(job.id, state="TIMEOUT")
         shown = tuple(job for job in self.jobs.values() if job.id not in self.hidden)
-        return Snapshot(self.now + self.clock_ahead_s, shown, controller_boot=self.boot)
+        nodes = tuple(self.nodes.values())
+        partitions = (Partition("gpu", nodes=tuple(self.nodes), default=True),) if nodes else ()
+        return Snapshot(self.now + self.clock_ahead_s, shown, nodes, self.boot, self.reservations, partitions)
+
+    def _start(self, job: Job) -> None:
+        node = self._place(job)
+        if node and self.now - job.submit_time >= self.queue_s:
+            ends = self.now + (job.time_limit_s or 0)
+            self.change(job.id, state="RUNNING", start_time=self.now, end_time=ends, nodes=(node,))
+
+    def _place(self, job: Job) -> str:
+        """The least used node that is not excluded, drained, or reserved before the job would end."""
+        if not self.nodes:
+            return "gpu01"
+        excluded = self.specs.get(job.id, SPEC).exclude.split(",")
+        ends = self.now + (job.time_limit_s or 0)
+        closed = {n for r in self.reservations if r.start < ends and r.end > self.now for n in r.nodes}
+        used = Counter(j.nodes[0] for j in self.live() if j.nodes)
+        free = [n for n in self.nodes.values() if n.usable and n.name not in {*excluded, *closed}]
+        return min((n.name for n in free), key=lambda n: (used[n], n), default="")
 
     async def submit(self, request: JobRequest) -> int:
         self.submits.append(request.name)
@@ -69,6 +104,7 @@ class MemorySlurm:
         if outcome == "unknown":
             raise SubmitUnknown("sbatch timed out")
         job_id = self.add(request.name, time_limit_s=request.spec.time_limit_s)
+        self.specs[job_id] = request.spec
         if outcome == "ran":
             raise SubmitUnknown("sbatch timed out")
         return job_id
@@ -129,6 +165,9 @@ class Ears:
         self.open: dict[str, int] = {}
         self.unreachable: set[str] = set()
         self.unready: set[str] = set()
+        self.hanging: set[str] = set()
+        self.load_s: Callable[[str], float] = lambda name: 0.0
+        """From its job's start to readiness, by instance."""
         self._slurm = slurm
 
     def watch(self, targets: Iterable[Target]) -> None:
@@ -143,15 +182,19 @@ class Ears:
         self.targets = wanted
 
     def listen(self) -> None:
-        running = {job.name for job in self._slurm.jobs.values() if job.state == "RUNNING"}
+        running = {job.name: job for job in self._slurm.jobs.values() if job.state == "RUNNING"}
         for name, target in self.targets.items():
-            if f"saia.{name}" in running and name not in self.unreachable:
+            job = running.get(f"saia.{name}")
+            if job is not None and name not in self.unreachable:
+                loaded = self._slurm.now >= (job.start_time or 0.0) + self.load_s(name)
                 self.statuses[name] = AgentStatus(
                     self._slurm.now,
-                    ready=name not in self.unready,
+                    ready=loaded and name not in self.unready and name not in self.hanging,
                     draining=target.drain,
                     open_connections=self.open.get(name, 0),
                     verified=True,
+                    alive=name not in self.hanging,
+                    fault="no answer within 20 s" if name in self.hanging else "",
                 )
 
 

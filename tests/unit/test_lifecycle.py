@@ -163,6 +163,13 @@ def test_a_requeue_is_a_new_generation_with_nothing_of_the_old_one(state: State)
     assert after.end_time is None
 
 
+def test_who_was_ended_as_unhealthy_stays_so_when_its_job_is_requeued() -> None:
+    sick = Drain(DrainKind.UNHEALTHY, NOW - 9)
+    before = instance(State.DRAINING, node="gpu01", drain=sick, cancel_sent_at=NOW - 5)
+    after = seen(before, job("PENDING", restarts=1))
+    assert (after.state, after.drain, after.cancel_sent_at) == (State.DRAINING, sick, None)
+
+
 def test_a_requeue_that_runs_again_by_the_next_poll_is_seen_all_the_same() -> None:
     after = seen(instance(State.READY, ready_since=NOW, served=True), job(restarts=2))
     assert (after.state, after.generation, after.ready_since) == (State.STARTING, 2, None)
@@ -182,6 +189,26 @@ def test_two_absences_far_enough_apart_end_it() -> None:
     assert seen(lost, None, NOW + enough_s - 0.1).state is State.LOST
     after = seen(lost, None, NOW + enough_s)
     assert (after.state, after.outcome) == (State.FAILED, "job 7 is no longer known to Slurm")
+
+
+def test_a_job_that_ends_long_before_its_limit_has_failed_though_slurm_shows_its_end() -> None:
+    served = instance(State.READY, served=True, end_time=NOW + 3000)
+    crashed = seen(served, job("FAILED", end_time=NOW - 5))
+    assert (crashed.state, crashed.end_time) == (State.FAILED, NOW - 5)
+    at_its_limit = seen(replace(served, end_time=NOW - 20), job("TIMEOUT", end_time=NOW - 5))
+    assert at_its_limit.state is State.STOPPED
+
+
+def test_one_that_its_replacement_has_overtaken_did_not_fail() -> None:
+    overtaken = instance(
+        State.DRAINING,
+        end_time=NOW + 3000,
+        drain=Drain(DrainKind.HANDOVER, NOW - 20),
+        cancel_sent_at=NOW - 10,
+    )
+    assert seen(overtaken, job("CANCELLED", end_time=NOW - 5)).state is State.STOPPED
+    never_ready = replace(overtaken, end_time=NOW - 5)
+    assert seen(never_ready, job("CANCELLED", end_time=NOW - 5)).state is State.FAILED
 
 
 def test_one_that_is_absent_well_after_its_end_is_gone_at_once() -> None:

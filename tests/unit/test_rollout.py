@@ -77,6 +77,13 @@ def test_one_surge_at_a_time() -> None:
     assert acts(roll(old("a"), old("b"), new("c", State.PENDING, replaces="a"), service=scaled(2))) == []
 
 
+def test_a_replacement_of_before_that_is_kept_for_now_counts_as_surge() -> None:
+    service = rolling(2, min_available=2)
+    kept = bad("c", replaces="a")
+    found = roll(new("a", State.UNREADY), bad("b"), kept, service=service, revisions=BACK)
+    assert acts(found) == []
+
+
 def test_an_old_one_that_waits_in_the_queue_is_dropped_and_launched_anew() -> None:
     assert acts(roll(old("a", State.PENDING))) == [("StartDrain", "a"), ("Launch", "")]
 
@@ -104,6 +111,17 @@ def test_with_max_unavailable_an_old_one_goes_first_and_its_slot_is_filled() -> 
 def test_no_second_one_goes_while_the_first_is_missing() -> None:
     service = rolling(2, max_surge=0, max_unavailable=1)
     assert acts(roll(old("b"), new("c", State.STARTING), service=service)) == []
+
+
+def test_a_replacement_that_is_ready_since_a_moment_lets_no_other_one_go() -> None:
+    fleet = [old("a"), old("b"), old("c"), new("d", replaces="a", ready_since=NOW - 1)]
+    assert acts(roll(*fleet, service=scaled(3))) == []
+    assert acts(roll(*fleet, service=rolling(3, max_unavailable=0, max_surge=1))) == []
+
+
+def test_nor_does_one_that_has_a_slot_but_has_not_proven_itself() -> None:
+    service = rolling(2, max_surge=0, max_unavailable=1)
+    assert acts(roll(old("b"), new("c", ready_since=NOW - 9), service=service)) == []
 
 
 def test_max_unavailable_never_undercuts_min_available() -> None:

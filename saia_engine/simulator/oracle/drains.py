@@ -53,7 +53,14 @@ class Drains:
             self._floor(token, since)
 
     def _taken_over(self, token: Token, wish: Wish, since: float) -> bool:
-        """Whether it may have been handed over, served or not."""
+        """Whether it may have been handed over, served or not, or was the first to go of too many."""
+        others = [
+            t for t in self._ledger.live.get(token.service, {}).values() if t is not token and self._stays(t)
+        ]
+        if len(others) >= min(
+            w.replicas if w else 0 for w in self._ledger.wishes_since(token.service, since)
+        ):
+            return True
         return standing.can_leave(self._ledger, token, since) and bool(self._ready_heirs(token, wish, since))
 
     def _killed(self, token: Token, agent: AgentSeen, wish: Wish) -> None:

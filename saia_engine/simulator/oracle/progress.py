@@ -29,6 +29,9 @@ class Progress:
         self._held: dict[tuple[str, str], float] = {}
         """By condition and service: since when it holds."""
         self._failed_at: dict[str, float] = {}
+        """By service: when an engine last learned of a failure."""
+        self._unseen: set[str] = set()
+        """Services with an end that no good answer has shown yet."""
         self._quiet_from: float | None = None
         self._room: truth.RoomPromised | None = None
         self._reached: set[str] = set()
@@ -45,6 +48,7 @@ class Progress:
         token = self._ledger.tokens.get(event.name)
         if token is not None and token.job is not None and token.job.ended_at == event.at:
             self._failed_at[token.service] = event.at
+            self._unseen.add(token.service)
 
     def _braked(self, service: str) -> bool:
         """A back-off may run, or the hourly bound may be reached."""
@@ -64,6 +68,9 @@ class Progress:
         ledger = self._ledger
         if answer.quality != "good":
             return
+        for service in self._unseen:
+            self._failed_at[service] = ledger.now
+        self._unseen.clear()
         engine = ledger.engines.get(answer.engine)
         if engine is None or standing.hindered(ledger):
             ledger.disturbed_at = max(ledger.disturbed_at, ledger.now if engine else 0.0)
@@ -260,9 +267,13 @@ class Progress:
         if ledger.now < self._deadline():
             self._later(self._deadline(), self._judge)
             return
-        for service, history in ledger.wishes.items():
-            wish = history[-1][1]
-            if wish is not None and service not in self._reached:
+        waits_until = max((self._ill_until(service) for service in self._missing()), default=FAR_PAST)
+        if ledger.now < waits_until:
+            self._later(waits_until, self._judge)
+            return
+        for service in self._missing():
+            wish = ledger.wish(service)
+            if wish is not None:
                 self._report(
                     22,
                     f"{service} wants {wish.replicas} and has {self._serving(service)} ready,"
@@ -270,6 +281,22 @@ class Progress:
                     service,
                 )
         self._quiet_from = None
+
+    def _missing(self) -> list[str]:
+        return [s for s in self._ledger.wishes if self._ledger.wish(s) is not None and s not in self._reached]
+
+    def _ill_until(self, service: str) -> float:
+        """Who was ill before all faults stopped is given up, and replaced, after its own deadline."""
+        assert self._quiet_from is not None and self._room is not None
+        ledger, until = self._ledger, FAR_PAST
+        for token in ledger.live.get(service, {}).values():
+            agent, wish = ledger.agents.get(token.instance), ledger.last_wish(service)
+            started_at = token.job.started_at if token.job else None
+            if started_at is None or wish is None or started_at > self._quiet_from or (agent and agent.ready):
+                continue
+            given_up_at = max(started_at, token.found_at) + (wish.startup_deadline_s or grace.STARTUP_S)
+            until = max(until, given_up_at + grace.KILL_WINDOW_S)
+        return until + standing.catch_up_s(ledger) + self._room.queue_s + self._room.load_s
 
     def _bound_reached(self, service: str) -> bool:
         now = self._ledger.now

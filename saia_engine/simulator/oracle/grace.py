@@ -35,6 +35,8 @@ BACKOFF_FIRST_S = 10.0
 BACKOFF_MAX_S = 300.0
 STEADY_S = 600.0
 """Who lived longer was no crash."""
+COMPLETING_S = 90.0
+"""Who hangs in COMPLETING for longer may be given up before it has ended."""
 APART_S = 60.0
 """Ends nearer to each other may have come to light together, and are one failure."""
 HOUR_S = 3600.0

@@ -273,6 +273,8 @@ class Ledger:
         if not job.in_table:
             job.in_table, job.lost = True, False
         if event.state != job.state:
+            if job.state == "COMPLETING":
+                job.completed_late = event.at - job.state_since > grace.COMPLETING_S
             job.state, job.state_since = event.state, event.at
         if event.restarts != job.restarts:
             job.restarts, job.restarted_at = event.restarts, event.at

@@ -39,6 +39,8 @@ class JobSeen:
     left_table_at: float = FAR_PAST
     ended_at: float | None = None
     cause: str = ""
+    completed_late: bool = False
+    """It hung in COMPLETING for so long that it may have been given up."""
     ends: list[tuple[float, float | None]] = field(default_factory=list)
     """Each end time that Slurm had for it, with the time from which on."""
 

@@ -37,6 +37,12 @@ def _too_short(fleet: Fleet, heir: Instance) -> Reason | None:
     """Why a replacement needs one itself though it has not taken over yet: its limit was cut, or it took too long."""
     if heir.id in fleet.replacement or heir.id in fleet.leaving or heir.state is State.LOST:
         return None
+    leaves_by = fleet.outlook.leaves_by(heir)
+    timing = fleet.timing(heir)
+    if leaves_by is None or fleet.now < timeline.submit_by(
+        leaves_by, timing, timing.lead_floor_s, fleet.poll_s
+    ):
+        return None
     due = fleet.due(heir)
     return due if due is not None and due.rule in BY_TIME else None
 

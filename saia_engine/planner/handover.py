@@ -9,6 +9,9 @@ from saia_engine.planner import timeline
 from saia_engine.planner.fleet import Fleet, spare_first
 from saia_engine.planner.foresight import FAR
 
+BY_TIME = ("replace-before-end", "replace-before-maintenance")
+"""Rules of a replacement that can't wait; the others can, until the instance has taken over."""
+
 
 def hand_over(fleet: Fleet) -> Iterator[Action]:
     """One replacement for each that is due; a drain for each whose replacement is proven."""
@@ -25,18 +28,17 @@ def hand_over(fleet: Fleet) -> Iterator[Action]:
             heir = None
         if heir is None and due is not None and old.state is not State.LOST:
             yield fleet.launch(due, replaces=old.id)
-        if heir is not None and (too_short := _too_short(fleet, old, heir)) is not None:
+        if heir is not None and (too_short := _too_short(fleet, heir)) is not None:
             yield fleet.launch(too_short, replaces=heir.id)
         yield from _drain(fleet, old, heir, due)
 
 
-def _too_short(fleet: Fleet, old: Instance, heir: Instance) -> Reason | None:
-    """Why a replacement needs one itself, though it has not taken over yet: its limit was cut, and it ends as soon."""
+def _too_short(fleet: Fleet, heir: Instance) -> Reason | None:
+    """Why a replacement needs one itself though it has not taken over yet: its limit was cut, or it took too long."""
     if heir.id in fleet.replacement or heir.id in fleet.leaving or heir.state is State.LOST:
         return None
-    if old.end_time is None or heir.end_time is None or heir.end_time > old.end_time + fleet.lead.seconds:
-        return None
-    return fleet.due(heir)
+    due = fleet.due(heir)
+    return due if due is not None and due.rule in BY_TIME else None
 
 
 def _drain(fleet: Fleet, old: Instance, heir: Instance | None, due: Reason | None) -> Iterator[Action]:

@@ -57,7 +57,8 @@ def fold_job(
         return _absent(instance, taken_at, poll_s, exited, alive)
     instance = replace(instance, absent_since=None, job_id=job.id, user=job.user, reason=job.reason)
     if job.restarts > instance.generation:
-        # Requeued: the process, endpoint and secrets of before are gone (promise 8).
+        # Requeued: the process, endpoint and secrets of before are gone (promise 8). Who was unhealthy has still to go.
+        sick = instance.drain is not None and instance.drain.kind is DrainKind.UNHEALTHY
         instance = _move(
             replace(
                 instance,
@@ -66,13 +67,13 @@ def fold_job(
                 served=False,
                 first_ready_at=None,
                 replace_asked=False,
-                drain=None,
+                drain=instance.drain if sick else None,
                 cancel_sent_at=None,
                 node="",
                 started_at=None,
                 end_time=None,
             ),
-            State.PENDING,
+            State.DRAINING if sick else State.PENDING,
             taken_at,
         )
     instance = replace(instance, submit_time=job.submit_time)

@@ -160,9 +160,9 @@ def roll(fleet: Fleet) -> Iterator[Action]:
 
 
 def _surges(fleet: Fleet, instance: Instance) -> bool:
-    """A replacement that only the rollout asked for."""
+    """A replacement that is not due but for a rollout, this one or the one before."""
     old = fleet.predecessor(instance)
-    return old is not None and old.revision != fleet.revision and fleet.due(old) is None
+    return old is not None and fleet.due(old) is None
 
 
 def _drop_useless(fleet: Fleet) -> Iterator[Action]:

@@ -129,7 +129,7 @@ def resize(fleet: Fleet) -> Iterator[Action]:
             twin.id, DrainKind.SURPLUS, Reason("twin", f"{twin.replaces} has another replacement")
         )
     heads = fleet.heads()
-    filled = len(heads) + sum(1 for name in fleet.withdrawn if name not in fleet.replacement)
+    filled = len(heads) + sum(1 for name in fleet.withdrawn if _alone(fleet, name))
     missing = fleet.wanted - filled
     if missing > 0:
         for _ in range(missing):
@@ -145,6 +145,12 @@ def resize(fleet: Fleet) -> Iterator[Action]:
     shown = [i for i in heads if i.state is not State.LOST]
     if len(shown) > fleet.wanted:
         yield from _shrink(fleet, shown, len(shown) - fleet.wanted)
+
+
+def _alone(fleet: Fleet, withdrawn: str) -> bool:
+    """Whether no replacement counts for its slot."""
+    heir = fleet.replacement.get(withdrawn)
+    return heir is None or heir.id in fleet.leaving
 
 
 def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Action]:

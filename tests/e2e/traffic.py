@@ -32,10 +32,16 @@ class Answer:
     arrivals: list[float] = field(default_factory=list)
     ended_at: float = 0.0
     fault: str = ""
+    request_id: str = ""
+    """Of one that was refused or lost, as the proxy tells it."""
 
     @property
     def whole(self) -> bool:
         return bool(self.ended_at) and not self.fault and len(self.arrivals) == self.tokens
+
+    def fail(self, exc: Exception) -> None:
+        self.fault = f"{type(exc).__name__}: {exc}"
+        self.request_id = getattr(exc, "request_id", None) or ""
 
     def open_at(self, moment: float) -> bool:
         return (
@@ -132,7 +138,7 @@ class Traffic:
             try:
                 await self._stream(client, answer)
             except Exception as exc:
-                answer.fault = f"{type(exc).__name__}: {exc}"
+                answer.fail(exc)
                 await asyncio.sleep(AFTER_FAILURE_S)
             answer.ended_at = time.time()
 
@@ -173,5 +179,5 @@ class Traffic:
                 raise ValueError(f"the answer is {text!r}")
             answer.arrivals = [time.time()] * answer.tokens
         except Exception as exc:
-            answer.fault = f"{type(exc).__name__}: {exc}"
+            answer.fail(exc)
         answer.ended_at = time.time()

@@ -446,6 +446,15 @@ class Planner(RuleBasedStateMachine):
         assert proven, "promise 11"
         return True
 
+    def must_leave(self, old: Instance) -> bool:
+        """By its end, its node, an operator's word or a requeue: then its replacement is due by itself."""
+        if old.end_time is None or old.replace_asked or not old.node:
+            return True
+        exclusion = self.exclusions.get(old.node)
+        if self.nodes[old.node] != "mixed" or (exclusion is not None and exclusion.until > self.now):
+            return True
+        return self.now >= timeline.submit_by(old.end_time, TIMING, self.lead_of(old), POLL_S)
+
     def serves_alone(self, name: str) -> bool:
         """Ready, and no replacement that only a rollout asked for."""
         record = self.records[name]
@@ -488,6 +497,7 @@ class Planner(RuleBasedStateMachine):
         if self.service:
             names = {i.id for i in serving}
             surging = [i for i in serving if i.id in self.rolled and i.replaces in names]
+            surging = [i for i in surging if not self.must_leave(self.records[i.replaces])]
             assert len(surging) <= self.service.rolling.max_surge, "promise 1: more than max_surge"
 
     @invariant()

@@ -51,7 +51,7 @@ def conclude(results: Iterable[Result], seconds: float) -> int:
         print(f"{name:<22}" + "".join(f"{figure:>10}" for figure in figures))
     print(f"{'in all':<22}" + "".join(f"{figure:>10}" for figure in total))
     print(
-        f"lost: though a healthy instance was there; cut: begun by the instance that was hit. {seconds:.0f} s"
+        f"lost: though a healthy instance was there; cut: under way on the instance that was hit. {seconds:.0f} s"
     )
     runs, as_expected, doubled, orphans, lost = total[:5]
     return 0 if runs == as_expected and doubled == orphans == lost == 0 else 1

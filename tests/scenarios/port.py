@@ -65,9 +65,9 @@ class Watched:
     requests: int
     """Sent by the clients."""
     lost: int
-    """Of these, unanswered though a healthy instance was there, and none that it began to answer was ended."""
+    """Of these, not answered whole though a healthy instance was there; `cut` is left out."""
     cut: int
-    """Of these, begun by an instance whose job was ended from outside."""
+    """Of these, under way on an instance when its job was ended from outside."""
 
 
 class Watch(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from tests.e2e.installed import Installed
 from tests.e2e.site import MODEL, SERVICE
 from tests.e2e.site import Site as Chain
 from tests.e2e.traffic import Answer, Traffic
+from tests.scenarios.outcome import ENDED
 from tests.scenarios.port import Event, Instance, Job, NeverHappened, Watched
 from tests.slurm.cluster import Cluster
 from tests.slurm.keeper import descendants
@@ -47,6 +49,8 @@ CONTROLLER_AWAY_S = 4.0
 NEXT_POLL_LIMIT_S = 60.0
 NOTICED_S = 1.0
 """A healthy instance is one that was so from this long before a request was sent."""
+HIT_WITHIN_S = 2.0
+"""So soon after it is ordered, Slurm ends a job; what was sent to it by then was under way."""
 LIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED")
 QUEUE = "%A|%T|%l|%S|%N|%j"
 
@@ -61,8 +65,8 @@ class RealSite:
         self.version = version
         self._cluster = Cluster(NODES, gpus=GPUS, version=version)
         self._installed = installed
-        self._hit: set[str] = set()
-        """Instances whose jobs were ended from outside."""
+        self._hit: dict[str, float] = {}
+        """Instances whose jobs were ended from outside, and when that was ordered."""
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._start)
@@ -166,7 +170,7 @@ class RealSite:
     # -- Slurm's people
 
     async def requeue(self, job_id: int) -> None:
-        self._hit.update(i.id for i in await self.instances() if i.job_id == job_id)
+        await self._hits(lambda instance: instance.job_id == job_id)
         await self._run("scontrol", "requeue", str(job_id))
 
     async def hold(self, job_id: int) -> None:
@@ -180,7 +184,7 @@ class RealSite:
         await self._run("scontrol", "update", f"JobId={job_id}", f"TimeLimit={minutes}")
 
     async def cancel(self, job_id: int) -> None:
-        self._hit.update(i.id for i in await self.instances() if i.job_id == job_id)
+        await self._hits(lambda instance: instance.job_id == job_id)
         await self._run("scancel", str(job_id))
 
     async def drain_node(self, name: str) -> None:
@@ -200,7 +204,7 @@ class RealSite:
     # -- faults
 
     async def node_down(self, name: str) -> None:
-        self._hit.update(i.id for i in await self.instances() if i.node == name)
+        await self._hits(lambda instance: instance.node == name)
         await asyncio.to_thread(self._cut_power, name)
 
     def _cut_power(self, name: str) -> None:
@@ -230,7 +234,7 @@ class RealSite:
         await asyncio.to_thread(self._cluster.start_controller)
 
     async def cold_restart(self) -> None:
-        self._hit.update(i.id for i in await self.instances() if i.state not in ("stopped", "failed"))
+        await self._hits(lambda instance: instance.state not in ENDED)
         await asyncio.to_thread(self._cluster.kill_controller)
         await asyncio.to_thread(lambda: self._cluster.start_controller(cold=True))
 
@@ -239,6 +243,9 @@ class RealSite:
 
     async def continue_controller(self) -> None:
         await asyncio.to_thread(self._cluster.resume_controller)
+
+    async def _hits(self, which: Callable[[Instance], bool]) -> None:
+        self._hit |= {i.id: time.time() for i in await self.instances() if which(i)}
 
     async def _run(self, *argv: str) -> str:
         return (await asyncio.to_thread(self._cluster.run, *argv)).stdout
@@ -291,7 +298,7 @@ class Look:
 class RealWatch:
     """Clients on the proxy, and a thread that looks at Slurm's queue and at the machine's processes."""
 
-    def __init__(self, chain: Chain, hit: set[str]) -> None:
+    def __init__(self, chain: Chain, hit: dict[str, float]) -> None:
         self._chain = chain
         self._hit = hit
         self._services: dict[str, int] = {}
@@ -336,6 +343,15 @@ class RealWatch:
             lost=len(lost),
             cut=len(cut),
         )
+
+    def _refused_requests(self) -> dict[str, str]:
+        """Request id -> the instance that had taken it, as the proxy's log tells."""
+        lines = (json.loads(line) for line in self._chain.daemons.log("proxy").read_text().splitlines())
+        return {line["request_id"]: line["instance"] for line in lines if line.get("status", 200) >= 500}
+
+    def _was_cut(self, answer: Answer, instance: str) -> bool:
+        """Whether it was under way where the job was ended: nobody could save it."""
+        return instance in self._hit and answer.sent_at < self._hit[instance] + HIT_WITHIN_S
 
     def _could_be_served(self, answer: Answer) -> bool:
         """Whether one instance was healthy in every look from shortly before it was sent until it failed."""

@@ -203,6 +203,12 @@ def test_a_drain_stays_when_it_is_too_late_or_somebodys_will(old: Instance) -> N
     assert acts(plan(old)) == [("Launch", "")]
 
 
+def test_one_that_serves_again_fills_its_slot_although_its_replacement_is_ended() -> None:
+    sick = instance("b", State.UNREADY, replaces="a", state_since=NOW - 500)
+    found = plan(draining("a", ends_in=50_000), sick)
+    assert acts(found) == [("WithdrawDrain", "a"), ("StartDrain", "b")]
+
+
 # ---------------------------------------------------------------- the end of a drain
 
 

@@ -163,6 +163,13 @@ def test_a_requeue_is_a_new_generation_with_nothing_of_the_old_one(state: State)
     assert after.end_time is None
 
 
+def test_who_was_ended_as_unhealthy_stays_so_when_its_job_is_requeued() -> None:
+    sick = Drain(DrainKind.UNHEALTHY, NOW - 9)
+    before = instance(State.DRAINING, node="gpu01", drain=sick, cancel_sent_at=NOW - 5)
+    after = seen(before, job("PENDING", restarts=1))
+    assert (after.state, after.drain, after.cancel_sent_at) == (State.DRAINING, sick, None)
+
+
 def test_a_requeue_that_runs_again_by_the_next_poll_is_seen_all_the_same() -> None:
     after = seen(instance(State.READY, ready_since=NOW, served=True), job(restarts=2))
     assert (after.state, after.generation, after.ready_since) == (State.STARTING, 2, None)

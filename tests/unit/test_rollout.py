@@ -77,6 +77,13 @@ def test_one_surge_at_a_time() -> None:
     assert acts(roll(old("a"), old("b"), new("c", State.PENDING, replaces="a"), service=scaled(2))) == []
 
 
+def test_a_replacement_of_before_that_is_kept_for_now_counts_as_surge() -> None:
+    service = rolling(2, min_available=2)
+    kept = bad("c", replaces="a")
+    found = roll(new("a", State.UNREADY), bad("b"), kept, service=service, revisions=BACK)
+    assert acts(found) == []
+
+
 def test_an_old_one_that_waits_in_the_queue_is_dropped_and_launched_anew() -> None:
     assert acts(roll(old("a", State.PENDING))) == [("StartDrain", "a"), ("Launch", "")]
 

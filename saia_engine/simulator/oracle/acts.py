@@ -54,21 +54,24 @@ class Acts:
         ledger, since = self._ledger, engine.view_from
         taken = standing.occupying(ledger, service, since)
         wanted = max((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
-        due = [t for t in taken if standing.can_be_due(ledger, t, since)]
+        for token in taken:
+            # Once due, it stays so: its replacement may be under way.
+            token.was_due = token.was_due or standing.can_be_due(ledger, token, since)
+        due = [t for t in taken if t.was_due]
         surge = standing.rolling(ledger, service, [*taken, _of(call, service)], since)
         self._extra = len(taken) >= wanted
         known = len(ledger.live.get(service, ())) + sum(
             1 for at in ledger.retired.get(service, ()) if at >= since
         )
         self._filler = known < min((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
-        if len(taken) < wanted + min(len(due), wanted) + surge:
+        if len(taken) < wanted + len(due) + surge:
             return
         names = ", ".join(f"{t.instance} ({_stand(t)})" for t in taken) or "none"
         text = (
             f"{engine.name} submitted {call.name}: {wanted} wanted, {len(due)} due, surge {surge};"
             f" there were {names}"
         )
-        blame, room = self._blame(taken), wanted + min(len(due), wanted) + surge
+        blame, room = self._blame(taken), wanted + len(due) + surge
 
         def judge() -> None:
             """Whoever was ordered out by the same plan has heard of it by now."""
@@ -158,8 +161,8 @@ class Acts:
         """What a good answer shows, its engine knows; one good end forgives what was seen up to then."""
         if answer.quality != "good" or not self._ends:
             return
-        shown = [end for end in self._ends if end[0] <= answer.began]
-        self._ends = [end for end in self._ends if end[0] > answer.began]
+        shown = [end for end in self._ends if end[0] <= answer.at]
+        self._ends = [end for end in self._ends if end[0] > answer.at]
         for _, service, _ in shown:
             self._failed(service, answer.began)
         for _, service, crashed in shown:

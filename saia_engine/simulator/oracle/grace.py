@@ -57,6 +57,8 @@ ALARM_S = 120.0
 """From a deadline that passed to an alarm: the longest state deadline without a name of its own."""
 KILL_WINDOW_S = 300.0
 """At most one instance of a service is ended for its health in so long."""
+IDLE_ENGINE_S = 300.0
+"""A poll, all the acts of a plan that hang, and room."""
 CALLS_A_TICK = 6
 """Commands of one observation; a constant, however many services there are."""
 AGAIN_S = 3600.0

@@ -73,6 +73,8 @@ class Token:
     job: JobSeen | None = None
     shown: bool = False
     """A good answer has shown its job."""
+    shown_running: bool = False
+    """And on which node it runs: before, nobody can ask its agent."""
     missing_since: float | None = None
     """When the first of the believable answers in a row was asked that lacks it."""
     found_at: float = FAR_PAST
@@ -89,6 +91,8 @@ class Token:
     removed_at: float = FAR_PAST
     """Its service was taken from the configuration."""
     replace_asked: bool = False
+    was_due: bool = False
+    """Its replacement could be due at some time."""
     filler: bool = False
     """Submitted where a slot was free for sure: nobody's replacement."""
     extra: bool = False

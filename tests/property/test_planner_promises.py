@@ -444,7 +444,7 @@ class Planner(RuleBasedStateMachine):
         if action.kind is DrainKind.REMOVAL:
             return False
         if action.kind is not DrainKind.HANDOVER:
-            return True
+            return old.state is State.READY
         assert old.end_time is not None
         if self.now >= timeline.admit_until(old.end_time, TIMING):
             return False

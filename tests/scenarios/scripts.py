@@ -66,10 +66,8 @@ async def longer_limit(site: Site, trial: Trial) -> Outcome:
     """An end that is put off again, before anything was done for it, needs no replacement."""
     hit = trial.first[0]
     before = (await job_of(site, hit)).limit_s
-    await site.set_limit(hit.job_id, await age(site, hit) + brink(site))
-    short_end = await end_moves(site, hit)
-    await site.set_limit(hit.job_id, before)
-    await end_moves(site, hit)
+    short_end = await move_end(site, hit, await age(site, hit) + brink(site))
+    await move_end(site, hit, before)
     await site.sleep(short_end - site.now())
     assert not await trial.said("launch")
     return await trial.end(hit.id, allowed=site.replicas)
@@ -193,13 +191,14 @@ def brink(site: Site) -> float:
     return MINUTE_S + 4 * site.poll_s
 
 
-async def end_moves(site: Site, instance: Instance) -> float:
+async def move_end(site: Site, instance: Instance, limit_s: float) -> float:
     """The new end, once the engine knows it."""
 
     async def end() -> float:
         return next(i.end or 0.0 for i in await site.instances() if i.id == instance.id)
 
     before = await end()
+    await site.set_limit(instance.job_id, limit_s)
 
     async def moved() -> bool:
         return await end() != before

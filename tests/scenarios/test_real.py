@@ -10,7 +10,6 @@ import pytest
 from tests.e2e.installed import Installed
 from tests.scenarios.pool import Result, Work, run
 from tests.scenarios.scripts import FAULTS, SCENARIOS
-from tests.scenarios.test_simulated import known_faults
 from tests.slurm.versions import LATER, Version, chosen
 
 pytestmark = [pytest.mark.real_slurm, pytest.mark.real_sshd, pytest.mark.timeout(900)]
@@ -36,9 +35,7 @@ def results(installed: Installed) -> Sequence[Result]:
 
 
 @pytest.mark.parametrize(
-    ("name", "version"),
-    [pytest.param(name, version, marks=known_faults(name)) for name, version in dict.fromkeys(WORK)],
-    ids=lambda part: part if isinstance(part, str) else part.name,
+    ("name", "version"), dict.fromkeys(WORK), ids=lambda part: part if isinstance(part, str) else part.name
 )
 def test_a_scenario_ends_as_it_should(results: Sequence[Result], name: str, version: Version):
     found = [result for result in results if (result.scenario, result.version) == (name, version)]

@@ -10,18 +10,9 @@ from tests.scenarios.outcome import Outcome, Trial
 from tests.scenarios.scripts import SCENARIOS
 from tests.scenarios.simulated import SimulatedSite
 
-KNOWN_FAULTS = {
-    "cancel-by-hand": "lifecycle._ended takes the moment of a foreign scancel for the end of the time limit",
-}
-
-
-def known_faults(name: str) -> list[pytest.MarkDecorator]:
-    """Of the engine; who mends one is told so by its test, which then fails for passing."""
-    return [pytest.mark.xfail(reason=KNOWN_FAULTS[name], strict=True)] if name in KNOWN_FAULTS else []
-
 
 @pytest.mark.parametrize(("seed", "dialect"), [(1, OLD), (2, NEW), (3, OLD)])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=known_faults(name)) for name in SCENARIOS])
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_ends_as_on_a_real_site(name: str, seed: int, dialect: str):
     site = SimulatedSite(seed, dialect)
 

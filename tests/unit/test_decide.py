@@ -435,3 +435,5 @@ def test_a_replacement_that_ends_as_soon_as_whom_it_replaces_gets_one_itself() -
     third = instance("third", State.PENDING, replaces="heir")
     assert acts(plan(old, heir, third)) == []
     assert acts(plan(old, replace(heir, end_time=NOW + 50_000))) == []
+    ready = instance("third", State.READY, replaces="heir")
+    assert acts(plan(old, heir, ready)) == [("StartDrain", "old")]

@@ -231,7 +231,7 @@ class EngineClient:
         return await self._call("DELETE", f"/v1/nodes/{_quoted(node)}/exclusion")
 
     async def unfreeze(self, *, confirm: bool = False) -> dict[str, Any]:
-        """What is absent from Slurm's answer counts as gone. Raises NeedsConfirmation without `confirm`."""
+        """End the freeze of a mass absence. Raises NeedsConfirmation without `confirm`."""
         return await self._call("POST", "/v1/unfreeze", {"confirm": confirm})
 
     async def maintenance(self, proxy: str, on: bool) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from saia_engine.model import Exclusion, Instance, Node, Revision, Service, Stat
 GROWTH = 4
 """A scale to more than so many times the replicas is asked about: it may be a slip."""
 OF_UNFREEZE = (
-    "instances whose jobs are absent from Slurm's answer would count as gone and be launched anew:"
-    " those that run all the same would run twice"
+    "cancels and launches would go on although many jobs of ours are absent from Slurm's answer: where Slurm"
+    " is wrong, an instance may run twice"
 )
 
 

@@ -24,8 +24,8 @@ _DURATIONS = frozenset(
     "admission_margin drain_deadline lead lead_floor min_ready safety_margin time_limit".split()
 )
 """Inputs in seconds; those whose names end in `_s` are, too."""
-_FIRST_TIME = 1e9
-"""Inputs from here on are times: no duration or count of ours is so large."""
+_FIRST_TIME, _LAST_TIME = 1e9, 1e10
+"""Inputs between these are times: no duration or count of ours is so large."""
 
 
 # ---------------------------------------------------------------- one instance
@@ -225,12 +225,12 @@ def _refused(refused: Mapping[str, Any] | Sequence[Any]) -> tuple[object, object
 def _input(name: str, value: object, day: str) -> str:
     label = name.replace("_", " ")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value >= _FIRST_TIME:
+        if _FIRST_TIME <= value < _LAST_TIME:
             return f"{label} {_moment(value).removeprefix(day).lstrip()}"
         if name in _DURATIONS or name.endswith("_s"):
             return f"{label.removesuffix(' s')} {show(value)}"
         return f"{label} {value:g}"
-    return f"{label} {short_id(plain(value))}"
+    return f"{label} {'unknown' if value is None else short_id(plain(value))}"
 
 
 # ---------------------------------------------------------------- words

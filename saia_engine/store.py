@@ -122,6 +122,13 @@ class Store:
             row = self._db.execute("SELECT record FROM instances WHERE id = ?", (name,)).fetchone()
             return _decode_instance(row[0]) if row else None
 
+    def instances_of(self, service: str) -> list[Instance]:
+        """All records of one service, the one made first at the top."""
+        with self._guard("read"):
+            rows = self._db.execute("SELECT record FROM instances WHERE id LIKE ?", (f"%.{service}.%",))
+            found = [_decode_instance(row[0]) for row in rows.fetchall()]
+            return sorted((i for i in found if i.service == service), key=lambda i: i.created_at)
+
     def known_instances(self) -> list[str]:
         """The ids of all that have a record, or at least a story."""
         with self._guard("read"):

@@ -39,7 +39,7 @@ def of_service(
     `service` is as the file says, None where it is not in there. None for one that nobody knows. Raises JournalError.
     """
     events = store.events_of(name, SERVICE_EVENTS)
-    own = [i for i in store.instances(0.0).values() if i.service == name]
+    own = store.instances_of(name)
     known = revisions(store, name, service, files)
     if service is None and not own and not known["revisions"]:
         return None
@@ -58,7 +58,7 @@ def of_service(
                 "node": i.node,
                 "outcome": i.outcome,
             }
-            for i in sorted(own, key=lambda i: i.created_at)
+            for i in own
         ],
         "events": [_event(event) for event in events],
     }
@@ -70,8 +70,8 @@ def revisions(store: Store, name: str, service: Service | None, files: RevisionF
     pin = store.pins().get(name)
     holds = pin is not None and pin.instead_of == configured
     in_use: dict[str, int] = {}
-    for instance in store.instances(float("inf")).values():
-        if instance.service == name:
+    for instance in store.instances_of(name):
+        if instance.live:
             in_use[instance.revision] = in_use.get(instance.revision, 0) + 1
     return {
         "service": name,

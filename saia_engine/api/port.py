@@ -56,7 +56,7 @@ class Engine(Protocol):
     def include(self, uid: int, node: str) -> Answer: ...
 
     def unfreeze(self, uid: int, confirm: bool) -> Answer:
-        """What is absent counts as gone (promise 7)."""
+        """End the freeze of a mass absence (promise 7)."""
         ...
 
     def known_instances(self) -> Answer:

@@ -149,16 +149,16 @@ def include(node: str, config_file: Path, socket: Path | None) -> None:
 @yes_option
 @engine_options
 def unfreeze(yes: bool, config_file: Path, socket: Path | None) -> None:
-    """Say that jobs which are absent in a mass are gone.
+    """End a freeze: cancels and launches go on.
 
-    When many jobs vanish from Slurm's answer at once, nothing is cancelled or launched for them until their
-    agents are silent, too. This ends that wait: look at the nodes first.
+    When many jobs vanish from Slurm's answer at once, nothing is cancelled or launched until it is clear what
+    runs. Look at the nodes first. An instance whose agent still answers is not given up by this.
     """
     confirmed(
         lambda confirm: ask(config_file, socket, lambda client: client.unfreeze(confirm=confirm)),
         yes,
     )
-    click.echo("what is absent counts as gone; cancels and launches go on")
+    click.echo("cancels and launches go on")
 
 
 @click.command()

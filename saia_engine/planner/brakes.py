@@ -35,7 +35,9 @@ class Budget:
         """Why this launch must wait; None grants it."""
         service = launch.service
         used = self._used.get(service, 0)
-        resume_at = backoff_until(self._by_service.get(service, ()))
+        # Each revision by itself: a mended one, or the good one of before, need not wait for a bad one's end.
+        own = (i for i in self._by_service.get(service, ()) if i.revision == launch.revision)
+        resume_at = backoff_until(own)
         if self._now < resume_at:
             return Reason(
                 "crash-loop-back-off",
@@ -54,8 +56,8 @@ class Budget:
 def backoff_until(instances: Iterable[Instance]) -> float:
     """When a service's next launch is allowed: 10 s after a failure, doubled for each in a row, 300 s at most.
 
-    `instances` are the service's. One that served and then failed early counts too, but is replaced at once when
-    it is the first.
+    `instances` are those of one revision of a service. One that served and then failed early counts too, but is
+    replaced at once when it is the first.
     """
     ended = sorted(
         (i for i in instances if i.ended_at is not None), key=lambda i: i.ended_at or 0.0, reverse=True

@@ -30,15 +30,29 @@ def hand_over(fleet: Fleet) -> Iterator[Action]:
             yield fleet.launch(due, replaces=old.id)
         if heir is not None and (too_short := _too_short(fleet, heir)) is not None:
             yield fleet.launch(too_short, replaces=heir.id)
-        yield from _drain(fleet, old, heir, due)
+        yield from _drain(fleet, old, _successor(fleet, heir), due)
 
 
 def _too_short(fleet: Fleet, heir: Instance) -> Reason | None:
     """Why a replacement needs one itself though it has not taken over yet: its limit was cut, or it took too long."""
     if heir.id in fleet.replacement or heir.id in fleet.leaving or heir.state is State.LOST:
         return None
+    leaves_by = fleet.outlook.leaves_by(heir)
+    timing = fleet.timing(heir)
+    if leaves_by is None or fleet.now < timeline.submit_by(
+        leaves_by, timing, timing.lead_floor_s, fleet.poll_s
+    ):
+        return None
     due = fleet.due(heir)
     return due if due is not None and due.rule in BY_TIME else None
+
+
+def _successor(fleet: Fleet, heir: Instance | None) -> Instance | None:
+    """Who takes over: the replacement, or where that is late the one that was launched for it."""
+    if heir is None or fleet.proven(heir):
+        return heir
+    after = fleet.replacement.get(heir.id)
+    return after if fleet.proven(after) else heir
 
 
 def _drain(fleet: Fleet, old: Instance, heir: Instance | None, due: Reason | None) -> Iterator[Action]:

@@ -95,7 +95,7 @@ def _replacement_late(fleet: Fleet, old: Instance) -> bool:
 
 
 def _failures(fleet: Fleet) -> Iterator[Alarm]:
-    resume_at = backoff_until(fleet.all)
+    resume_at = backoff_until(i for i in fleet.all if i.revision == fleet.revision)
     if fleet.service and fleet.now < resume_at and fleet.wanted > len(fleet.heads()):
         last = last_failed(fleet)
         outcome = last.outcome if last else "unknown"

@@ -50,9 +50,9 @@ def reference() -> dict[str, Table]:
         }
 
     return {
-        "chat": service(2, 1, 2, 120, 600, liveness={"failures": 3}),
-        "code": service(2, 1, 1, 90, 600, time_min="60m"),
-        "embed": service(2, 1, 1, 60, 400, max_surge=0, max_unavailable=1),
+        "chat": service(2, 1, 2, 120, 600, lead_cap="40m", liveness={"failures": 3}),
+        "code": service(2, 1, 1, 90, 600, lead_cap="25m", time_min="60m"),
+        "embed": service(2, 1, 1, 60, 400, lead_cap="15m", max_surge=0, max_unavailable=1),
         "image": service(1, 0, 2, 150, 600, lead_cap="30m"),
         "tiny": service(1, 0, 0, 45, 300, stagger=False),
     }
@@ -213,6 +213,7 @@ def _wish(service: Service, replicas: int, revision: str) -> Wish:
         safety_margin_s=timing.safety_margin_s,
         startup_deadline_s=timing.startup_deadline_s,
         unready_deadline_s=timing.unready_deadline_s,
+        liveness=service.launch.liveness is not None,
     )
 
 

@@ -68,7 +68,9 @@ class ScriptedJob:
     load_s: float
     limit_s: float = LIMIT_S
     command: str = "serve"
-    node: str = NODES[0]
+    exclude: str = ""
+    node: str = ""
+    """Where it runs, or would if it started now; empty while there is none for it."""
     held: bool = False
     state: str = "PENDING"
     start: float | None = None
@@ -84,7 +86,7 @@ class ScriptedJob:
     def advance(self, now: float) -> None:
         if self.command == "crashes" and self.state == "RUNNING":
             self.finish("FAILED", now)
-        if self.state == "PENDING" and now >= self.starts and not self.held:
+        if self.state == "PENDING" and now >= self.starts and self.node and not self.held:
             self.state, self.start, self.end = "RUNNING", now, now + self.limit_s
         if self.state == "RUNNING" and self.end is not None and now >= self.end:
             self.finish("TIMEOUT", now)
@@ -291,6 +293,7 @@ class Planner(RuleBasedStateMachine):
         self.now += POLL_S
         rows = {}
         for job in self.jobs.values():
+            self.place(job)
             job.advance(self.now)
             if job.hidden_polls > 0:
                 job.hidden_polls -= 1
@@ -321,6 +324,12 @@ class Planner(RuleBasedStateMachine):
                 self.records[record.id] = lifecycle.fold_job(found, row, taken_at=self.now, poll_s=POLL_S)
         self.requests_come()
         self.carry_out()
+
+    def place(self, job: ScriptedJob) -> None:
+        if job.state == "PENDING":
+            out = {*job.exclude.split(","), *(name for name in NODES if self.nodes[name] != "mixed")}
+            free = [name for name in NODES if name not in out]
+            job.node = free[job.id % len(free)] if free else ""
 
     def requests_come(self) -> None:
         for record in self.ready():
@@ -401,8 +410,6 @@ class Planner(RuleBasedStateMachine):
         self.launches.append(self.now)
         if action.reason.rule == "rollout":
             self.rolled.add(f"k.hpc.chat.{number}")
-        out = {*action.spec.exclude.split(","), *(n for n in NODES if self.nodes[n] != "mixed")}
-        free = [name for name in NODES if name not in out] or ["gpu01"]
         record = Instance(
             f"k.hpc.chat.{number}",
             "chat",
@@ -423,7 +430,7 @@ class Planner(RuleBasedStateMachine):
                 self.load_s,
                 action.spec.time_limit_s,
                 action.spec.command[0],
-                free[number % len(free)],
+                action.spec.exclude,
             )
         if outcome == "taken":
             record = lifecycle.submitted(record, number, self.now)
@@ -437,7 +444,7 @@ class Planner(RuleBasedStateMachine):
         if action.kind is DrainKind.REMOVAL:
             return False
         if action.kind is not DrainKind.HANDOVER:
-            return True
+            return old.state is State.READY
         assert old.end_time is not None
         if self.now >= timeline.admit_until(old.end_time, TIMING):
             return False
@@ -546,6 +553,9 @@ class Planner(RuleBasedStateMachine):
             job.healthy = job.reachable = True
             job.hidden_polls, job.load_s, job.held = 0, 0.0, False
         self.nodes = dict.fromkeys(NODES, "mixed")
+        for job in self.live_jobs():
+            job.exclude = ""
+        self.exclusions.clear()
         self.a_bad_revision_is_found_out()
         if self.service and self.service.launch.command[0] in BAD:
             return

@@ -53,7 +53,7 @@ def instance(name: str, state: State = State.READY, ends_in: float | None = 50_0
         "state_since": NOW - 5,
         "timing": TIMING,
     }
-    fixed = {"service": "chat", "spec": CHAT.launch, "revision": "r"}
+    fixed = {"service": "chat", "spec": CHAT.launch, "revision": WANTED}
     return Instance(id=name, state=state, **{**fixed, **known, **fields})
 
 

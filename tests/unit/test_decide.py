@@ -299,6 +299,13 @@ def test_after_a_failure_the_next_launch_waits() -> None:
     assert acts(plan(ended("a", State.FAILED, ago_s=BACKOFF_FIRST_S))) == [("Launch", "")]
 
 
+def test_a_mended_revision_does_not_wait_for_the_failures_of_another() -> None:
+    failures = [ended(f"a{n}", State.FAILED, ago_s=1 + 50 * n, revision="bad") for n in range(5)]
+    found = plan(*failures)
+    assert acts(found) == [("Launch", "")]
+    assert ("crash-loop", "chat") not in alarms(found)
+
+
 def test_the_back_off_doubles_up_to_its_bound() -> None:
     failures = [ended(f"a{n}", State.FAILED, ago_s=100 + 50 * n) for n in range(10)]
     waits = [backoff_until(failures[-n:]) - (failures[-n].ended_at or 0) for n in range(1, 9)]
@@ -435,3 +442,5 @@ def test_a_replacement_that_ends_as_soon_as_whom_it_replaces_gets_one_itself() -
     third = instance("third", State.PENDING, replaces="heir")
     assert acts(plan(old, heir, third)) == []
     assert acts(plan(old, replace(heir, end_time=NOW + 50_000))) == []
+    ready = instance("third", State.READY, replaces="heir")
+    assert acts(plan(old, heir, ready)) == [("StartDrain", "old")]

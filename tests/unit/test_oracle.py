@@ -641,6 +641,15 @@ def test_13_a_changed_limit_counts_within_a_poll(polls: int, found: set[int]) ->
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("ends", "found"), [(True, set()), (False, {13})])
+def test_13_an_engine_that_acts_asks_on(ends: bool, found: set[int]) -> None:
+    story = Story(wants(replicas=0))
+    if ends:
+        story.end()
+    story.wait(400)
+    assert story.broken() == found
+
+
 def test_14_a_jump_of_the_clock_submits_nothing() -> None:
     story = Story()
     story.serve("one")

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from saia_engine.slurm.local.ledger import Files, transaction
 from tests.unit.test_engine import ENGINE, Site, eventually
 
 SERVICE = '[services.chat]\nmodels = ["m"]\nreplicas = 1\n'
@@ -95,9 +97,28 @@ def test_instances_leave_an_excluded_node_and_none_comes(site: Site) -> None:
     assert [(e["subject"], e["text"], e["uid"]) for e in by_us] == [(node, "ECC errors", os.geteuid())]
 
 
-def test_nothing_is_unfrozen_that_is_not_frozen(site: Site) -> None:
+def test_a_freeze_holds_until_an_operator_ends_it(site: Site) -> None:
+    site.configure(SERVICE.replace("replicas = 1", "replicas = 2"))
     site.run()
+    before = set(site.ready(2))
     assert "nothing is frozen" in saia(site, "unfreeze", "--yes", code=1)
+    with transaction(Files(site.directory / "state" / "local")) as ledger:
+        forgotten = [ledger.jobs.pop(job.id) for job in list(ledger.jobs.values())]
+    eventually(lambda: "mass-absence" in site.alarms())
+    site.post("services/chat/scale", replicas=3)
+    time.sleep(1.0)
+    assert set(site.instances()) == before, "nothing is launched"
+    assert "waits: chat: held back" in saia(site, "plan")
+    assert "may run twice; to do it all the same, add --yes" in saia(site, "unfreeze", code=6)
+    assert saia(site, "unfreeze", "--yes") == "cancels and launches go on\n"
+    (third,) = eventually(lambda: set(site.instances("ready")) - before)
+    assert "mass-absence" not in site.alarms()
+    assert set(site.instances("lost")) == before, "their agents still answer"
+    assert [job.name for job in site.running()] == [f"saia.{third}"]
+    (event,) = site.events("unfrozen")
+    assert event["uid"] == os.geteuid()
+    for job in forgotten:
+        os.kill(job.supervisor, signal.SIGTERM)
 
 
 def test_a_story_is_told_whole_with_and_without_the_engine(site: Site) -> None:

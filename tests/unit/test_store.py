@@ -176,6 +176,17 @@ def test_events_are_numbered_and_the_newest_come_last(path: Path) -> None:
     assert [(e.seq, e.text, e.uid) for e in newest] == [(4, "text 3", 3), (5, "text 4", 4)]
 
 
+def test_a_services_instances_are_its_own(path: Path) -> None:
+    store = Store(path)
+    for name, service, at in (
+        ("k.c.chat.b", "chat", 2.0),
+        ("k.c.chat.a", "chat", 1.0),
+        ("k.chat.x.c", "x", 1.0),
+    ):
+        store.save(Instance(name, service, LaunchSpec(), "r", at, ended_at=3.0))
+    assert [i.id for i in Store(path).instances_of("chat")] == ["k.c.chat.a", "k.c.chat.b"]
+
+
 def test_an_event_keeps_what_decided_it(path: Path) -> None:
     detail = {"rule": "fill", "inputs": {"replicas": 2, "until": 1.5}, "refused": [["wait", "too late"]]}
     event = Store(path).record(1.0, "launch", "info", "chat", "t", detail=detail)

@@ -152,6 +152,20 @@ def test_hostile_text_stays_text() -> None:
     assert lines[1].startswith(r"22:13:20  x\x1b[2J: a\nb")
 
 
+def test_inputs_are_shown_as_what_they_are() -> None:
+    inputs = {
+        "until": AT,
+        "lead": 90.0,
+        "wait_s": 0.5,
+        "have": 2,
+        "huge": 1e300,
+        "priority": 4e10,
+        "end": None,
+    }
+    [line] = explain.why_lines({"inputs": inputs}, "  ", "2023-11-14")[:1]
+    assert line == "  inputs: until 22:13:20, lead 1m 30s, wait 500ms, have 2, huge 1e+300, priority"
+
+
 def test_midnight_begins_a_new_day() -> None:
     events = [{"at": AT + hours * 3600, "code": "c", "severity": "info", "text": "t"} for hours in (0, 1, 2)]
     assert [line for line in explain.event_lines(events) if line.startswith("2023")] == [

@@ -8,7 +8,7 @@ from saia_engine.simulator import truth
 from saia_engine.simulator.oracle import grace, standing
 from saia_engine.simulator.oracle.findings import Findings
 from saia_engine.simulator.oracle.ledger import BAD, Ledger, service_of
-from saia_engine.simulator.oracle.records import EngineSeen, JobSeen, Token
+from saia_engine.simulator.oracle.records import FAR_PAST, EngineSeen, JobSeen, Token
 
 CRASHES_KEPT = 16
 LEASES_LOOKED_AT = 4
@@ -22,10 +22,10 @@ class Acts:
         self._report = findings.report
         self._later = findings.later
         self._extra = self._filler = False
-        self._crashes: dict[str, deque[tuple[float, bool]]] = {}
-        """By service: failures in a row without doubt, each with when it came and whether the engine was told."""
-        self._forgiven: dict[str, float] = {}
-        """By service: when one came to a good end that no answer has shown yet."""
+        self._crashes: dict[str, deque[float]] = {}
+        """By service: when each failure in a row was seen."""
+        self._ends: list[tuple[float, str, bool]] = []
+        """Ends that no good answer has shown yet: when, of which service, and whether it was a crash."""
 
     # -- submits
 
@@ -47,28 +47,31 @@ class Acts:
                     service,
                 )
             self._room(call, engine, service)
-            self._back_off(service, engine.view_from, engine.plan_from)
+            self._back_off(service, engine.plan_from)
         self._rate(service)
 
     def _room(self, call: truth.SubmitCalled, engine: EngineSeen, service: str) -> None:
         ledger, since = self._ledger, engine.view_from
         taken = standing.occupying(ledger, service, since)
         wanted = max((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
-        due = [t for t in taken if standing.can_be_due(ledger, t, since)]
+        for token in taken:
+            # Once due, it stays so: its replacement may be under way.
+            token.was_due = token.was_due or standing.can_be_due(ledger, token, since)
+        due = [t for t in taken if t.was_due]
         surge = standing.rolling(ledger, service, [*taken, _of(call, service)], since)
         self._extra = len(taken) >= wanted
         known = len(ledger.live.get(service, ())) + sum(
             1 for at in ledger.retired.get(service, ()) if at >= since
         )
         self._filler = known < min((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
-        if len(taken) < wanted + min(len(due), wanted) + surge:
+        if len(taken) < wanted + len(due) + surge:
             return
         names = ", ".join(f"{t.instance} ({_stand(t)})" for t in taken) or "none"
         text = (
             f"{engine.name} submitted {call.name}: {wanted} wanted, {len(due)} due, surge {surge};"
             f" there were {names}"
         )
-        blame, room = self._blame(taken), wanted + min(len(due), wanted) + surge
+        blame, room = self._blame(taken), wanted + len(due) + surge
 
         def judge() -> None:
             """Whoever was ordered out by the same plan has heard of it by now."""
@@ -119,53 +122,55 @@ class Acts:
                 16, f"{own} submits of {service} within an hour, half of {per_hour} are allowed", service
             )
 
-    def _back_off(self, service: str, since: float, plan_from: float) -> None:
-        """Promise 16: after failures in a row the next launch waits."""
-        count, at = 0, float("-inf")
-        for failed_at, told in self._crashes.get(service, ()):
-            if failed_at >= (plan_from if told else since):
-                continue  # the engine had not seen it when it made its plan
-            count += 1 if failed_at - at >= grace.APART_S or count == 0 else 0
-            at = failed_at
-        if count == 0:
-            return
-        wait_s = min(grace.BACKOFF_MAX_S, grace.BACKOFF_FIRST_S * 2.0 ** (count - 1))
+    def _back_off(self, service: str, plan_from: float) -> None:
+        """Promise 16: after failures in a row, as every engine must have seen them, the next launch waits."""
+        count, at = 0, FAR_PAST
+        for seen_at in self._crashes.get(service, ()):
+            if seen_at > plan_from:
+                continue  # it came while the plan was carried out
+            count += 1 if seen_at - at >= grace.APART_S or count == 0 else 0
+            at = seen_at
+        wait_s = min(grace.BACKOFF_MAX_S, grace.BACKOFF_FIRST_S * 2.0 ** (count - 1)) if count else 0.0
         passed = self._ledger.now - at
         if passed < wait_s - grace.ROUNDING_S:
             self._report(
                 16,
-                f"{service} was submitted {passed:.0f} s after failure {count} in a row; it must wait {wait_s:.0f} s",
+                f"{service} was submitted {passed:.0f} s after failure {count} in a row was seen;"
+                f" it must wait {wait_s:.0f} s",
                 service,
             )
 
     def refused(self, event: truth.SubmitRefused) -> None:
         token = self._ledger.tokens.get(event.name)
         if token is not None and event.answered:
-            self._failed(token.service, event.at, told=True)
+            self._failed(token.service, event.at)
 
     def ended(self, event: truth.JobChanged) -> None:
-        """Counts what is a crash without doubt; any other end forgives."""
+        """Notes what is a crash without doubt, and what is none."""
         token = self._ledger.tokens.get(event.name)
         job = token.job if token else None
         if token is None or job is None or job.ended_at != event.at or job.id != event.job_id:
             return
         agent = self._ledger.agents.get(token.instance)
         served = agent is not None and agent.served
-        if job.cause in ("service", "fault") and not served and token.cancelled_at < token.called_at:
-            self._failed(token.service, event.at, told=False)
-        else:
-            self._crashes.pop(token.service, None)
-            self._forgiven[token.service] = event.at
+        by_itself = job.cause in ("service", "fault") and token.cancelled_at < token.called_at
+        plain = token.missing_since is None and token.found_at < token.called_at and not job.completed_late
+        self._ends.append((event.at, token.service, by_itself and plain and not served))
 
     def answered(self, answer: truth.Answered) -> None:
-        """A good end forgives what the engine has seen fail before it saw that end."""
-        if answer.quality == "good" and self._forgiven:
-            for service in [name for name, at in self._forgiven.items() if at <= answer.began]:
-                del self._forgiven[service]
+        """What a good answer shows, its engine knows; one good end forgives what was seen up to then."""
+        if answer.quality != "good" or not self._ends:
+            return
+        shown = [end for end in self._ends if end[0] <= answer.at]
+        self._ends = [end for end in self._ends if end[0] > answer.at]
+        for _, service, _ in shown:
+            self._failed(service, answer.began)
+        for _, service, crashed in shown:
+            if not crashed:
                 self._crashes.pop(service, None)
 
-    def _failed(self, service: str, at: float, told: bool) -> None:
-        self._crashes.setdefault(service, deque(maxlen=CRASHES_KEPT)).append((at, told))
+    def _failed(self, service: str, seen_at: float) -> None:
+        self._crashes.setdefault(service, deque(maxlen=CRASHES_KEPT)).append(seen_at)
 
     def configured(self, event: truth.Configured) -> None:
         """What changed may start afresh."""
@@ -174,8 +179,8 @@ class Acts:
                 del self._crashes[service]
 
     def engine_started(self, event: truth.EngineStarted) -> None:
-        """Who has lost the journal has lost the count."""
-        if event.journal != "kept":
+        """Who has another journal, or none, has not got the count."""
+        if self._ledger.remembered_from == event.at:
             self._crashes.clear()
 
     # -- cancels

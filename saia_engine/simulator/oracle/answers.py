@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from saia_engine.simulator import truth
-from saia_engine.simulator.oracle import grace
+from saia_engine.simulator.oracle import grace, standing
 from saia_engine.simulator.oracle.findings import Findings
 from saia_engine.simulator.oracle.ledger import BAD, Ledger
 from saia_engine.simulator.oracle.records import FAR_PAST, EngineSeen, Token
@@ -17,11 +17,14 @@ class Answers:
     def __init__(self, ledger: Ledger, findings: Findings) -> None:
         self._ledger = ledger
         self._report = findings.report
+        self._later = findings.later
         self._asked: dict[str, deque[float]] = {}
 
     def answered(self, answer: truth.Answered) -> None:
         self._cost(answer)
         engine = self._ledger.engines.get(answer.engine)
+        if engine is not None:
+            self._later(answer.at + grace.IDLE_ENGINE_S, lambda: self._asks_on(engine, answer.began))
         if engine is not None and answer.quality not in BAD:
             self._freeze(engine, answer)
 
@@ -44,6 +47,14 @@ class Answers:
                 f"{answer.engine} asked Slurm three times in {asked[2] - asked[0]:.1f} s,"
                 f" where a tick is {self._ledger.began.poll_s:.0f} s",
                 answer.engine,
+            )
+
+    def _asks_on(self, engine: EngineSeen, asked_at: float) -> None:
+        """An engine that acts asks anew at each poll: all else rests on it (13, 22)."""
+        able = engine.acting and standing.may_act(self._ledger, engine)
+        if able and self._asked[engine.name][-1] == asked_at:
+            self._report(
+                13, f"{engine.name} has not asked Slurm for {grace.IDLE_ENGINE_S:.0f} s", engine.name
             )
 
     def _freeze(self, engine: EngineSeen, answer: truth.Answered) -> None:

@@ -122,7 +122,7 @@ class Drains:
         wishes = ledger.wishes_since(token.service, since)
         if any(w is None for w in wishes):
             return True
-        if token.revision and token.revision not in self._wanted_revisions(token.service, since):
+        if token.revision and token.revision not in self._wanted_revisions(token.service):
             return True
         fewest = min(w.replicas for w in wishes if w is not None)
         others = [t for t in ledger.live.get(token.service, {}).values() if t is not token and self._stays(t)]
@@ -134,13 +134,18 @@ class Drains:
         staying = len(others) + 1
         return staying > fewest + min(extras, staying // 2)
 
-    def _wanted_revisions(self, service: str, since: float) -> set[str]:
+    def _wanted_revisions(self, service: str) -> set[str]:
         """What a rollout, forward or back, may be bringing in; empty where that is not clear."""
-        wish_at, wish = self._ledger.wishes[service][-1]
-        last = self._ledger.last_submit.get(service)
-        if last is None or wish is None or wish_at >= max(last.called_at, since):
-            return {wish.revision} if wish else set()
-        return {last.revision}
+        history, last = self._ledger.wishes[service], self._ledger.last_submit.get(service)
+        wish = history[-1][1]
+        if wish is None:
+            return set()
+        asked_at = history[-1][0]
+        for began, older in reversed(history):
+            if older is None or older.revision != wish.revision:
+                break
+            asked_at = began
+        return {wish.revision} if last is None or asked_at >= last.called_at else {last.revision}
 
     def _stays(self, token: Token) -> bool:
         """It may fill a slot in the engine's eyes."""

@@ -35,6 +35,8 @@ BACKOFF_FIRST_S = 10.0
 BACKOFF_MAX_S = 300.0
 STEADY_S = 600.0
 """Who lived longer was no crash."""
+COMPLETING_S = 90.0
+"""Who hangs in COMPLETING for longer may be given up before it has ended."""
 APART_S = 60.0
 """Ends nearer to each other may have come to light together, and are one failure."""
 HOUR_S = 3600.0
@@ -55,6 +57,8 @@ ALARM_S = 120.0
 """From a deadline that passed to an alarm: the longest state deadline without a name of its own."""
 KILL_WINDOW_S = 300.0
 """At most one instance of a service is ended for its health in so long."""
+IDLE_ENGINE_S = 300.0
+"""A poll, all the acts of a plan that hang, and room."""
 CALLS_A_TICK = 6
 """Commands of one observation; a constant, however many services there are."""
 AGAIN_S = 3600.0

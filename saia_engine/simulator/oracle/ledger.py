@@ -273,6 +273,8 @@ class Ledger:
         if not job.in_table:
             job.in_table, job.lost = True, False
         if event.state != job.state:
+            if job.state == "COMPLETING":
+                job.completed_late = event.at - job.state_since > grace.COMPLETING_S
             job.state, job.state_since = event.state, event.at
         if event.restarts != job.restarts:
             job.restarts, job.restarted_at = event.restarts, event.at
@@ -389,6 +391,8 @@ class Ledger:
                         token.shown, token.missing_since, token.written_off = True, None, False
                         token.forgotten = False
                         token.known_on.add(engine.host)
+                        started_at = token.job.started_at
+                        token.shown_running = started_at is not None and started_at <= answer.began
                     continue
                 if token.missing_since is None:
                     token.missing_since = answer.began
@@ -402,7 +406,7 @@ class Ledger:
     def _speaks(self, token: Token) -> bool:
         """Its agent's word certainly outweighs Slurm's silence."""
         agent = self.agents.get(token.instance)
-        if agent is None or token.job is None or token.job.started_at is None:
+        if agent is None or token.job is None or not token.shown_running:
             return False
         heard = (
             agent.reachable and agent.state != "gone" and self.now - agent.reached_since > grace.AGENT_WORD_S

@@ -139,9 +139,13 @@ class Progress:
         staying = [
             t for t in tokens if t.job is not None and t.job.live and not standing.leaving(ledger, t, since)
         ]
-        due = sum(1 for t in staying if standing.can_be_due(ledger, t, since - standing.catch_up_s(ledger)))
+        due = sum(
+            1
+            for t in staying
+            if t.was_due or standing.can_be_due(ledger, t, since - standing.catch_up_s(ledger))
+        )
         surge = standing.rolling(ledger, service, staying, ledger.disturbed_at)
-        over = len(staying) > wish.replicas + min(due, wish.replicas) + surge
+        over = len(staying) > wish.replicas + due + surge
         if self._holds("surplus", service, over, wish.min_ready_s):
             names = ", ".join(t.instance for t in staying)
             self._report(1, f"{service} wants {wish.replicas}, and keeps {len(staying)}: {names}", service)

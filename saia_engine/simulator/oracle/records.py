@@ -39,6 +39,8 @@ class JobSeen:
     left_table_at: float = FAR_PAST
     ended_at: float | None = None
     cause: str = ""
+    completed_late: bool = False
+    """It hung in COMPLETING for so long that it may have been given up."""
     ends: list[tuple[float, float | None]] = field(default_factory=list)
     """Each end time that Slurm had for it, with the time from which on."""
 
@@ -71,6 +73,8 @@ class Token:
     job: JobSeen | None = None
     shown: bool = False
     """A good answer has shown its job."""
+    shown_running: bool = False
+    """And on which node it runs: before, nobody can ask its agent."""
     missing_since: float | None = None
     """When the first of the believable answers in a row was asked that lacks it."""
     found_at: float = FAR_PAST
@@ -87,6 +91,8 @@ class Token:
     removed_at: float = FAR_PAST
     """Its service was taken from the configuration."""
     replace_asked: bool = False
+    was_due: bool = False
+    """Its replacement could be due at some time."""
     filler: bool = False
     """Submitted where a slot was free for sure: nobody's replacement."""
     extra: bool = False

@@ -165,6 +165,8 @@ class Traffic:
             able_from = max(engine.answers[0][1], engine.started_at) if engine.answers else ledger.now
             if len(engine.answers) == engine.answers.maxlen:
                 able_from = engine.started_at
+            # While a command hangs that it has called, it neither hears nor tells.
+            able_from = max(able_from, engine.busy_until)
             if ledger.now - able_from < grace.UNROUTE_S or ("routes-refused", host) in ledger.faults:
                 self._watch(instance)
                 continue

@@ -158,8 +158,8 @@ class Acts:
         self._ends.append((event.at, token.service, by_itself and plain and not served))
 
     def answered(self, answer: truth.Answered) -> None:
-        """What a good answer shows, its engine knows; one good end forgives what was seen up to then."""
-        if answer.quality != "good" or not self._ends:
+        """What an answer shows, or lacks, its engine knows; one good end forgives what was seen up to then."""
+        if answer.quality in BAD or not self._ends:
             return
         shown = [end for end in self._ends if end[0] <= answer.at]
         self._ends = [end for end in self._ends if end[0] > answer.at]

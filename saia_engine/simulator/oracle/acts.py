@@ -128,6 +128,8 @@ class Acts:
         for seen_at in self._crashes.get(service, ()):
             if seen_at > plan_from:
                 continue  # it came while the plan was carried out
+            if self._ledger.written_off_at.get(service, FAR_PAST) > seen_at - grace.BACKOFF_MAX_S:
+                return  # how the engine counts what went without a word is its own affair
             count += 1 if seen_at - at >= grace.APART_S or count == 0 else 0
             at = seen_at
         wait_s = min(grace.BACKOFF_MAX_S, grace.BACKOFF_FIRST_S * 2.0 ** (count - 1)) if count else 0.0

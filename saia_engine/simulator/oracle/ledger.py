@@ -52,7 +52,7 @@ class Ledger:
         self.live: dict[str, dict[str, Token]] = {}
         """By service: tokens that may still take a slot."""
         self.written_off_at: dict[str, float] = {}
-        """By service: when an engine last could believe that one of its launches is gone without a word."""
+        """By service: when one of its launches last went, or seemed to go, without a word."""
         self.retired: dict[str, deque[float]] = {}
         """By service: when its last launches came to their end."""
         self.agents: dict[str, AgentSeen] = {}
@@ -88,6 +88,8 @@ class Ledger:
         """The last moment at which something kept an engine from doing its work."""
         self.jumped_at = FAR_PAST
         self.faults: dict[tuple[str, str], float] = {}
+        self.fault_over: dict[tuple[str, str], float] = {}
+        """When the last one of its kind there was over."""
         self._take: dict[type, Callable[..., None]] = {
             truth.Began: self._on_began,
             truth.Configured: self._on_configured,
@@ -322,6 +324,8 @@ class Ledger:
         if token is None or token.job is not job:
             return
         self._blame_node(token, job)
+        if job.lost:
+            self.written_off_at[token.service] = self.now
         agent = self.agents.get(token.instance)
         if not job.lost or agent is None or agent.state == "gone":
             self._retire(token)
@@ -471,6 +475,7 @@ class Ledger:
         self._note_readiness(agent, was_ready)
         token = self.by_instance.get(event.instance)
         if event.state == "gone" and token is not None and token.job is not None and token.job.lost:
+            self.written_off_at[token.service] = self.now
             self._retire(token)  # Slurm has forgotten it, and now it is gone
 
     def _on_agent_reachable(self, event: truth.AgentReachable) -> None:
@@ -525,3 +530,4 @@ class Ledger:
 
     def _on_fault_ended(self, event: truth.FaultEnded) -> None:
         self.faults.pop((event.kind, event.subject), None)
+        self.fault_over[event.kind, event.subject] = event.at

@@ -60,9 +60,7 @@ class Acts:
         due = [t for t in taken if t.was_due]
         surge = standing.rolling(ledger, service, [*taken, _of(call, service)], since)
         self._extra = len(taken) >= wanted
-        known = len(ledger.live.get(service, ())) + sum(
-            1 for at in ledger.retired.get(service, ()) if at >= since
-        )
+        known = len(ledger.live.get(service, ())) + len(ledger.unseen_ends.get(service, ()))
         self._filler = known < min((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
         if len(taken) < wanted + len(due) + surge:
             return
@@ -156,7 +154,7 @@ class Acts:
         agent = self._ledger.agents.get(token.instance)
         served = agent is not None and agent.served
         by_itself = job.cause in ("service", "fault") and token.cancelled_at < token.called_at
-        plain = token.missing_since is None and token.found_at < token.called_at and not job.completed_late
+        plain = not token.was_missing and token.found_at < token.called_at and not job.completed_late
         self._ends.append((event.at, token.service, by_itself and plain and not served))
 
     def answered(self, answer: truth.Answered) -> None:

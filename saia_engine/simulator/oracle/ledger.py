@@ -25,7 +25,7 @@ LIES = frozenset({"empty", "stale"})
 """Answers that look good and are not."""
 ENDS_KEPT = 12
 WISHES_KEPT = 24
-RETIRED_KEPT = 16
+
 _TOKEN = re.compile(r"saia\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
@@ -53,8 +53,8 @@ class Ledger:
         """By service: tokens that may still take a slot."""
         self.written_off_at: dict[str, float] = {}
         """By service: when one of its launches last went, or seemed to go, without a word."""
-        self.retired: dict[str, deque[float]] = {}
-        """By service: when its last launches came to their end."""
+        self.unseen_ends: dict[str, list[Token]] = {}
+        """By service: launches that are over, which no answer has shown or proven yet."""
         self.agents: dict[str, AgentSeen] = {}
         self.engines: dict[str, EngineSeen] = {}
         self.running: list[EngineSeen] = []
@@ -335,10 +335,15 @@ class Ledger:
         token = self.tokens.get(job.name)
         if token is not None and token.job is job:
             self.live.setdefault(token.service, {})[token.name] = token
+            unseen = self.unseen_ends.get(token.service, [])
+            if token in unseen:
+                unseen.remove(token)
 
     def _retire(self, token: Token) -> None:
-        if self.live.get(token.service, {}).pop(token.name, None) is not None:
-            self.retired.setdefault(token.service, deque(maxlen=RETIRED_KEPT)).append(self.now)
+        was_live = self.live.get(token.service, {}).pop(token.name, None) is not None
+        if was_live and token.outcome != "refused":
+            token.missing_since = None
+            self.unseen_ends.setdefault(token.service, []).append(token)
 
     def _on_cancel_called(self, event: truth.CancelCalled) -> None:
         token = self.tokens.get(event.name)
@@ -378,6 +383,8 @@ class Ledger:
             self.disturbed_at = event.at
             if event.quality == "stale":
                 engine.stale_from = event.began - grace.STALE_REACH_S
+        if event.quality == "good":
+            self._show_ends(event)
         if event.quality not in BAD:
             self._compare(event, engine, lies=event.quality in LIES)
 
@@ -399,13 +406,30 @@ class Ledger:
                         token.shown_running = started_at is not None and started_at <= answer.began
                     continue
                 if token.missing_since is None:
-                    token.missing_since = answer.began
+                    token.missing_since, token.was_missing = answer.began, True
                 if self._speaks(token):
                     continue
                 if self._has_left_word(token) or answer.began - token.missing_since >= patience - 0.5:
                     if not token.written_off:
                         self.written_off_at[token.service] = self.now
                     token.written_off = True
+
+    def _show_ends(self, answer: truth.Answered) -> None:
+        """A good answer shows an end while Slurm remembers it, and proves it by a second absence."""
+        patience = self.began.message_timeout_s + self.began.poll_s
+        for service, tokens in self.unseen_ends.items():
+            left = []
+            for token in tokens:
+                job = token.job
+                if job is not None and job.in_table and job.ended_at is not None:
+                    if job.ended_at > answer.began:
+                        left.append(token)
+                elif token.missing_since is None:
+                    token.missing_since = answer.began
+                    left.append(token)
+                elif answer.began - token.missing_since < patience - 0.5:
+                    left.append(token)
+            self.unseen_ends[service] = left
 
     def _speaks(self, token: Token) -> bool:
         """Its agent's word certainly outweighs Slurm's silence."""

@@ -19,6 +19,8 @@ class Keeper:
         self.home = "a"
         """The host whose engine should act."""
         self._due: Any = None
+        self._takeover = False
+        """Whether the next start at home is one; a lease that can't be read then has it tried again."""
         world.on_engine_end = self._ended
         world.site.after(LOOK_EVERY_S, self._look)
 
@@ -38,11 +40,11 @@ class Keeper:
             self._due.cancel()
         self._due = self._world.site.after(seconds, self._start)
 
-    def _start(self, takeover: bool = False) -> None:
+    def _start(self) -> None:
         self._due = None
         host = self._world.hosts[self.home]
-        if host.up and not host.locked_by:
-            self._world.start_engine(self.home, takeover)
+        if host.up and not host.locked_by and self._world.start_engine(self.home, self._takeover):
+            self._takeover = False
 
     def restart(self, host: str, engine: EngineProcess) -> None:
         """The disk is mended: the engine that stopped acting there makes way for a new one."""
@@ -54,7 +56,8 @@ class Keeper:
         self._world.clients.front_host = host
         if self._due is not None:
             self._due.cancel()
-        self._due = self._world.site.after(self._chance.uniform(1.0, 120.0), self._start, True)
+        self._takeover = True
+        self._due = self._world.site.after(self._chance.uniform(1.0, 120.0), self._start)
 
     def mend(self) -> None:
         """For a calm: an engine acts soon, on a disk that takes its journal."""

@@ -60,9 +60,7 @@ class Acts:
         due = [t for t in taken if t.was_due]
         surge = standing.rolling(ledger, service, [*taken, _of(call, service)], since)
         self._extra = len(taken) >= wanted
-        known = len(ledger.live.get(service, ())) + sum(
-            1 for at in ledger.retired.get(service, ()) if at >= since
-        )
+        known = len(ledger.live.get(service, ())) + len(ledger.unseen_ends.get(service, ()))
         self._filler = known < min((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
         if len(taken) < wanted + len(due) + surge:
             return
@@ -128,6 +126,8 @@ class Acts:
         for seen_at in self._crashes.get(service, ()):
             if seen_at > plan_from:
                 continue  # it came while the plan was carried out
+            if self._ledger.written_off_at.get(service, FAR_PAST) > seen_at - grace.BACKOFF_MAX_S:
+                return  # how the engine counts what went without a word is its own affair
             count += 1 if seen_at - at >= grace.APART_S or count == 0 else 0
             at = seen_at
         wait_s = min(grace.BACKOFF_MAX_S, grace.BACKOFF_FIRST_S * 2.0 ** (count - 1)) if count else 0.0
@@ -154,12 +154,12 @@ class Acts:
         agent = self._ledger.agents.get(token.instance)
         served = agent is not None and agent.served
         by_itself = job.cause in ("service", "fault") and token.cancelled_at < token.called_at
-        plain = token.missing_since is None and token.found_at < token.called_at and not job.completed_late
+        plain = not token.was_missing and token.found_at < token.called_at and not job.completed_late
         self._ends.append((event.at, token.service, by_itself and plain and not served))
 
     def answered(self, answer: truth.Answered) -> None:
-        """What a good answer shows, its engine knows; one good end forgives what was seen up to then."""
-        if answer.quality != "good" or not self._ends:
+        """What an answer shows, or lacks, its engine knows; one good end forgives what was seen up to then."""
+        if answer.quality in BAD or not self._ends:
             return
         shown = [end for end in self._ends if end[0] <= answer.at]
         self._ends = [end for end in self._ends if end[0] > answer.at]

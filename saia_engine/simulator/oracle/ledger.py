@@ -25,7 +25,7 @@ LIES = frozenset({"empty", "stale"})
 """Answers that look good and are not."""
 ENDS_KEPT = 12
 WISHES_KEPT = 24
-RETIRED_KEPT = 16
+
 _TOKEN = re.compile(r"saia\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
@@ -52,9 +52,9 @@ class Ledger:
         self.live: dict[str, dict[str, Token]] = {}
         """By service: tokens that may still take a slot."""
         self.written_off_at: dict[str, float] = {}
-        """By service: when an engine last could believe that one of its launches is gone without a word."""
-        self.retired: dict[str, deque[float]] = {}
-        """By service: when its last launches came to their end."""
+        """By service: when one of its launches last went, or seemed to go, without a word."""
+        self.unseen_ends: dict[str, list[Token]] = {}
+        """By service: launches that are over, which no answer has shown or proven yet."""
         self.agents: dict[str, AgentSeen] = {}
         self.engines: dict[str, EngineSeen] = {}
         self.running: list[EngineSeen] = []
@@ -88,6 +88,8 @@ class Ledger:
         """The last moment at which something kept an engine from doing its work."""
         self.jumped_at = FAR_PAST
         self.faults: dict[tuple[str, str], float] = {}
+        self.fault_over: dict[tuple[str, str], float] = {}
+        """When the last one of its kind there was over."""
         self._take: dict[type, Callable[..., None]] = {
             truth.Began: self._on_began,
             truth.Configured: self._on_configured,
@@ -322,6 +324,8 @@ class Ledger:
         if token is None or token.job is not job:
             return
         self._blame_node(token, job)
+        if job.lost:
+            self.written_off_at[token.service] = self.now
         agent = self.agents.get(token.instance)
         if not job.lost or agent is None or agent.state == "gone":
             self._retire(token)
@@ -331,10 +335,15 @@ class Ledger:
         token = self.tokens.get(job.name)
         if token is not None and token.job is job:
             self.live.setdefault(token.service, {})[token.name] = token
+            unseen = self.unseen_ends.get(token.service, [])
+            if token in unseen:
+                unseen.remove(token)
 
     def _retire(self, token: Token) -> None:
-        if self.live.get(token.service, {}).pop(token.name, None) is not None:
-            self.retired.setdefault(token.service, deque(maxlen=RETIRED_KEPT)).append(self.now)
+        was_live = self.live.get(token.service, {}).pop(token.name, None) is not None
+        if was_live and token.outcome != "refused":
+            token.missing_since = None
+            self.unseen_ends.setdefault(token.service, []).append(token)
 
     def _on_cancel_called(self, event: truth.CancelCalled) -> None:
         token = self.tokens.get(event.name)
@@ -374,6 +383,8 @@ class Ledger:
             self.disturbed_at = event.at
             if event.quality == "stale":
                 engine.stale_from = event.began - grace.STALE_REACH_S
+        if event.quality == "good":
+            self._show_ends(event)
         if event.quality not in BAD:
             self._compare(event, engine, lies=event.quality in LIES)
 
@@ -395,13 +406,30 @@ class Ledger:
                         token.shown_running = started_at is not None and started_at <= answer.began
                     continue
                 if token.missing_since is None:
-                    token.missing_since = answer.began
+                    token.missing_since, token.was_missing = answer.began, True
                 if self._speaks(token):
                     continue
                 if self._has_left_word(token) or answer.began - token.missing_since >= patience - 0.5:
                     if not token.written_off:
                         self.written_off_at[token.service] = self.now
                     token.written_off = True
+
+    def _show_ends(self, answer: truth.Answered) -> None:
+        """A good answer shows an end while Slurm remembers it, and proves it by a second absence."""
+        patience = self.began.message_timeout_s + self.began.poll_s
+        for service, tokens in self.unseen_ends.items():
+            left = []
+            for token in tokens:
+                job = token.job
+                if job is not None and job.in_table and job.ended_at is not None:
+                    if job.ended_at > answer.began:
+                        left.append(token)
+                elif token.missing_since is None:
+                    token.missing_since = answer.began
+                    left.append(token)
+                elif answer.began - token.missing_since < patience - 0.5:
+                    left.append(token)
+            self.unseen_ends[service] = left
 
     def _speaks(self, token: Token) -> bool:
         """Its agent's word certainly outweighs Slurm's silence."""
@@ -471,6 +499,7 @@ class Ledger:
         self._note_readiness(agent, was_ready)
         token = self.by_instance.get(event.instance)
         if event.state == "gone" and token is not None and token.job is not None and token.job.lost:
+            self.written_off_at[token.service] = self.now
             self._retire(token)  # Slurm has forgotten it, and now it is gone
 
     def _on_agent_reachable(self, event: truth.AgentReachable) -> None:
@@ -525,3 +554,4 @@ class Ledger:
 
     def _on_fault_ended(self, event: truth.FaultEnded) -> None:
         self.faults.pop((event.kind, event.subject), None)
+        self.fault_over[event.kind, event.subject] = event.at

@@ -77,6 +77,8 @@ class Token:
     """And on which node it runs: before, nobody can ask its agent."""
     missing_since: float | None = None
     """When the first of the believable answers in a row was asked that lacks it."""
+    was_missing: bool = False
+    """A believable answer has lacked it once."""
     found_at: float = FAR_PAST
     """When it was last found again, or adopted: its deadlines run anew."""
     written_off: bool = False

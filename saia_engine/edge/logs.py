@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +57,17 @@ def set_up(level: str = "info", file: Path | None = None) -> None:
     )
 
 
-def silence() -> None:
-    """No logs from this process: what matters is told in another way."""
+@contextmanager
+def silenced() -> Iterator[None]:
+    """No logs from this process meanwhile: what matters is told in another way."""
+    before = structlog.get_config()
     structlog.configure(
         processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
     )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def get_logger(name: str) -> Any:

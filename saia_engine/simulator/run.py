@@ -91,9 +91,9 @@ class _Counted:
         pass
 
 
+@logs.silenced()
 def run_seed(task: Task) -> Report:
     """One seed's whole run, in this process."""
-    logs.silence()
     began = time.process_time()
     oracle, counted = Oracle(), _Counted()
     observers: list[Observer] = [oracle, counted]

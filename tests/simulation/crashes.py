@@ -81,10 +81,10 @@ class _Jobs:
         pass
 
 
+@logs.silenced()
 def run(crashes: tuple[int, ...]) -> Outcome:
     """Kill the engine at these boundaries: the first counted from the hand-over's beginning, each further one
     from the start of the engine that came after."""
-    logs.silence()
     oracle, jobs = Oracle(), _Jobs()
     world = World(SEED, [oracle, jobs], tables={"chat": dict(SERVICE)}, foreign_jobs=0)
     world.agents.characters = {"chat": Character(20.0)}

@@ -91,3 +91,13 @@ def test_a_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kept = [file.with_name(f"engine.log.{n}") for n in range(logs.OLD_FILES, 0, -1)] + [file]
     numbers = [json.loads(line)["number"] for path in kept for line in path.read_text().splitlines()]
     assert numbers == list(range(numbers[0], 200))
+
+
+def test_who_is_silenced_speaks_again_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.set_up()
+    with logs.silenced():
+        logs.get_logger("engine").critical("unheard")
+    logs.get_logger("engine").critical("heard")
+    written = capfd.readouterr()
+    assert "unheard" not in written.out + written.err
+    assert "heard" in written.out + written.err

@@ -279,7 +279,7 @@ def test_a_lost_journal_is_rebuilt_and_a_damaged_one_names_the_way(site: Site) -
     journal = site.directory / "state" / "state.db"
     journal.write_bytes(b"no database" * 1000)
     refused = site.launch()
-    _, said = refused.communicate(timeout=10)
+    _, said = refused.communicate(timeout=40)
     assert refused.returncode == 1
     assert str(journal) in said
     assert "saia-engine rebuild --config FILE" in said
@@ -330,7 +330,7 @@ def test_a_journal_that_fails_while_it_runs_stops_all_acts_and_keeps_the_routes(
 def test_a_second_engine_is_refused_and_the_first_not_disturbed(site: Site) -> None:
     first = site.run()
     second = site.launch()
-    _, said = second.communicate(timeout=10)
+    _, said = second.communicate(timeout=40)
     assert second.returncode == 4
     assert f"another engine runs on this host (pid {first.pid}" in said
     assert site.answers()
@@ -344,7 +344,7 @@ def test_a_socket_that_is_taken_is_refused(site: Site) -> None:
         runtime = f'runtime_dir = "{site.directory}/run"'
         other.config.write_text(other.config.read_text().replace('runtime_dir = "run"', runtime))
         refused = other.launch()
-        _, said = refused.communicate(timeout=10)
+        _, said = refused.communicate(timeout=40)
         assert refused.returncode == 4
         assert "another engine answers at" in said
     finally:
@@ -357,7 +357,7 @@ def test_another_hosts_lease_is_refused_with_the_way_to_take_it_over(site: Site)
     holder = {"host": "login2", "boot_id": "b", "epoch": 3, "pid": 1}
     (site.directory / "shared" / "lease.json").write_text(json.dumps(holder))
     refused = site.launch()
-    _, said = refused.communicate(timeout=10)
+    _, said = refused.communicate(timeout=40)
     assert refused.returncode == 4
     assert "login2" in said
     assert "saia-engine takeover" in said
@@ -369,7 +369,7 @@ def test_where_slurm_is_missing_it_says_so(site: Site) -> None:
     site.configure(services, kind="slurm", slurm_bin="bin")
     site.config.write_text(site.config.read_text().replace("[local]\nnodes = 2\ngpus_per_node = 8\n", ""))
     refused = site.launch()
-    _, said = refused.communicate(timeout=10)
+    _, said = refused.communicate(timeout=40)
     assert refused.returncode == 3, said
     assert "squeue, sinfo, scontrol, sbatch, scancel not found in" in said
     assert "Traceback" not in said

@@ -500,7 +500,8 @@ class Planner(RuleBasedStateMachine):
         wanted = self.service.replicas if self.service else 0
         # Who is lost may be gone: it pushes nobody out, and is judged when it is found.
         serving = [i for i in self.live() if i.drain is None and i.state is not State.LOST]
-        replaced = {i.replaces for i in serving if i.replaces} & {i.id for i in serving}
+        held = {i.id for i in self.live() if i.drain is None}
+        replaced = {i.replaces for i in serving if i.replaces} & held
         assert len(serving) <= wanted + len(replaced), "promise 1"
         if self.service:
             names = {i.id for i in serving}

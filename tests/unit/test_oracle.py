@@ -437,6 +437,17 @@ def test_7_one_job_gone_is_no_freeze_and_good_answers_end_it() -> None:
     assert story.broken() == set()
 
 
+def test_7_an_operators_word_ends_it_for_all_that_was_gone() -> None:
+    story = a_fleet_of_three()
+    for short in ("one", "two"):
+        story.forget(short)
+    story.poll()
+    story.order("unfreeze")
+    story.poll()
+    story.cancel("three")
+    assert story.broken() == set()
+
+
 # ---------------------------------------------------------------- 8 and 9: generations and readiness
 
 

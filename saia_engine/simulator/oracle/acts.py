@@ -122,6 +122,8 @@ class Acts:
 
     def _back_off(self, service: str, plan_from: float) -> None:
         """Promise 16: after failures in a row, as every engine must have seen them, the next launch waits."""
+        if any(self._given_up(token) for token in self._ledger.live.get(service, {}).values()):
+            return  # its engine may have counted that as an end of any kind
         count, at = 0, FAR_PAST
         for seen_at in self._crashes.get(service, ()):
             if seen_at > plan_from:
@@ -139,6 +141,12 @@ class Acts:
                 f" it must wait {wait_s:.0f} s",
                 service,
             )
+
+    def _given_up(self, token: Token) -> bool:
+        job = token.job
+        if job is None or job.state != "COMPLETING":
+            return False
+        return self._ledger.now - job.state_since > grace.COMPLETING_S
 
     def refused(self, event: truth.SubmitRefused) -> None:
         token = self._ledger.tokens.get(event.name)
@@ -182,6 +190,7 @@ class Acts:
         """Who has another journal, or none, has not got the count."""
         if self._ledger.remembered_from == event.at:
             self._crashes.clear()
+            self._ends.clear()
 
     # -- cancels
 

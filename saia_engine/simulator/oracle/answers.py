@@ -18,6 +18,7 @@ class Answers:
         self._ledger = ledger
         self._report = findings.report
         self._later = findings.later
+        self._unfrozen_at = FAR_PAST
         self._asked: dict[str, deque[float]] = {}
 
     def answered(self, answer: truth.Answered) -> None:
@@ -29,8 +30,9 @@ class Answers:
             self._freeze(engine, answer)
 
     def ordered(self, order: truth.OperatorOrdered) -> None:
-        """An operator's word ends a freeze."""
+        """An operator's word ends a freeze, for all that was gone by then."""
         if "freeze" in order.verb:
+            self._unfrozen_at = order.at
             for engine in self._ledger.running:
                 engine.frozen_at, engine.frozen_services = None, frozenset()
 
@@ -78,6 +80,8 @@ class Answers:
     def _surely_gone(self, token: Token, answer: truth.Answered) -> bool:
         job = token.job
         if job is None or token.missing_since is None or answer.quality == "stale":
+            return False
+        if token.missing_since <= self._unfrozen_at:
             return False
         agent = self._ledger.agents.get(token.instance)
         if agent is not None and agent.state == "gone":

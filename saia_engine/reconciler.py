@@ -566,7 +566,7 @@ class Reconciler:
     def _keep(self, instance: Instance) -> None:
         """The one way a record changes: durable, then visible."""
         before = self.instances.get(instance.id)
-        if instance == before:
+        if instance is before or instance == before:
             return
         self._store.save(instance)
         self.instances[instance.id] = instance

@@ -22,7 +22,11 @@ def sinfo(nodes: Iterable[Node], nonce: str, dialect: str) -> str:
     """In the format that `commands.sinfo` asks for: a row for each node in each partition."""
     end = f"|{nonce}|"
     return "".join(
-        [_printed(_node_row(node, partition, dialect), end) for node in nodes for partition in node.partitions]
+        [
+            _printed(_node_row(node, partition, dialect), end)
+            for node in nodes
+            for partition in node.partitions
+        ]
     )
 
 

@@ -60,11 +60,10 @@ def backoff_until(instances: Iterable[Instance]) -> float:
     """When a service's next launch is allowed: 10 s after a failure, doubled for each in a row, 300 s at most.
 
     `instances` are those of one revision of a service. One that served and then failed early counts too, but is
-    replaced at once when it is the first.
+    replaced at once when it is the first. What Slurm has lost without a word neither counts nor forgives.
     """
-    ended = sorted(
-        (i for i in instances if i.ended_at is not None), key=lambda i: i.ended_at or 0.0, reverse=True
-    )
+    told = (i for i in instances if i.ended_at is not None and not (i.vanished and i.job_id))
+    ended = sorted(told, key=lambda i: i.ended_at or 0.0, reverse=True)
     failures, counted_at = 0, float("inf")
     for instance in ended:
         if not _crashed(instance):

@@ -286,9 +286,9 @@ class Reconciler:
         plan = self.last_plan = self.preview()
         # Not after acts: what becomes of them is planned for at once.
         self._planned_on = None if plan.actions else known
+        self.alarms.plan(plan.alarms)  # first: an act may fail, or hang
         for action in plan.actions:
             await self._act(action)
-        self.alarms.plan(plan.alarms)
         self._watch()
 
     # -- observing

@@ -86,8 +86,8 @@ class Answers:
         agent = self._ledger.agents.get(token.instance)
         if agent is not None and agent.state == "gone":
             return False  # it may have left its word
-        if job.end is not None and token.missing_since >= job.end - grace.ROUNDING_S:
-            return False
+        if job.end is not None and answer.began >= job.end - grace.ROUNDING_S:
+            return False  # what came before may have been doubted, and then it was gone at its end
         return answer.quality == "empty" or job.lost
 
 

@@ -626,3 +626,5 @@ class Plan:
     alarms: tuple[Alarm, ...] = ()
     waiting: tuple[Reason, ...] = ()
     """What it would do but must wait for."""
+    again_at: float = 0.0
+    """Until then it holds for the same records: whoever sees nothing new need not plan."""

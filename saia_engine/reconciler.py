@@ -49,6 +49,7 @@ from saia_engine.model import (
 from saia_engine.offload import Offload, in_thread
 from saia_engine.planner import decide, lifecycle
 from saia_engine.planner.lead import Lead
+from saia_engine.planner.moment import Moment
 from saia_engine.probes import Ears, Target
 from saia_engine.slurm.port import Slurm, SlurmError, SlurmUnavailable, SubmitRejected, SubmitUnknown
 from saia_engine.store import Event, Store
@@ -114,6 +115,8 @@ class Reconciler:
         self.snapshot: Snapshot | None = None
         self._nodes: dict[str, Node] = {}
         """Of the snapshot, by name."""
+        self._cluster: object = None
+        """What the planner sees of the snapshot."""
         self.slurm_fault = ""
         self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
         self._believed_from = 0.0
@@ -122,6 +125,10 @@ class Reconciler:
         agent has not had its time to say so."""
         self.alarms = Alarms(now, self._record)
         self.last_plan = Plan()
+        self._planned_on: object = None
+        """What the last plan was made of."""
+        self._kept = 0
+        """Changes of records so far."""
         self._poll_interval_s = poll_interval_s
         self._submits_per_hour = submits_per_hour
         self._quarantine = quarantine
@@ -207,6 +214,7 @@ class Reconciler:
                 self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
             self.snapshot = snapshot
             self._nodes = snapshot.node_by_name
+            self._cluster = decide.what_matters(snapshot)
             await self._fold_snapshot(snapshot)
             self._watch()
             await self._advance()
@@ -237,7 +245,7 @@ class Reconciler:
         settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
         if boot and boot != self._boot:
             if self._boot:
-                self._believed_from = snapshot.taken_at + settle_s
+                self._believed_from = self._now() + settle_s  # it may have restarted while it answered
             elif boot <= snapshot.taken_at:  # else the clocks disagree
                 self._believed_from = boot + settle_s
             self._store.set_mark(CONTROLLER_BOOT, boot)
@@ -307,7 +315,12 @@ class Reconciler:
         if self._now() < self._heard_from:
             return
         self._note_revisions()
+        known = self._known()
+        if self._now() < self.last_plan.again_at and known == self._planned_on:
+            return
         plan = self.last_plan = self.preview()
+        # Not after acts: what becomes of them is planned for at once.
+        self._planned_on = None if plan.actions else known
         for action in plan.actions:
             await self._act(action)
         self.alarms.plan(plan.alarms)
@@ -428,10 +441,28 @@ class Reconciler:
             self.wishes.unfrozen_at,
         )
 
+    def _known(self) -> object:
+        """All that a plan is made of but time: while it is equal, and the last plan holds, no new one is needed."""
+        return (
+            self._kept,
+            self.wishes.all_of_them(),
+            (self._submits_per_hour, self._quarantine),
+            self.learning.learned(self.desired.services),
+            self._cluster,
+            [self._word(i) for i in self.instances.values() if i.live and i.node],
+        )
+
+    def _word(self, instance: Instance) -> object:
+        """What the planner hears in its agent's last word."""
+        status = self._probes.statuses.get(instance.id)
+        fresh = lifecycle.fresh(status, self._now())
+        heard = fresh, status is not None and status.alive, self._probes.listening_since.get(instance.id)
+        return heard if instance.drain is None else (heard, status)
+
     @property
     def leads(self) -> dict[str, Lead]:
         """Each service's lead time now."""
-        return decide.leads(self.desired, self._memory(), self._now())
+        return decide.leads(self.desired, self._memory(), Moment(self._now()))
 
     @property
     def rollouts(self) -> dict[str, str]:
@@ -605,10 +636,11 @@ class Reconciler:
     def _keep(self, instance: Instance) -> None:
         """The one way a record changes: durable, then visible."""
         before = self.instances.get(instance.id)
-        if instance == before:
+        if instance is before or instance == before:
             return
         self._store.save(instance)
         self.instances[instance.id] = instance
+        self._kept += 1
         self.learning.note(before, instance)
         if before is not None and before.state is not instance.state and instance.state not in EXPLAINED:
             severity = Severity.WARNING if instance.state is State.FAILED else Severity.INFO
@@ -623,6 +655,7 @@ class Reconciler:
         for name, instance in list(self.instances.items()):
             if instance.ended_at is not None and instance.ended_at < now - REMEMBER_ENDED_S:
                 del self.instances[name]
+                self._kept += 1
         for name in self._store.forget_ended(now - RETAIN_S):
             await self._offload(self._dirs.remove, name)
 

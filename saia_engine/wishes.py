@@ -78,6 +78,15 @@ class Wishes:
             )
         return self._desired
 
+    def all_of_them(self) -> object:
+        """Equal to itself until a wish changes."""
+        return (
+            self.desired,
+            tuple(self.revisions.values()),
+            tuple(self.exclusions.values()),
+            self.unfrozen_at,
+        )
+
     def configured(self, service: str) -> Service | None:
         """As the file says."""
         return self._services.get(service)

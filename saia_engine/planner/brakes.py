@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from saia_engine.model import Instance, Launch, Reason, State
+from saia_engine.planner.moment import Moment
 
+HOUR_S = 3600.0
 BACKOFF_FIRST_S = 10.0
 BACKOFF_MAX_S = 300.0
 STEADY_S = 600.0
@@ -18,16 +20,17 @@ class Budget:
     """Submits per hour, per service and in all, and crash-loop back-off (promise 16)."""
 
     def __init__(
-        self, by_service: Mapping[str, Sequence[Instance]], per_hour: int, services: int, now: float
+        self, by_service: Mapping[str, Sequence[Instance]], per_hour: int, services: int, moment: Moment
     ) -> None:
         """`by_service` are the records of all instances."""
         self._by_service = by_service
         self._used = {
-            name: sum(1 for i in own if now - i.created_at < 3600.0) for name, own in by_service.items()
+            name: sum(1 for i in own if not moment.reached(i.created_at + HOUR_S))
+            for name, own in by_service.items()
         }
         self._left = per_hour - sum(self._used.values())
         self._share = max(1, int(per_hour * SERVICE_SHARE)) if services > 1 else per_hour
-        self._now = now
+        self._moment = moment
         self.exhausted: set[str] = set()
         """Who had to wait for the bound: services, or `cluster`."""
 
@@ -38,10 +41,10 @@ class Budget:
         # Each revision by itself: a mended one, or the good one of before, need not wait for a bad one's end.
         own = (i for i in self._by_service.get(service, ()) if i.revision == launch.revision)
         resume_at = backoff_until(own)
-        if self._now < resume_at:
+        if not self._moment.reached(resume_at):
             return Reason(
                 "crash-loop-back-off",
-                f"{service}: its last instances failed; next launch in {resume_at - self._now:.0f} s",
+                f"{service}: its last instances failed; next launch in {resume_at - self._moment.now:.0f} s",
                 (("until", resume_at),),
             )
         spent = "cluster" if self._left <= 0 else service if used >= self._share else ""
@@ -57,11 +60,10 @@ def backoff_until(instances: Iterable[Instance]) -> float:
     """When a service's next launch is allowed: 10 s after a failure, doubled for each in a row, 300 s at most.
 
     `instances` are those of one revision of a service. One that served and then failed early counts too, but is
-    replaced at once when it is the first.
+    replaced at once when it is the first. What Slurm has lost without a word neither counts nor forgives.
     """
-    ended = sorted(
-        (i for i in instances if i.ended_at is not None), key=lambda i: i.ended_at or 0.0, reverse=True
-    )
+    told = (i for i in instances if i.ended_at is not None and not (i.vanished and i.job_id))
+    ended = sorted(told, key=lambda i: i.ended_at or 0.0, reverse=True)
     failures, counted_at = 0, float("inf")
     for instance in ended:
         if not _crashed(instance):
@@ -84,7 +86,7 @@ def _crashed(instance: Instance) -> bool:
     return not instance.served or lived_s < STEADY_S
 
 
-def mass_absent(instances: Iterable[Instance], now: float, unfrozen_at: float = 0.0) -> frozenset[str]:
+def mass_absent(instances: Iterable[Instance], unfrozen_at: float = 0.0) -> frozenset[str]:
     """Whose jobs are gone at once without a word: at least two, and half of all known; else none (promise 7).
 
     Each stays `lost` until its agent is silent and two good snapshots agree; then this shrinks by itself. An

@@ -31,6 +31,7 @@ from saia_engine.planner.brakes import Budget, mass_absent
 from saia_engine.planner.fleet import Fleet
 from saia_engine.planner.foresight import Outlook
 from saia_engine.planner.lead import Learned
+from saia_engine.planner.moment import Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +56,17 @@ class Memory:
 
 def plan(desired: Desired, memory: Memory, now: float) -> Plan:
     """All that should be done now, with reasons, in the order to do it."""
+    moment = Moment(now)
     records = memory.instances.values()
     by_service = _by_service(memory)
-    outlook = Outlook.of(memory.snapshot, memory.exclusions, now)
-    budget = Budget(by_service, memory.submits_per_hour, len(desired.services), now)
-    absent = mass_absent(records, now, memory.unfrozen_at)
+    outlook = Outlook.of(memory.snapshot, memory.exclusions, moment)
+    budget = Budget(by_service, memory.submits_per_hour, len(desired.services), moment)
+    absent = mass_absent(records, memory.unfrozen_at)
     silent = health.mass_silent(records, memory.statuses, now)
     frozen = {memory.instances[name].service for name in absent}
-    found = leads(desired, memory, now)
+    found = leads(desired, memory, moment)
     actions: list[Action] = list(
-        quarantine.bad_nodes(memory.quarantine, records, memory.exclusions, outlook, now)
+        quarantine.bad_nodes(memory.quarantine, records, memory.exclusions, outlook, moment)
     )
     alarms: list[Alarm] = []
     waiting: list[Reason] = []
@@ -80,7 +82,7 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
             outlook=outlook,
             revisions=memory.revisions.get(name, ()),
             poll_s=desired.poll_interval_s,
-            now=now,
+            moment=moment,
         )
         for action in _acts(fleet, silent):
             refusal = None
@@ -97,7 +99,13 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
         alarms += worries.alarms(fleet)
         waiting += fleet.waiting
     alarms += _cluster_alarms(budget, memory, absent, silent, outlook)
-    return Plan(tuple(actions), tuple(alarms), tuple(waiting))
+    return Plan(tuple(actions), tuple(alarms), tuple(waiting), moment.again_at)
+
+
+def what_matters(snapshot: Snapshot) -> object:
+    """What a plan depends on in Slurm's answer: not who else uses its nodes."""
+    nodes = [(node.name, node.state, node.reason, node.partitions) for node in snapshot.nodes]
+    return nodes, snapshot.partitions, snapshot.reservations
 
 
 def _by_service(memory: Memory) -> defaultdict[str, list[Instance]]:
@@ -110,7 +118,7 @@ def _by_service(memory: Memory) -> defaultdict[str, list[Instance]]:
 _NO_LEAD = lead.Lead(0.0, "the service is not configured")
 
 
-def leads(desired: Desired, memory: Memory, now: float) -> dict[str, lead.Lead]:
+def leads(desired: Desired, memory: Memory, moment: Moment) -> dict[str, lead.Lead]:
     """Each service's lead time now."""
     queued: defaultdict[str, list[Instance]] = defaultdict(list)
     shapes: dict[int, str] = {}
@@ -127,7 +135,7 @@ def leads(desired: Desired, memory: Memory, now: float) -> dict[str, lead.Lead]:
     def of(service: Service) -> lead.Lead:
         waiting = queued.get(shape(service.launch), ())
         known = memory.learned.get(service.name, Learned())
-        return lead.lead(known, service, waiting, desired.poll_interval_s, now)
+        return lead.lead(known, service, waiting, desired.poll_interval_s, moment)
 
     return {name: of(service) for name, service in desired.services.items()}
 

@@ -19,6 +19,7 @@ from saia_engine.model import (
 from saia_engine.planner import timeline, walltime
 from saia_engine.planner.foresight import Outlook
 from saia_engine.planner.lead import LONGEST_SHARE, Lead, within
+from saia_engine.planner.moment import Moment
 
 LISTEN_S = 60.0
 """So long an engine that has just started listens to an agent before its silence counts against it."""
@@ -39,7 +40,7 @@ class Fleet:
         outlook: Outlook,
         revisions: Sequence[Revision],
         poll_s: float,
-        now: float,
+        moment: Moment,
     ) -> None:
         self.name = name
         self.service = service
@@ -52,7 +53,8 @@ class Fleet:
         self.outlook = outlook
         self.revisions = revisions
         self.poll_s = poll_s
-        self.now = now
+        self.reached = moment.reached
+        self.now = moment.now
         self.all = instances
         self.waiting: list[Reason] = []
         self.withdrawn: set[str] = set()
@@ -101,13 +103,13 @@ class Fleet:
             and instance.id not in self.leaving
             and instance.state is State.READY
             and instance.ready_since is not None
-            and self.now - instance.ready_since >= self.timing(instance).min_ready_s
+            and self.reached(instance.ready_since + self.timing(instance).min_ready_s)
         )
 
     def heard_out(self, instance: Instance) -> bool:
         """Whether its agent has had time to speak since the engine began to listen (promise 15)."""
         since = self.listening.get(instance.id)
-        return since is not None and self.now - since > LISTEN_S
+        return since is not None and self.reached(since + LISTEN_S)
 
     def due(self, old: Instance) -> Reason | None:
         """Why its replacement must be submitted now; None while there is time."""
@@ -117,7 +119,7 @@ class Fleet:
         if leaves_by is None:
             return self.outlook.why_leave(old)
         submit_by = self._submit_by(old, leaves_by, self.service)
-        if self.now < submit_by:
+        if not self.reached(submit_by):
             return self.outlook.why_leave(old)
         window = self.outlook.maintenance_of(old) if leaves_by != old.end_time else None
         what = f"must leave before the maintenance {window.name}" if window else "ends"

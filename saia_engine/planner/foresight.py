@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saia_engine.model import Exclusion, Instance, LaunchSpec, Node, Partition, Reason, Reservation, Snapshot
+from saia_engine.planner.moment import Moment
 
 FAR = float("inf")
 
@@ -25,13 +26,13 @@ class Outlook:
     """What `free_until` has found."""
 
     @classmethod
-    def of(cls, snapshot: Snapshot | None, exclusions: Mapping[str, Exclusion], now: float) -> Outlook:
-        excluded = frozenset(name for name, e in exclusions.items() if e.until > now)
+    def of(cls, snapshot: Snapshot | None, exclusions: Mapping[str, Exclusion], moment: Moment) -> Outlook:
+        excluded = frozenset(name for name, e in exclusions.items() if not moment.reached(e.until))
         if snapshot is None:
             return cls(excluded=excluded)
         reserved: dict[str, tuple[Reservation, ...]] = {}
         for reservation in sorted(snapshot.reservations, key=lambda r: (r.start, r.name)):
-            if reservation.end > now:
+            if not moment.reached(reservation.end):
                 for node in reservation.nodes:
                     reserved[node] = (*reserved.get(node, ()), reservation)
         return cls(

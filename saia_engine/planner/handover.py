@@ -39,8 +39,8 @@ def _too_short(fleet: Fleet, heir: Instance) -> Reason | None:
         return None
     leaves_by = fleet.outlook.leaves_by(heir)
     timing = fleet.timing(heir)
-    if leaves_by is None or fleet.now < timeline.submit_by(
-        leaves_by, timing, timing.lead_floor_s, fleet.poll_s
+    if leaves_by is None or not fleet.reached(
+        timeline.submit_by(leaves_by, timing, timing.lead_floor_s, fleet.poll_s)
     ):
         return None
     due = fleet.due(heir)
@@ -58,7 +58,7 @@ def _successor(fleet: Fleet, heir: Instance | None) -> Instance | None:
 def _drain(fleet: Fleet, old: Instance, heir: Instance | None, due: Reason | None) -> Iterator[Action]:
     timing = fleet.timing(old)
     admit_until = FAR if old.end_time is None else timeline.admit_until(old.end_time, timing)
-    over = fleet.now >= admit_until
+    over = fleet.reached(admit_until)
     rolls = heir is not None and heir.revision != old.revision and due is None
     backward = rolls and (fleet.going_back or (heir is not None and heir.revision != fleet.revision))
     if heir is not None and fleet.proven(heir) and not backward and (over or fleet.can_spare(old)):

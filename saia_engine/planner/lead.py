@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 from saia_engine.model import Instance, LaunchSpec, Service, State, Timing, WaitSample
 from saia_engine.planner import timeline
+from saia_engine.planner.moment import Moment
 
 QUANTILE = 0.9
 MARGIN = 1.2
 HALF_LIFE_S = 3 * 86400.0
 LONGEST_SHARE = 0.75
 """A replacement is never due in the first quarter of a life: else each would be replaced as soon as it serves."""
+GROWS_S = 5.0
+"""A wait that is longer than any known is measured so often."""
 REMEMBER_S = 30 * 86400.0
 """Older starts weigh less than a thousandth: not asked for."""
 
@@ -60,13 +63,15 @@ def _weight(sample: WaitSample, now: float) -> float:
     return 0.5 ** (max(0.0, now - sample.at) / HALF_LIFE_S)
 
 
-def lead(learned: Learned, service: Service, waiting: Sequence[Instance], poll_s: float, now: float) -> Lead:
+def lead(
+    learned: Learned, service: Service, waiting: Sequence[Instance], poll_s: float, moment: Moment
+) -> Lead:
     """`waiting` are instances of its shape that are in the queue now: their waits count as soon as they are longer.
 
     A wait is what has passed, or what Slurm's own forecast says will have.
     """
     timing = service.timing
-    in_queue = max((_wait(i, now) for i in waiting), default=0.0)
+    in_queue = max((_wait(i, learned.queue_s or 0.0, moment) for i in waiting), default=0.0)
     queue_s = max(learned.queue_s or 0.0, in_queue)
     load_s = learned.load_s or 0.0
     needed = (queue_s + load_s) * MARGIN
@@ -117,11 +122,13 @@ def sample(instance: Instance, at: float, watched: bool) -> WaitSample | None:
     return WaitSample(at, instance.service, shape(instance.spec), queue_s, load_s)
 
 
-def _wait(instance: Instance, now: float) -> float:
+def _wait(instance: Instance, known_s: float, moment: Moment) -> float:
     if instance.state is not State.PENDING or not instance.submit_time or held(instance):
         return 0.0
     # What has passed by our clock, what will by Slurm's.
-    return max(0.0, now - instance.created_at, (instance.forecast_at or 0.0) - instance.submit_time)
+    if moment.reached(instance.created_at + known_s):
+        moment.look_again_in(GROWS_S)
+    return max(0.0, moment.now - instance.created_at, (instance.forecast_at or 0.0) - instance.submit_time)
 
 
 def held(instance: Instance) -> bool:

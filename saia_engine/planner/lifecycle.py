@@ -56,7 +56,14 @@ def fold_job(
     """
     if job is None:
         return _absent(instance, taken_at, poll_s, exited, alive)
-    instance = replace(instance, absent_since=None, job_id=job.id, user=job.user, reason=job.reason)
+    instance = _with(
+        instance,
+        absent_since=None,
+        job_id=job.id,
+        user=job.user,
+        reason=job.reason,
+        submit_time=job.submit_time,
+    )
     if job.restarts > instance.generation:
         # Requeued: the process, endpoint and secrets of before are gone (promise 8). Who was unhealthy has still to go.
         sick = instance.drain is not None and instance.drain.kind is DrainKind.UNHEALTHY
@@ -77,14 +84,13 @@ def fold_job(
             State.DRAINING if sick else State.PENDING,
             taken_at,
         )
-    instance = replace(instance, submit_time=job.submit_time)
     if job.ended:
         return _ended(instance, job, taken_at, exited)
     if job.state == "COMPLETING":
         return _completing(instance, taken_at)
-    instance = replace(instance, completing_since=None)
+    instance = _with(instance, completing_since=None)
     if job.state in _STARTED:
-        instance = replace(
+        instance = _with(
             instance,
             node=job.nodes[0] if job.nodes else instance.node,
             forecast_at=None,
@@ -96,10 +102,16 @@ def fold_job(
             return _move(instance, State.DRAINING if instance.drain else started, taken_at)
         return instance
     held = instance.held or job.reason.startswith(HELD)
-    instance = replace(instance, forecast_at=job.start_time, held=held)
+    instance = _with(instance, forecast_at=job.start_time, held=held)
     if instance.state in (State.INTENDED, State.SUBMITTED, State.LOST):
         return _move(instance, State.DRAINING if instance.drain else State.PENDING, taken_at)
     return instance
+
+
+def _with(instance: Instance, **fields: Any) -> Instance:
+    """The record with these fields; itself where they say nothing new, as most rows do."""
+    new = any(getattr(instance, name) != value for name, value in fields.items())
+    return replace(instance, **fields) if new else instance
 
 
 def submitted(instance: Instance, job_id: int, at: float) -> Instance:

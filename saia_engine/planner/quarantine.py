@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from saia_engine.model import Exclude, Exclusion, Instance, Quarantine, Reason, State, short_id
 from saia_engine.planner.foresight import Outlook
+from saia_engine.planner.moment import Moment
 
 WINDOW_S = 3600.0
 """Failures count for so long."""
@@ -21,7 +22,7 @@ def bad_nodes(
     instances: Collection[Instance],
     exclusions: Mapping[str, Exclusion],
     outlook: Outlook,
-    now: float,
+    moment: Moment,
 ) -> Iterator[Exclude]:
     """Exclusions to begin now."""
     if not rule.failures:
@@ -30,9 +31,10 @@ def bad_nodes(
     """By service and revision: another revision that runs elsewhere says nothing of this one."""
     failed_on: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
-        if instance.state is State.READY or (instance.first_ready_at or 0.0) > now - WINDOW_S:
+        ready_at = instance.first_ready_at
+        if instance.state is State.READY or (ready_at and not moment.reached(ready_at + WINDOW_S)):
             served_on[instance.service, instance.revision].add(instance.node)
-        if _blames_node(instance, exclusions.get(instance.node), now):
+        if _blames_node(instance, exclusions.get(instance.node), moment):
             failed_on[instance.node].append(instance)
     excluded = set(outlook.excluded)
     for node, failed in sorted(failed_on.items()):
@@ -46,18 +48,18 @@ def bad_nodes(
         if not _may_go(node, excluded, outlook):
             continue
         excluded.add(node)
-        yield Exclude(node, now + rule.time_s, Reason("bad-node", text, inputs))
+        yield Exclude(node, moment.now + rule.time_s, Reason("bad-node", text, inputs))
 
 
-def _blames_node(instance: Instance, excluded: Exclusion | None, now: float) -> bool:
+def _blames_node(instance: Instance, excluded: Exclusion | None, moment: Moment) -> bool:
     if instance.state is not State.FAILED or not instance.node or instance.ended_at is None:
         return False
     if instance.end_state in OTHERS_FAULT or instance.cancelled_by_others or instance.vanished:
         return False
     if instance.spec.nodes > 1:
         return False  # of several nobody knows which
-    since = max(now - WINDOW_S, excluded.until if excluded else 0.0)
-    return instance.ended_at > since
+    since = excluded.until if excluded else 0.0
+    return instance.ended_at > since and not moment.reached(instance.ended_at + WINDOW_S)
 
 
 def _may_go(node: str, excluded: set[str], outlook: Outlook) -> bool:

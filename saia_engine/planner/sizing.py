@@ -59,7 +59,7 @@ def _may_serve_again(fleet: Fleet, instance: Instance) -> bool:
         and instance.state is State.DRAINING
         and instance.served
         and instance.end_time is not None
-        and fleet.now < timeline.admit_until(instance.end_time, fleet.timing(instance))
+        and not fleet.reached(timeline.admit_until(instance.end_time, fleet.timing(instance)))
     )
 
 
@@ -71,7 +71,8 @@ def end_drains(fleet: Fleet) -> Iterator[Action]:
     for instance in fleet.live:
         if instance.drain is None or instance.id in fleet.withdrawn:
             continue
-        if instance.cancel_sent_at is not None and fleet.now - instance.cancel_sent_at < CANCEL_AGAIN_S:
+        sent_at = instance.cancel_sent_at
+        if sent_at is not None and not fleet.reached(sent_at + CANCEL_AGAIN_S):
             continue
         reason = _drain_is_over(fleet, instance, instance.drain)
         if reason is not None:
@@ -93,7 +94,7 @@ def _drain_is_over(fleet: Fleet, instance: Instance, drain: Drain) -> Reason | N
     ):
         return Reason("drained", "its agent reports no open connection")
     rule, deadline = drain_ends(fleet, instance, drain)
-    if fleet.now < deadline:
+    if not fleet.reached(deadline):
         return None
     open_now = "unknown"
     if known is not None and known.open_connections is not None:

@@ -57,8 +57,7 @@ def _instance(fleet: Fleet, instance: Instance) -> Iterator[Alarm]:
         limit = fleet.timing(instance).startup_deadline_s
     elif instance.state is State.PENDING:
         limit = max(QUEUED_LONG_S, QUEUED_LONG * fleet.lead.queue_s)
-    stayed_s = fleet.now - instance.state_since
-    if limit is not None and stayed_s > limit:
+    if limit is not None and fleet.reached(instance.state_since + limit):
         why = f" ({instance.reason})" if instance.state is State.PENDING and instance.reason else ""
         yield Alarm(
             "state-overdue",
@@ -75,7 +74,7 @@ def _instance(fleet: Fleet, instance: Instance) -> Iterator[Alarm]:
         )
     if instance.drain is not None:
         ends = drain_ends(fleet, instance, instance.drain)[1]
-        if fleet.now > DRAIN_OVERDUE_S + ends:
+        if fleet.reached(ends + DRAIN_OVERDUE_S):
             yield Alarm("drain-overdue", Severity.WARNING, instance.id, "its job should have ended by now")
     if _replacement_late(fleet, instance):
         yield Alarm(
@@ -90,13 +89,13 @@ def _replacement_late(fleet: Fleet, old: Instance) -> bool:
     if fleet.service is None or old.drain is not None or old.end_time is None or old.node == "":
         return False
     heir = fleet.replacement.get(old.id)
-    late = fleet.now >= timeline.drain_by(old.end_time, fleet.service.timing)
+    late = fleet.reached(timeline.drain_by(old.end_time, fleet.service.timing))
     return late and (heir is None or heir.state is not State.READY)
 
 
 def _failures(fleet: Fleet) -> Iterator[Alarm]:
     resume_at = backoff_until(i for i in fleet.all if i.revision == fleet.revision)
-    if fleet.service and fleet.now < resume_at and fleet.wanted > len(fleet.heads()):
+    if fleet.service and not fleet.reached(resume_at) and fleet.wanted > len(fleet.heads()):
         last = last_failed(fleet)
         outcome = last.outcome if last else "unknown"
         tail = " | ".join(last.log_tail.splitlines()[-TAIL_LINES:]) if last else ""

@@ -175,7 +175,7 @@ class Surroundings:
     """Of Slurm's text; empty: answers come as values."""
     watchers: Watchers
     on_start: Callable[[EngineProcess], None]
-    on_pins: Callable[[], None]
+    on_wishes: Callable[[], None]
     """A rollback, by a person or by the engine itself, is shown or has ended."""
     file: ConfigFile
 
@@ -260,6 +260,7 @@ class EngineProcess:
         except EngineCrash:
             return
         self.acts = True
+        self._note_wishes()
         journal, self.host.journal = self.host.journal, "kept"
         self.site.emit(EngineStarted(self.site.now, self.name, self.host.name, self.epoch, takeover, journal))
         self._around.on_start(self)
@@ -377,6 +378,7 @@ class EngineProcess:
             pass
         except EngineCrash:
             return
+        self._note_wishes()
         self.control.wake.set()
 
     @property
@@ -399,10 +401,16 @@ class EngineProcess:
             for reason in plan.waiting:
                 self._around.watchers.rules[reason.rule] += 1
         self._show_alarms()
-        pins = {pin.service: (pin.revision, pin.instead_of) for pin in self.reconciler.pins.values()}
-        if pins != self.host.pins:
-            self.host.pins = pins
-            self._around.on_pins()
+        self._note_wishes()
+
+    def _note_wishes(self) -> None:
+        """What its journal holds is what is wanted: an order that died on its way there was none."""
+        assert self.reconciler is not None
+        host, reconciler = self.host, self.reconciler
+        pins = {pin.service: (pin.revision, pin.instead_of) for pin in reconciler.pins.values()}
+        if (pins, reconciler.overrides) != (host.pins, host.overrides):
+            host.pins, host.overrides = pins, dict(reconciler.overrides)
+            self._around.on_wishes()
 
     def _show_alarms(self) -> None:
         assert self.reconciler is not None and self.control is not None

@@ -98,15 +98,11 @@ class Operators:
         replicas = self._chance.choice([0, 1, 2, 3]) if self._chance.random() < 0.3 else service.replicas + 1
         self._ordered("scale", name, "", replicas < service.min_available)
         override = Override(name, min(4, replicas), UID, self._site.now)
-        engine.host.overrides[name] = override
-        self._world.configured()
         engine.told(lambda r: r.set_override(override))
 
     def _clear(self, engine: EngineProcess, reconciler: Reconciler) -> None:
-        for name in sorted(engine.host.overrides):
+        for name in sorted(reconciler.overrides):
             self._ordered("clear-override", name, "", False)
-            del engine.host.overrides[name]
-            self._world.configured()
             engine.told(lambda r, name=name: r.clear_override(name))
 
     def _one_ready(self, reconciler: Reconciler) -> Instance | None:

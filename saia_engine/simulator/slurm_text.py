@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from saia_engine.model import Job, Node, Reservation
 from saia_engine.simulator.cluster import MAX_TIME_S
@@ -13,13 +14,19 @@ OLD, NEW = "22.05", "24.11"
 
 def squeue(jobs: Iterable[Job], nonce: str, dialect: str) -> str:
     """In the format that `commands.squeue` asks for."""
-    return "".join([_job_row(job, nonce, dialect) for job in jobs])
+    end = f"|{nonce}|"
+    return "".join([_printed(_job_row(job, dialect), end) for job in jobs])
 
 
 def sinfo(nodes: Iterable[Node], nonce: str, dialect: str) -> str:
     """In the format that `commands.sinfo` asks for: a row for each node in each partition."""
+    end = f"|{nonce}|"
     return "".join(
-        _node_row(node, partition, nonce, dialect) for node in nodes for partition in node.partitions
+        [
+            _printed(_node_row(node, partition, dialect), end)
+            for node in nodes
+            for partition in node.partitions
+        ]
     )
 
 
@@ -43,7 +50,8 @@ def show_reservations(reservations: Iterable[Reservation]) -> str:
     return "\n".join(lines) + "\n" if lines else "No reservations in the system\n"
 
 
-def _job_row(job: Job, nonce: str, dialect: str) -> str:
+@lru_cache(maxsize=4096)
+def _job_row(job: Job, dialect: str) -> tuple[str, ...]:
     per_node = "N/A" if not job.gpus else f"gres:gpu:{job.gpus}" if dialect == OLD else f"gres/gpu:{job.gpus}"
     return _row(
         {
@@ -68,11 +76,11 @@ def _job_row(job: Job, nonce: str, dialect: str) -> str:
         },
         JOB_FIELDS,
         JOB_TEXTS,
-        nonce,
     )
 
 
-def _node_row(node: Node, partition: str, nonce: str, dialect: str) -> str:
+@lru_cache(maxsize=4096)
+def _node_row(node: Node, partition: str, dialect: str) -> tuple[str, ...]:
     idle = node.cpus - node.cpus_allocated
     without = "gpu:0" if dialect == OLD else "gres:0"
     return _row(
@@ -91,14 +99,16 @@ def _node_row(node: Node, partition: str, nonce: str, dialect: str) -> str:
         },
         NODE_FIELDS,
         NODE_TEXTS,
-        nonce,
     )
 
 
-def _row(values: Mapping[str, object], fields: Sequence[str], texts: Sequence[str], nonce: str) -> str:
-    end = f"|{nonce}|"
-    plain = "|".join([str(values[name]) for name in fields])
-    return plain + end + end.join([str(values[name]) for name in texts]) + end + "\n"
+def _row(values: Mapping[str, object], fields: Sequence[str], texts: Sequence[str]) -> tuple[str, ...]:
+    """The plain fields as one, then each text."""
+    return "|".join([str(values[name]) for name in fields]), *(str(values[name]) for name in texts)
+
+
+def _printed(row: tuple[str, ...], end: str) -> str:
+    return end.join(row) + end + "\n"
 
 
 def _time(at: float | None) -> str:

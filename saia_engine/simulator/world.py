@@ -61,7 +61,7 @@ class World:
             dialect=dialect,
             watchers=self.watchers,
             on_start=self._engine_started,
-            on_pins=self.tell_wish,
+            on_wishes=self.tell_wish,
             file=self.file,
         )
         self.home = self.hosts["a"]

@@ -16,6 +16,8 @@ from saia_engine.model import Job, Node, Partition, Reservation
 from saia_engine.slurm.commands import JOB_FIELDS, JOB_TEXTS, NODE_FIELDS, NODE_TEXTS
 
 NODE_LIST_LIMIT = 65_536
+ROWS_KEPT = 65_536
+"""Most rows are the same from poll to poll: so many are remembered, for jobs and for nodes."""
 _NO_TIME = frozenset({"", "0", "N/A", "n/a", "Unknown", "NONE", "None", "(null)"})
 _NO_LIMIT = frozenset({"", "UNLIMITED", "infinite", "NOT_SET", "INVALID", "Partition_Limit", "N/A", "n/a"})
 _NO_TEXT = frozenset({"", "N/A", "n/a", "(null)", "none", "None"})
@@ -35,7 +37,7 @@ class Unparsable(ValueError):
 # ---------------------------------------------------------------- rows
 
 
-def rows(output: str, nonce: str, fields: int, texts: int) -> Iterator[list[str]]:
+def rows(output: str, nonce: str, fields: int, texts: int) -> Iterator[tuple[str, ...]]:
     """The rows of a nonce'd format, each `fields` plain values and `texts` free ones. Raises Unparsable."""
     *pieces, rest = output.split(f"|{nonce}|")
     if rest.strip("\n") or len(pieces) % (texts + 1):
@@ -45,7 +47,7 @@ def rows(output: str, nonce: str, fields: int, texts: int) -> Iterator[list[str]
         plain = head.removeprefix("\n").split("|")
         if len(plain) != fields:
             raise Unparsable(f"a row has {len(plain)} fields instead of {fields}: {_quoted(head)}")
-        yield [*plain, *free]
+        yield (*plain, *free)
 
 
 def jobs(output: str, nonce: str) -> tuple[Job, ...]:
@@ -55,7 +57,7 @@ def jobs(output: str, nonce: str) -> tuple[Job, ...]:
 
 def nodes(output: str, nonce: str) -> tuple[Node, ...]:
     """sinfo's answer to `commands.sinfo(nonce)`, one Node for all rows of its name. Raises Unparsable."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[str, ...]] = {}
     partitions: dict[str, list[str]] = {}
     for row in rows(output, nonce, len(NODE_FIELDS), len(NODE_TEXTS)):
         found[row[0]] = row
@@ -109,7 +111,8 @@ def _reservation(name: str, start: str, end: str, rest: str) -> Reservation:
     return Reservation(name, float(start), float(end), nodes, flags, users, accounts)
 
 
-def _job(row: list[str]) -> Job:
+@lru_cache(maxsize=ROWS_KEPT)
+def _job(row: tuple[str, ...]) -> Job:
     (
         id_,
         state,
@@ -150,7 +153,8 @@ def _job(row: list[str]) -> Job:
     )
 
 
-def _node(row: list[str], partitions: tuple[str, ...]) -> Node:
+@lru_cache(maxsize=ROWS_KEPT)
+def _node(row: tuple[str, ...], partitions: tuple[str, ...]) -> Node:
     name, state, address, cpu_states, memory = row[:5]
     gres, gres_used, reason = row[len(NODE_FIELDS) :]
     cpus = cpu_states.split("/")  # allocated/idle/other/total

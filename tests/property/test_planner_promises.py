@@ -37,6 +37,7 @@ from saia_engine.model import (
 )
 from saia_engine.planner import brakes, decide, lead, lifecycle, timeline
 from saia_engine.planner.health import KILL_WINDOW_S
+from saia_engine.planner.moment import Moment
 
 POLL_S = 15.0
 TIMING = Timing(
@@ -350,9 +351,9 @@ class Planner(RuleBasedStateMachine):
             exclusions=dict(self.exclusions),
             listening={i.id: i.created_at for i in self.live()},
         )
-        self.leads = decide.leads(Desired(services, POLL_S), memory, self.now)
+        self.leads = decide.leads(Desired(services, POLL_S), memory, Moment(self.now))
         plan = decide.plan(Desired(services, POLL_S), memory, self.now)
-        absent = brakes.mass_absent(self.records.values(), self.now)
+        absent = brakes.mass_absent(self.records.values())
         ready_before = len(self.ready())
         drained_by_choice = went_first = False
         reverted_to = ""

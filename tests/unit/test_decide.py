@@ -413,7 +413,7 @@ def test_alarms_tell_how_bad_it_is() -> None:
 @pytest.mark.parametrize("state", list(worries.STATE_DEADLINE_S))
 def test_each_passing_state_that_lasts_raises_an_alarm(state: State) -> None:
     limit = worries.STATE_DEADLINE_S[state]
-    assert ("state-overdue", "a") not in alarms(plan(instance("a", state, state_since=NOW - limit)))
+    assert ("state-overdue", "a") not in alarms(plan(instance("a", state, state_since=NOW - limit + 1)))
     assert ("state-overdue", "a") in alarms(plan(instance("a", state, state_since=NOW - limit - 1)))
 
 

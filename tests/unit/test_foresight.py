@@ -8,6 +8,7 @@ import pytest
 
 from saia_engine.model import DrainKind, Reservation
 from saia_engine.planner.foresight import FAR, Outlook
+from saia_engine.planner.moment import Moment
 from tests.unit.planner_support import (
     CHAT,
     DUE_S,
@@ -27,7 +28,7 @@ from tests.unit.planner_support import (
 
 
 def outlook(*reservations: Reservation, nodes=("gpu01", "gpu02")) -> Outlook:
-    return Outlook.of(cluster(*map(node, nodes), reservations=reservations), {}, NOW)
+    return Outlook.of(cluster(*map(node, nodes), reservations=reservations), {}, Moment(NOW))
 
 
 # ---------------------------------------------------------------- nodes that leave
@@ -142,7 +143,7 @@ def test_of_partitions_only_those_that_the_job_may_use_count() -> None:
 
 def test_drained_and_excluded_nodes_are_no_room() -> None:
     nodes = node("gpu01"), node("gpu02", "idle+drain")
-    found = Outlook.of(cluster(*nodes, reservations=[maintenance(500, "gpu01")]), {}, NOW)
+    found = Outlook.of(cluster(*nodes, reservations=[maintenance(500, "gpu01")]), {}, Moment(NOW))
     assert found.free_until(CHAT.launch) == NOW + 500
 
 

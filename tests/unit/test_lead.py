@@ -9,6 +9,7 @@ import pytest
 from saia_engine.model import Instance, LaunchSpec, State, WaitSample
 from saia_engine.planner import lead
 from saia_engine.planner.lead import HALF_LIFE_S, Lead, Learned
+from saia_engine.planner.moment import Moment
 from tests.unit.planner_support import CHAT, LIMIT_S, NOW, POLL_S, TIMING, alarms, instance, plan
 
 
@@ -17,7 +18,7 @@ def learned(queue_s: float | None = None, load_s: float | None = None) -> Learne
 
 
 def of(known: Learned = Learned(), *waiting: Instance, service=CHAT) -> Lead:  # noqa: B008 (frozen)
-    return lead.lead(known, service, waiting, POLL_S, NOW)
+    return lead.lead(known, service, waiting, POLL_S, Moment(NOW))
 
 
 def sample(queue_s: float, load_s: float | None = None, ago_s: float = 0.0) -> WaitSample:

@@ -22,10 +22,10 @@ class Acts:
         self._report = findings.report
         self._later = findings.later
         self._extra = self._filler = False
-        self._crashes: dict[str, deque[float]] = {}
-        """By service: when each failure in a row was seen."""
-        self._ends: list[tuple[float, str, bool]] = []
-        """Ends that no good answer has shown yet: when, of which service, and whether it was a crash."""
+        self._crashes: dict[tuple[str, str], deque[float]] = {}
+        """By service and revision: when each failure in a row was seen. A good revision need not wait for a bad one."""
+        self._ends: list[tuple[float, tuple[str, str], bool]] = []
+        """Ends that no good answer has shown yet: when, of which service and revision, and whether it was a crash."""
 
     # -- submits
 
@@ -47,7 +47,7 @@ class Acts:
                     service,
                 )
             self._room(call, engine, service)
-            self._back_off(service, engine.plan_from)
+            self._back_off(service, call.revision, engine.plan_from)
         self._rate(service)
 
     def _room(self, call: truth.SubmitCalled, engine: EngineSeen, service: str) -> None:
@@ -61,7 +61,11 @@ class Acts:
         surge = standing.rolling(ledger, service, [*taken, _of(call, service)], since)
         self._extra = len(taken) >= wanted
         known = len(ledger.live.get(service, ())) + len(ledger.unseen_ends.get(service, ()))
-        self._filler = known < min((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
+        # What its predecessor wrote down just before it ended, and never did, is in its records.
+        intents_known = ledger.now - engine.started_at > grace.INTENT_S
+        self._filler = intents_known and known < min(
+            (w.replicas if w else 0) for w in ledger.wishes_since(service, since)
+        )
         if len(taken) < wanted + len(due) + surge:
             return
         names = ", ".join(f"{t.instance} ({_stand(t)})" for t in taken) or "none"
@@ -120,12 +124,12 @@ class Acts:
                 16, f"{own} submits of {service} within an hour, half of {per_hour} are allowed", service
             )
 
-    def _back_off(self, service: str, plan_from: float) -> None:
+    def _back_off(self, service: str, revision: str, plan_from: float) -> None:
         """Promise 16: after failures in a row, as every engine must have seen them, the next launch waits."""
         if any(self._given_up(token) for token in self._ledger.live.get(service, {}).values()):
             return  # its engine may have counted that as an end of any kind
         count, at = 0, FAR_PAST
-        for seen_at in self._crashes.get(service, ()):
+        for seen_at in self._crashes.get((service, revision), ()):
             if seen_at > plan_from:
                 continue  # it came while the plan was carried out
             if self._ledger.written_off_at.get(service, FAR_PAST) > seen_at - grace.BACKOFF_MAX_S:
@@ -151,7 +155,7 @@ class Acts:
     def refused(self, event: truth.SubmitRefused) -> None:
         token = self._ledger.tokens.get(event.name)
         if token is not None and event.answered:
-            self._failed(token.service, event.at)
+            self._failed((token.service, token.revision), event.at)
 
     def ended(self, event: truth.JobChanged) -> None:
         """Notes what is a crash without doubt, and what is none."""
@@ -163,7 +167,7 @@ class Acts:
         served = agent is not None and agent.served
         by_itself = job.cause in ("service", "fault") and token.cancelled_at < token.called_at
         plain = not token.was_missing and token.found_at < token.called_at and not job.completed_late
-        self._ends.append((event.at, token.service, by_itself and plain and not served))
+        self._ends.append((event.at, (token.service, token.revision), by_itself and plain and not served))
 
     def answered(self, answer: truth.Answered) -> None:
         """What an answer shows, or lacks, its engine knows; one good end forgives what was seen up to then."""
@@ -171,20 +175,20 @@ class Acts:
             return
         shown = [end for end in self._ends if end[0] <= answer.at]
         self._ends = [end for end in self._ends if end[0] > answer.at]
-        for _, service, _ in shown:
-            self._failed(service, answer.began)
-        for _, service, crashed in shown:
+        for _, what, _ in shown:
+            self._failed(what, answer.began)
+        for _, what, crashed in shown:
             if not crashed:
-                self._crashes.pop(service, None)
+                self._crashes.pop(what, None)
 
-    def _failed(self, service: str, seen_at: float) -> None:
-        self._crashes.setdefault(service, deque(maxlen=CRASHES_KEPT)).append(seen_at)
+    def _failed(self, what: tuple[str, str], seen_at: float) -> None:
+        self._crashes.setdefault(what, deque(maxlen=CRASHES_KEPT)).append(seen_at)
 
     def configured(self, event: truth.Configured) -> None:
         """What changed may start afresh."""
-        for service in list(self._crashes):
-            if self._ledger.wishes[service][-1][0] == event.at:
-                del self._crashes[service]
+        for what in list(self._crashes):
+            if self._ledger.wishes[what[0]][-1][0] == event.at:
+                del self._crashes[what]
 
     def engine_started(self, event: truth.EngineStarted) -> None:
         """Who has another journal, or none, has not got the count."""

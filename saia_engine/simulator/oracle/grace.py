@@ -27,6 +27,9 @@ REACT_S = 8.0
 """Time alone makes an act due; the simulated engine makes a plan at least every five seconds, and writes it down."""
 NEXT_ACT_S = 1.0
 """Acts of one plan follow each other within so much."""
+INTENT_S = 90.0
+"""From an engine's start to the answers that prove that what its predecessor was about to submit never came:
+MessageTimeout and a poll between two good ones, and polls that fail."""
 LEASE_GAP_S = 5.0
 """From the look at the lease to the act that it allows: the instance directory is written in between."""
 STALE_REACH_S = 600.0

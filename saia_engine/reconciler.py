@@ -283,7 +283,7 @@ class Reconciler:
             self._keep(lifecycle.dated_anew(instance, min(right_until, now), now))
         self.learning = Learning(self._store, self._now, self._poll_interval_s)
         self._probes.watch(())  # what agents said has a wrong time, too
-        self.snapshot, self._heard_from = None, 0.0
+        self.snapshot, self._planned_on, self._heard_from = None, None, 0.0
         self._boot = self._believed_from = 0.0
         return moved_s
 

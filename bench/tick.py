@@ -27,6 +27,7 @@ from typing import Any, cast
 
 from saia_engine import rows
 from saia_engine.api.hub import Hub
+from saia_engine.clock import SteadyClock
 from saia_engine.edge import logs
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease
@@ -278,7 +279,7 @@ async def ticks(foreign: int, services: int, count: int, directory: Path) -> lis
         lease=Lease.acquire(directory, directory),
         dirs=InstanceDirs(directory / "instances"),
         probes=cast(Any, ears),
-        now=lambda: NOW,
+        clock=SteadyClock(lambda: NOW, lambda: NOW),
     )
     hub, relays = Hub(), Relays()
     costs = []

@@ -127,7 +127,7 @@ class Engine:
             lease=lease,
             dirs=dirs,
             probes=self._probes,
-            now=clock.now,
+            clock=clock,
             on_event=self._note_event,
         )
         self._control = Control(
@@ -244,8 +244,8 @@ class Engine:
                 "clock-jumped",
                 "warning",
                 "engine",
-                f"the wall clock was set {way} since the engine started, which goes on by the old one:"
-                " restart it once the clock is right",
+                f"the wall clock was set {way} since the engine started, which goes on by the old one: set it"
+                " right, or, where it is right now, restart the engine",
                 now,
             )
         if self.reconciler.snapshot is None and now - self._started_at > FIRST_ANSWER_S:

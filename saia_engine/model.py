@@ -353,6 +353,8 @@ class Snapshot:
     """When the controller started; a change is a restart."""
     reservations: tuple[Reservation, ...] = ()
     partitions: tuple[Partition, ...] = ()
+    controller_now: float = 0.0
+    """The controller's own clock when it answered, in whole seconds; 0 where the answer does not tell it."""
 
     @property
     def node_by_name(self) -> dict[str, Node]:

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from saia_engine import routes, site
+from saia_engine.clock import ClockCheck, Disagreement, SteadyClock
 from saia_engine.config import Config
 from saia_engine.edge.text import clean
 from saia_engine.front import Endpoint
@@ -79,7 +80,9 @@ async def rebuild(config: Config, lease: Lease, slurm: Slurm) -> Rebuilt:
     fault = fault_of(journal)
     if not fault:
         return Rebuilt(journal)
+    clock, began = SteadyClock(), time.monotonic()
     snapshot = replace(await slurm.observe(), taken_at=time.time())
+    _doubt_clocks(snapshot, clock, time.monotonic() - began)
     if config.kind == "slurm":
         _doubt_new_controller(snapshot, config.poll_interval_s)
     fresh = journal.with_name(f"{journal.name}.rebuilding")
@@ -114,6 +117,14 @@ def fault_of(journal: Path) -> str:
             raise  # another version's, a full disk, a lock: a rebuild does not help
         return " ".join(str(cause).split())
     return ""
+
+
+def _doubt_clocks(snapshot: Snapshot, clock: SteadyClock, took_s: float) -> None:
+    """What ended, and when, cannot be told by a clock that is not Slurm's. Raises SlurmUnavailable."""
+    try:
+        ClockCheck(clock).corrects(snapshot.controller_now, took_s)
+    except Disagreement as exc:
+        raise SlurmUnavailable(str(exc)) from exc
 
 
 def _doubt_new_controller(snapshot: Snapshot, poll_s: float) -> None:
@@ -162,7 +173,7 @@ async def _fill(store: Store, config: Config, lease: Lease, snapshot: Snapshot) 
         lease=lease,
         dirs=dirs,
         probes=_Deaf(),
-        now=lambda: snapshot.taken_at,
+        clock=SteadyClock(lambda: snapshot.taken_at, lambda: snapshot.taken_at),
     )
     await reconciler.take_in(snapshot)
     found = Rebuilt(config.paths.state_db, revisions=revisions)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from saia_engine.alarms import Alarms
+from saia_engine.clock import ClockCheck, Disagreement, SteadyClock
 from saia_engine.edge.logs import get_logger
 from saia_engine.instance_dirs import Directories
 from saia_engine.learning import Learning
@@ -101,17 +102,14 @@ class Reconciler:
         lease: Lease,
         dirs: Directories,
         probes: Ears,
-        now: Callable[[], float],
+        clock: SteadyClock,
         on_event: Callable[[Event], None] = lambda event: None,
         nonce: Callable[[], str] = fresh_nonce,
         offload: Offload = in_thread,
     ) -> None:
+        now = clock.now
         self.identity = identity
-        # Absence counts as this engine sees it: its predecessor may have been told a lie just before it ended.
-        self.instances: dict[str, Instance] = {
-            name: replace(i, absent_since=None) if i.live and i.absent_since is not None else i
-            for name, i in store.instances(now() - REMEMBER_ENDED_S).items()
-        }
+        self.instances = _remembered(store, now())
         self.wishes = Wishes(store, specs, services, poll_interval_s, now)
         self.learning = Learning(store, now, poll_interval_s)
         self.snapshot: Snapshot | None = None
@@ -140,6 +138,8 @@ class Reconciler:
         self._dirs = dirs
         self._probes = probes
         self._now = now
+        self._clock = clock
+        self._clock_check = ClockCheck(clock)
         self._on_event = on_event
         self._nonce = nonce
         self._offload = offload
@@ -201,6 +201,7 @@ class Reconciler:
             try:
                 # Our clock, not Slurm's: a jump of the wall clock must not age the answer (promise 14).
                 snapshot = replace(await self._slurm.observe(), taken_at=began)
+                snapshot = self._doubt_clocks(snapshot)
                 self._doubt_new_controller(snapshot)
             except SlurmUnavailable as exc:
                 self.slurm_fault = str(exc)
@@ -251,6 +252,40 @@ class Reconciler:
             self._boot = boot
         if snapshot.taken_at < self._believed_from:
             raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")
+
+    def _doubt_clocks(self, snapshot: Snapshot) -> Snapshot:
+        """Dated by a clock that agrees with the controller's, whose times it holds (promise 14).
+
+        Raises SlurmUnavailable.
+        """
+        try:
+            wrong = self._clock_check.corrects(snapshot.controller_now, self._now() - snapshot.taken_at)
+        except Disagreement as exc:
+            raise SlurmUnavailable(str(exc)) from exc
+        if not wrong:
+            return snapshot
+        return replace(snapshot, taken_at=snapshot.taken_at + self._correct_clock())
+
+    def _correct_clock(self) -> float:
+        """Begin anew, as an engine that starts now; returns by how many seconds the clock was wrong."""
+        right_until = self.snapshot.taken_at if self.snapshot else float("inf")
+        moved_s = self._clock.follow_wall()
+        now = self._now()
+        self._record(
+            "clock-corrected",
+            Severity.WARNING,
+            "engine",
+            f"moved by {moved_s:+.0f} s: this host's clock was wrong when the engine started, or the host stood"
+            " still; it agrees with Slurm's controller's now",
+        )
+        self.instances = _remembered(self._store, now)
+        for instance in list(self.instances.values()):
+            self._keep(lifecycle.dated_anew(instance, min(right_until, now), now))
+        self.learning = Learning(self._store, self._now, self._poll_interval_s)
+        self._probes.watch(())  # what agents said has a wrong time, too
+        self.snapshot, self._planned_on, self._heard_from = None, None, 0.0
+        self._boot = self._believed_from = 0.0
+        return moved_s
 
     async def react(self) -> None:
         """Take in the agents' newest words, and act on them where Slurm's last word is young enough."""
@@ -357,6 +392,8 @@ class Reconciler:
         self.alarms.calm_all_but("unknown-job", unknown)
 
     def _fold_statuses(self) -> None:
+        if self.snapshot is None:
+            return  # whether the clock is right, Slurm has not told yet
         now = self._now()
         for name, instance in [(i.id, i) for i in self.instances.values() if i.live]:
             status = self._probes.statuses.get(name)
@@ -476,7 +513,9 @@ class Reconciler:
     def start_drain(
         self, instance: Instance, kind: DrainKind, reason: Reason, uid: int | None = None
     ) -> None:
-        """Order a drain; the agent hears of it at once."""
+        """Order a drain; the agent hears of it at once. Raises WishRefused."""
+        if self.snapshot is None:
+            raise WishRefused("Slurm has not answered yet: until then nothing is begun that has a deadline")
         now = self._now()
         self._keep(lifecycle.draining(replace(instance, drain=Drain(kind, now)), now))
         self._explain("drain", instance.id, reason, uid)
@@ -609,6 +648,8 @@ class Reconciler:
 
     async def forget_old(self) -> None:
         """Let go of what ended long ago: the planner's memory soon, journal and directories later."""
+        if self.snapshot is None:
+            return  # whether the clock is right, Slurm has not told yet
         now = self._now()
         self.wishes.forget_old()
         for name, instance in list(self.instances.items()):
@@ -642,6 +683,17 @@ class Reconciler:
     def record(self, code: str, subject: str, text: str, uid: int | None = None) -> None:
         """An event from outside the loop: an operator's act, a start, a stop."""
         self._record(code, Severity.INFO, subject, text, uid)
+
+
+def _remembered(store: Store, now: float) -> dict[str, Instance]:
+    """The journal's records for an engine that starts now.
+
+    Absence counts as it sees it itself: its predecessor may have been told a lie just before it ended.
+    """
+    return {
+        name: replace(i, absent_since=None) if i.live and i.absent_since is not None else i
+        for name, i in store.instances(now - REMEMBER_ENDED_S).items()
+    }
 
 
 def _told(instance: Instance, before: Instance) -> str:

@@ -134,6 +134,21 @@ def revived(instance: Instance, at: float) -> Instance:
     )
 
 
+OWN_TIMES = (
+    "created_at", "state_since", "ready_since", "first_ready_at", "cancel_sent_at", "absent_since",
+    "completing_since", "ended_at",
+)  # fmt: skip
+"""By the engine's clock; the others are Slurm's."""
+
+
+def dated_anew(instance: Instance, since: float, now: float) -> Instance:
+    """After a wrong clock was set right: what is dated later than `since` counts as of now."""
+    wrong: dict[str, Any] = {name: now for name in OWN_TIMES if (getattr(instance, name) or 0.0) > since}
+    if instance.drain is not None and instance.drain.started_at > since:
+        wrong["drain"] = replace(instance.drain, started_at=now)
+    return replace(instance, **wrong) if wrong else instance
+
+
 def fresh(status: AgentStatus | None, now: float) -> bool:
     """Whether the agent's word still counts."""
     return status is not None and now - status.seen_at <= STATUS_FRESH_S

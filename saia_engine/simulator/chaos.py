@@ -26,6 +26,8 @@ CYCLE_S = 6 * 3600.0
 CALM_SHARE = 1.0 / 6.0
 """Of a cycle: so much of it is calm."""
 DAY_S = 86400.0
+BOOTS_WRONG_SHARE = 0.3
+"""Of the jumps of a clock: so many come with a restart of the engine, as with its host's."""
 ROOM_GPUS = 26
 """Free for ours in a calm: twice all that is wanted."""
 
@@ -418,6 +420,7 @@ class Chaos:
         self.lasting(kind, "network", self.chance.uniform(3.0, 60.0), over)
 
     def clock_jump(self, kind: str) -> None:
+        """Until it is mended, engines that start on this host start by the wrong clock."""
         engine = self.engine()
         if engine is None or engine.host.skew_s:
             return
@@ -427,6 +430,8 @@ class Chaos:
             engine.host.skew_s = 0.0
 
         self.lasting(kind, engine.host.name, self.chance.uniform(60.0, 3600.0), over)
+        if self.chance.random() < BOOTS_WRONG_SHARE:
+            engine.die("stopped")
 
     def journal_full(self, kind: str) -> None:
         engine = self.engine()

@@ -212,6 +212,8 @@ class EngineProcess:
         self._seen_plan: Any = None
         self._shown: tuple[tuple[str, str], ...] = ()
         self._journal_fault = False
+        self._skew_s = 0.0
+        """Of the host's wall clock when this engine started; 0 once it must have been told of it."""
 
     # -- boundaries
 
@@ -249,8 +251,7 @@ class EngineProcess:
     def _wire(self, takeover: bool) -> None:
         if self.dead:
             return
-        # Who starts an engine has set the host's clock right: until then it goes on by the old one.
-        self.host.skew_s = 0.0
+        self._skew_s = self.host.skew_s
         try:
             self._assemble()
         except JournalError:
@@ -280,9 +281,11 @@ class EngineProcess:
         self.ears = SimEars(site, around.agents, dirs, now, wake.set)
         chance = site.chance(f"nonce-{self.name}")
         if around.dialect:
-            slurm = Commands(around.window, self.name, self.hazard, around.dialect).adapter()
+            slurm = Commands(
+                around.window, self.name, self.hazard, around.dialect, self._wrong_clock
+            ).adapter()
         else:
-            slurm = EngineSlurm(around.window, self.name, self.hazard)
+            slurm = EngineSlurm(around.window, self.name, self.hazard, self._wrong_clock)
         self.reconciler = Reconciler(
             identity=Identity(INSTALLATION, CLUSTER, USER),
             services=around.file.services,
@@ -295,7 +298,7 @@ class EngineProcess:
             lease=self._lease,
             dirs=dirs,
             probes=self.ears,
-            now=now,
+            clock=clock,
             on_event=self._heard,
             nonce=lambda: f"{chance.getrandbits(32):08x}",
             offload=inline,
@@ -322,6 +325,12 @@ class EngineProcess:
         if not self._journal_fault:
             self._journal_fault = True
             self.site.emit(JournalRefused(self.site.now, self.name, why))
+
+    def _wrong_clock(self) -> bool:
+        """It started by a wrong clock, and an answer that comes now meets one that is still wrong."""
+        if not self.host.skew_s:
+            self._skew_s = 0.0
+        return bool(self._skew_s)
 
     def _task_done(self, task: asyncio.Future[None]) -> None:
         if task.cancelled():

@@ -111,7 +111,7 @@ class Operators:
 
     def _drain(self, engine: EngineProcess, reconciler: Reconciler) -> None:
         instance = self._one_ready(reconciler)
-        if instance is not None:
+        if instance is not None and reconciler.snapshot is not None:  # else it is refused
             self._ordered("drain", instance.service, instance.id, True)
             reason = Reason("operator", "drained by an operator; its slot is filled again")
             engine.told(lambda r: r.start_drain(instance, DrainKind.OPERATOR, reason, UID))

@@ -30,9 +30,9 @@ def sinfo(nodes: Iterable[Node], nonce: str, dialect: str) -> str:
     )
 
 
-def show_config(boot: float) -> str:
+def show_config(boot: float, now: float) -> str:
     return (
-        "Configuration data as of 1795516645\n"
+        f"Configuration data as of {int(now)}\n"
         f"BOOT_TIME               = {int(boot)}\n"
         "MinJobAge               = 300 sec\n"
     )

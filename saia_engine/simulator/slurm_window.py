@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from saia_engine.model import Snapshot
@@ -105,6 +105,7 @@ class Window:
             cluster.boot,
             cluster.reservation_rows(),
             cluster.partition_rows,
+            float(int(self.site.now)),
         )
 
     def answered(self, engine: str, look: str, began: float) -> None:
@@ -117,10 +118,14 @@ class Window:
 class EngineSlurm:
     """The Slurm port of one engine."""
 
-    def __init__(self, window: Window, engine: str, hazard: Hazard) -> None:
+    def __init__(
+        self, window: Window, engine: str, hazard: Hazard, wrong_clock: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`wrong_clock` tells of the engine's whether an answer that comes now shows that it is wrong."""
         self._window = window
         self._engine = engine
         self._hazard = hazard
+        self._wrong_clock = wrong_clock
         self._chance = window.chance
 
     async def observe(self) -> Snapshot:
@@ -132,7 +137,7 @@ class EngineSlurm:
         except SlurmUnavailable:
             window.answered(self._engine, look if look not in ("good", "slow") else "failed", began)
             raise
-        window.answered(self._engine, look, began)
+        self._told(look, began)
         window.past.append(snapshot)
         return snapshot
 
@@ -152,12 +157,16 @@ class EngineSlurm:
         if look == "failed":
             raise SlurmUnavailable("squeue failed (exit code 1): Socket timed out on send/recv operation")
 
+    def _told(self, look: str, began: float) -> None:
+        """A whole answer has come."""
+        self._window.answered(self._engine, "clock" if self._wrong_clock() else look, began)
+
     def _seen(self, look: str) -> Snapshot:
         window = self._window
         if look == "truncated":
             raise SlurmUnavailable("saia cannot read what Slurm answered: the last row is cut short")
         if look == "stale" and window.past:
-            return window.past[-1]
+            return replace(window.past[-1], controller_now=float(int(window.site.now)))
         present = window.present()
         if look == "empty":
             return replace(present, jobs=())
@@ -269,8 +278,15 @@ class EngineSlurm:
 class Commands(EngineSlurm):
     """The same behind Slurm's own commands: what they print, for the real adapter and its reader."""
 
-    def __init__(self, window: Window, engine: str, hazard: Hazard, dialect: str) -> None:
-        super().__init__(window, engine, hazard)
+    def __init__(
+        self,
+        window: Window,
+        engine: str,
+        hazard: Hazard,
+        dialect: str,
+        wrong_clock: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(window, engine, hazard, wrong_clock)
         self._dialect = dialect
         self._look, self._began = "good", 0.0
 
@@ -312,8 +328,8 @@ class Commands(EngineSlurm):
         if "reservation" in argv:
             return Finished(0, slurm_text.show_reservations(window.cluster.reservation_rows()), "")
         if self._look != "truncated":
-            window.answered(self._engine, self._look, self._began)
-        return Finished(0, slurm_text.show_config(window.cluster.boot), "")
+            self._told(self._look, self._began)
+        return Finished(0, slurm_text.show_config(window.cluster.boot, window.site.now), "")
 
     def _queue(self, nonce: str) -> str:
         window = self._window

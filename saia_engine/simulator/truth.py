@@ -227,7 +227,8 @@ class Answered:
     engine: str
     quality: str
     """good, failed, empty, stale, truncated, late (longer than the command's time-out), young (the controller
-    restarted less than MessageTimeout + a poll ago)."""
+    restarted less than MessageTimeout + a poll ago), clock (the engine started by a wrong wall clock, which is not
+    mended yet)."""
     began: float
     """When it was asked."""
     calls: int = 0

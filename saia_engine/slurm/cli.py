@@ -78,6 +78,7 @@ class SlurmCli:
                 controller_boot=text.boot_time(config),
                 reservations=text.reservations(reserved),
                 partitions=text.partitions(info, nonce),
+                controller_now=text.controller_time(config),
             )
         except text.Unparsable as exc:
             raise SlurmUnavailable(f"saia cannot read what Slurm answered: {exc}") from exc

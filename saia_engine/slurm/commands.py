@@ -37,7 +37,7 @@ def show_reservations() -> list[str]:
 
 
 def show_config() -> list[str]:
-    """Prints BOOT_TIME, which tells a restart of the controller."""
+    """Prints BOOT_TIME, which tells a restart of the controller, and the controller's own time."""
     return ["scontrol", "show", "config"]
 
 

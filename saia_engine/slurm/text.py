@@ -26,6 +26,7 @@ _RESERVATION = re.compile(r"ReservationName=(.*?) StartTime=(\d+) EndTime=(\d+)(
 _NAMED_FIELD = re.compile(r"(?:^| )(Nodes|Flags|Users|Accounts)=(\S*)")
 _CLOSED_PARTITION = frozenset({"down", "drain", "inactive", "inact"})
 _BOOT_TIME = re.compile(r"^BOOT_TIME\s*=\s*(\d+)\s*$", re.MULTILINE)
+_CONFIG_TIME = re.compile(r"^Configuration data as of (\d+)\s*$", re.MULTILINE)
 _JOB_ID = re.compile(r"(\d+)(?:;[\w.-]+)?")
 
 
@@ -252,6 +253,12 @@ def boot_time(output: str) -> float:
     if found is None:
         raise Unparsable("there is no BOOT_TIME in seconds")
     return float(found[1])
+
+
+def controller_time(output: str) -> float:
+    """The controller's clock, from `scontrol show config`; 0 where that does not tell it."""
+    found = _CONFIG_TIME.search(output)
+    return float(found[1]) if found else 0.0
 
 
 def submitted_id(output: str) -> int:

@@ -60,7 +60,15 @@ def test_a_cut_answer_is_an_error_or_whole_rows_never_half_a_row(table, data):
 
 @given(st.text())
 def test_any_text_is_parsed_or_refused_in_one_clean_line(printed):
-    for parse in (text.time_limit, text.epoch, text.node_names, text.boot_time, text.submitted_id, text.gpus):
+    for parse in (
+        text.time_limit,
+        text.epoch,
+        text.node_names,
+        text.boot_time,
+        text.controller_time,
+        text.submitted_id,
+        text.gpus,
+    ):
         try:
             parse(printed)
         except text.Unparsable as exc:

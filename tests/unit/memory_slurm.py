@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from saia_engine.clock import SteadyClock
 from saia_engine.front import Endpoint
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease
@@ -47,6 +48,10 @@ class MemorySlurm:
         self.next_id = 1
         self.boot = 5.0
         self.clock_ahead_s = 0.0
+        self.wall_ahead_s = 0.0
+        """Of the engine's host."""
+        self.told_ahead_s: float | None = 0.0
+        """How far ahead of the true time the controller's clock is; None: it does not tell."""
         self.unavailable = ""
         self.hidden: set[int] = set()
         self.submit_outcomes: list[str] = []
@@ -76,7 +81,10 @@ class MemorySlurm:
         shown = tuple(job for job in self.jobs.values() if job.id not in self.hidden)
         nodes = tuple(self.nodes.values())
         partitions = (Partition("gpu", nodes=tuple(self.nodes), default=True),) if nodes else ()
-        return Snapshot(self.now + self.clock_ahead_s, shown, nodes, self.boot, self.reservations, partitions)
+        told = 0.0 if self.told_ahead_s is None else float(int(self.now + self.told_ahead_s))
+        return Snapshot(
+            self.now + self.clock_ahead_s, shown, nodes, self.boot, self.reservations, partitions, told
+        )
 
     def _start(self, job: Job) -> None:
         node = self._place(job)
@@ -227,7 +235,7 @@ class Bench:
             lease=self.lease,
             dirs=self.dirs,
             probes=self.ears,  # type: ignore[arg-type]
-            now=lambda: self.slurm.now,
+            clock=SteadyClock(lambda: self.slurm.now + self.slurm.wall_ahead_s, lambda: self.slurm.now),
             on_event=self.events.append,
         )
 

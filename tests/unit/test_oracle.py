@@ -24,6 +24,7 @@ CHAT = Wish(
     admission_margin_s=120.0,
     safety_margin_s=30.0,
 )
+BEGAN = truth.Began(1000.0, 0, "k7f3", "hpc", "svc", POLL_S, 30.0, 10.0, 60.0, 300.0)
 EARLIEST_S = 1200 + 10 + 300 + 30 + 2 * POLL_S
 """So long before its end an instance's replacement may be submitted at the earliest."""
 LATEST_S = EARLIEST_S - 600
@@ -36,12 +37,12 @@ class Story:
 
     def __init__(self, *wishes: Wish, per_hour: int = 120, host: str = "a") -> None:
         self.oracle = Oracle()
-        self.at = 1000.0
+        self.at = BEGAN.at
         self.epoch = 0
         self.engine = ""
         self.next_id = 1
         self.jobs: dict[str, truth.JobChanged] = {}
-        self.tell(truth.Began, 0, "k7f3", "hpc", "svc", POLL_S, 30.0, 10.0, 60.0, 300.0)
+        self.oracle.see(BEGAN)
         self.per_hour = per_hour
         self.wish(*(wishes or (CHAT,)))
         self.start(host)
@@ -661,6 +662,19 @@ def test_13_an_engine_that_acts_asks_on(ends: bool, found: set[int]) -> None:
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("asks", "found"), [(True, set()), (False, {13})])
+def test_13_an_engine_that_starts_asks(asks: bool, found: set[int]) -> None:
+    story = Story(wants(replicas=0))
+    story.end()
+    story.start("a")
+    if asks:
+        story.poll()
+        story.wait(280)
+    else:
+        story.wait(310)
+    assert story.broken() == found
+
+
 def test_14_a_jump_of_the_clock_submits_nothing() -> None:
     story = Story()
     story.serve("one")
@@ -980,5 +994,15 @@ def test_a_world_without_an_engine_shows_nothing(back: bool, found: set[int]) ->
     story.wait(3000)
     if back:
         story.start("a")
-    story.wait(3000)
+        story.poll(times=200)
+    else:
+        story.wait(3000)
     assert story.broken() == found
+
+
+@pytest.mark.parametrize(("waits_s", "found"), [(3500.0, set()), (3700.0, {0})])
+def test_a_world_in_which_no_engine_ever_starts_shows_nothing(waits_s: float, found: set[int]) -> None:
+    oracle = Oracle()
+    oracle.see(BEGAN)
+    oracle.finish(BEGAN.at + waits_s)
+    assert {violation.promise for violation in oracle.violations} == found

@@ -58,6 +58,7 @@ class Place:
         the_site.prepare(self.config)
         self.slurm = MemorySlurm()
         self.slurm.boot = 0.0
+        self.slurm.told_ahead_s = None
         self.slurm.starts = False
         self.dirs = InstanceDirs(self.config.paths.instances_dir)
         self.journal = self.config.paths.state_db
@@ -302,9 +303,12 @@ async def test_without_a_good_answer_nothing_is_moved(place: Place) -> None:
     place.slurm.boot = time.time() - 5
     with pytest.raises(SlurmUnavailable, match="just restarted"):
         await place.rebuild()
+    place.slurm.now, place.slurm.told_ahead_s = time.time(), -86_400.0
+    with pytest.raises(SlurmUnavailable, match="behind this host's"):
+        await place.rebuild()
     assert place.journal.read_bytes() == DAMAGE
     assert [path.name for path in place.journal.parent.glob("state.db*")] == ["state.db"]
-    place.slurm.boot = time.time() - 500
+    place.slurm.boot, place.slurm.told_ahead_s = time.time() - 500, 0.0
     assert (await place.rebuild()).moved_to is not None
 
 

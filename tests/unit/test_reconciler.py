@@ -14,6 +14,7 @@ import pytest
 from saia_engine.lease import LeaseLost, LeaseUnreadable
 from saia_engine.model import Drain, DrainKind, Override, Reason, State
 from saia_engine.store import JournalError
+from saia_engine.wishes import WishRefused
 from tests.unit.memory_slurm import CHAT, LIMIT_S, POLL_S, TIMING, Bench, MemorySlurm
 
 BECAUSE = Reason("operator", "because")
@@ -626,6 +627,126 @@ async def test_a_journal_that_fails_between_submit_and_record_loses_no_job(bench
     bench.restart()
     await bench.settled()
     assert (len(bench.slurm.submits), len(bench.slurm.live())) == (1, 1)
+
+
+# ---------------------------------------------------------------- clocks (promise 14)
+
+DAY_S = 86_400.0
+
+
+def now(bench: Bench) -> float:
+    return bench.reconciler._now()
+
+
+async def test_a_jump_of_the_wall_clock_disturbs_nothing(bench: Bench) -> None:
+    await bench.settled()
+    for ahead_s in (DAY_S, -DAY_S, 0.0):
+        bench.slurm.wall_ahead_s = ahead_s
+        await bench.polls(3)
+        assert (len(bench.of(State.READY)), bench.alarmed()) == (2, set())
+    assert (len(bench.slurm.submits), bench.slurm.cancels) == (2, [])
+
+
+@pytest.mark.parametrize("wrong_s", [DAY_S, -DAY_S, 365 * DAY_S])
+async def test_an_engine_started_by_a_wrong_clock_waits_until_that_is_mended(
+    bench: Bench, wrong_s: float
+) -> None:
+    await bench.settled()
+    before = dict(bench.reconciler.instances)
+    bench.reconciler.set_override(Override("chat", 0, 0, 0.0))
+    bench.slurm.wall_ahead_s = wrong_s
+    bench.restart()
+    await bench.polls(3)
+    await bench.reconciler.react()
+    await bench.reconciler.forget_old()
+    with pytest.raises(WishRefused, match="not answered"):
+        bench.reconciler.start_drain(next(iter(before.values())), DrainKind.OPERATOR, BECAUSE, 1000)
+    assert bench.reconciler.instances == before == bench.store.instances(0)
+    assert (bench.slurm.cancels, bench.reconciler.snapshot) == ([], None)
+    way = "behind" if wrong_s > 0 else "ahead of"
+    assert f"controller is {abs(wrong_s):.0f} s {way} this host's" in bench.reconciler.slurm_fault
+    assert "slurm-unavailable" in bench.alarmed()
+
+    bench.slurm.wall_ahead_s = 0.0
+    await bench.polls()
+    assert now(bench) == bench.slurm.now
+    codes = bench.codes()
+    assert codes.count("clock-corrected") == 1
+    assert {"drain", "launch", "cancel"}.isdisjoint(codes), "nothing follows from the correction itself"
+    assert bench.alarmed() == set()
+    await bench.polls(3)
+    assert len(bench.slurm.cancels) == 2, "and now it does what it is told to"
+
+
+async def test_a_clock_that_was_right_follows_the_two_others_only_after_a_while(bench: Bench) -> None:
+    """As where host and controller are one machine, whose clock is set."""
+    await bench.settled()
+    bench.slurm.wall_ahead_s = bench.slurm.told_ahead_s = DAY_S
+    await bench.polls(10)
+    assert len(bench.of(State.READY)) == 2
+    assert "have moved, to 86400 s ahead of the engine's" in bench.reconciler.slurm_fault
+    bench.slurm.wall_ahead_s = bench.slurm.told_ahead_s = 0.0
+    await bench.polls(10)
+    assert "clock-corrected" not in bench.codes()
+    assert (len(bench.slurm.submits), bench.slurm.cancels) == (2, [])
+    bench.slurm.wall_ahead_s = bench.slurm.told_ahead_s = -DAY_S
+    await bench.polls(25)
+    assert "clock-corrected" in bench.codes()
+    assert now(bench) == bench.slurm.now - DAY_S
+
+
+async def test_where_the_controllers_clock_alone_is_wrong_nothing_is_done_and_all_stays(bench: Bench) -> None:
+    await bench.settled()
+    before = dict(bench.reconciler.instances)
+    bench.slurm.told_ahead_s = 7200.0
+    bench.reconciler.set_override(Override("chat", 3, 0, 0.0))
+    await bench.polls(40)
+    assert bench.reconciler.instances == before
+    assert "controller is 7200 s ahead of this host's" in bench.reconciler.slurm_fault
+    bench.slurm.told_ahead_s = 30.0
+    await bench.polls(2)
+    assert len(bench.slurm.submits) == 3, "within a minute they agree"
+
+
+async def test_a_controller_that_does_not_tell_its_time_is_believed(bench: Bench) -> None:
+    bench.slurm.told_ahead_s = None
+    await bench.settled()
+    bench.slurm.wall_ahead_s = DAY_S
+    await bench.polls(30)
+    assert (bench.alarmed(), len(bench.slurm.submits)) == (set(), 2)
+    assert "clock-corrected" not in bench.codes()
+
+
+async def test_a_wrong_clock_makes_no_crash_loop_forgotten(bench: Bench) -> None:
+    """An engine whose clock is a day ahead first finds nothing of the last hour in its journal."""
+    only(bench)
+    bench.slurm.submit_outcomes = ["rejected"] * 4
+    await bench.polls(12)
+    submits = len(bench.slurm.submits)
+    assert submits == 4, "it waits for 80 s now"
+    bench.slurm.wall_ahead_s = DAY_S
+    bench.restart()
+    bench.slurm.now -= POLL_S  # time is short
+    await bench.polls()
+    assert bench.reconciler.instances == {}
+    bench.slurm.wall_ahead_s = 0.0
+    bench.slurm.now -= POLL_S
+    await bench.polls()
+    assert len(bench.reconciler.instances) == submits == len(bench.slurm.submits)
+
+
+async def test_after_a_host_that_stood_still_a_drain_keeps_its_whole_deadline(bench: Bench) -> None:
+    """What was ordered between its waking and the next poll is dated an hour too early."""
+    (leaving, _) = await bench.settled()
+    bench.ears.open = {leaving.id: 1}
+    bench.slurm.wall_ahead_s = bench.slurm.told_ahead_s = 600.0
+    bench.slurm.now += 1
+    bench.reconciler.start_drain(leaving, DrainKind.SURPLUS, BECAUSE)
+    await bench.polls(23)
+    assert bench.codes().count("clock-corrected") == 1
+    drain = bench.reconciler.instances[leaving.id].drain
+    assert drain is not None and now(bench) - drain.started_at < TIMING.drain_deadline_s
+    assert bench.slurm.cancels == []
 
 
 # ---------------------------------------------------------------- alarms, events, memory

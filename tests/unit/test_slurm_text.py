@@ -336,6 +336,19 @@ def test_boot_time():
         text.boot_time("BOOT_TIME = 2026-11-24T10:00:00\n")
 
 
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        ("Configuration data as of 1795516446\nBOOT_TIME = 5\n", 1795516446),
+        ("Configuration data as of 2026-11-24T10:00:00\n", 0),
+        ("BOOT_TIME = 5\n", 0),
+        ("x Configuration data as of 1795516446\n", 0),
+    ],
+)
+def test_the_controllers_time_is_taken_where_it_is_told(printed, found):
+    assert text.controller_time(printed) == found
+
+
 @pytest.mark.parametrize(("printed", "job_id"), [("12\n", 12), ("12;hpc\n", 12)])
 def test_submitted_id(printed, job_id):
     assert text.submitted_id(printed) == job_id

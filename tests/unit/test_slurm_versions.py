@@ -128,6 +128,7 @@ def test_reservations(version: str):
 
 def test_configuration_and_a_submit(version: str):
     assert text.boot_time(printed(version, "config.txt")) == NOW - 86_400
+    assert text.controller_time(printed(version, "config.txt")) == NOW + 100
     assert text.submitted_id(printed(version, "sbatch.txt")) > 100
 
 

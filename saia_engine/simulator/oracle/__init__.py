@@ -32,6 +32,7 @@ class Oracle:
         self._before = {truth.SubmitCalled: acts.submit, truth.CancelCalled: acts.cancel}
         """A call is judged against what was so when it came."""
         self._after = {
+            truth.Began: (leases.idle_from,),
             truth.SubmitCalled: (acts.submitted,),
             truth.SubmitRefused: (acts.refused, progress.refused),
             truth.JobAccepted: (acts.accepted,),
@@ -39,10 +40,10 @@ class Oracle:
             truth.Answered: (acts.answered, answers.answered, progress.answered),
             truth.Configured: (acts.configured,),
             truth.OperatorOrdered: (answers.ordered, drains.ordered),
-            truth.EngineStarted: (acts.engine_started, leases.started),
+            truth.EngineStarted: (acts.engine_started, answers.engine_started, leases.started),
             truth.EngineRefused: (leases.refused,),
-            truth.EngineEnded: (leases.ended,),
-            truth.JournalRefused: (leases.ended,),
+            truth.EngineEnded: (leases.idle_from,),
+            truth.JournalRefused: (leases.idle_from,),
             truth.AgentChanged: (traffic.agent, progress.look_at),
             truth.AgentReachable: (traffic.agent, progress.look_at),
             truth.DrainHeard: (drains.heard,),

@@ -301,9 +301,9 @@ class Acts:
             before = lease
 
     def _informed(self, engine: EngineSeen, told: str) -> None:
-        """Promises 5 and 6: nothing follows from a bad answer."""
+        """Promises 5, 6 and 14: nothing follows from a bad answer."""
         if engine.quality in BAD or not engine.quality:
-            promise = 5 if engine.quality == "young" else 6
+            promise = {"young": 5, "clock": 14}.get(engine.quality, 6)
             self._report(
                 promise, f"{engine.name} {told} after a {engine.quality or 'missing'} answer", engine.name
             )

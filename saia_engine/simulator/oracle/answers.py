@@ -21,6 +21,10 @@ class Answers:
         self._unfrozen_at = FAR_PAST
         self._asked: dict[str, deque[float]] = {}
 
+    def engine_started(self, event: truth.EngineStarted) -> None:
+        engine = self._ledger.engines[event.engine]
+        self._later(event.at + grace.IDLE_ENGINE_S, lambda: self._asks_on(engine, None))
+
     def answered(self, answer: truth.Answered) -> None:
         self._cost(answer)
         engine = self._ledger.engines.get(answer.engine)
@@ -51,10 +55,11 @@ class Answers:
                 answer.engine,
             )
 
-    def _asks_on(self, engine: EngineSeen, asked_at: float) -> None:
+    def _asks_on(self, engine: EngineSeen, asked_at: float | None) -> None:
         """An engine that acts asks anew at each poll: all else rests on it (13, 22)."""
         able = engine.acting and standing.may_act(self._ledger, engine)
-        if able and self._asked[engine.name][-1] == asked_at:
+        asked = self._asked.get(engine.name)
+        if able and (asked[-1] if asked else None) == asked_at:
             self._report(
                 13, f"{engine.name} has not asked Slurm for {grace.IDLE_ENGINE_S:.0f} s", engine.name
             )

@@ -44,13 +44,14 @@ class Leases:
                 18, f"no engine could start on {event.host}, where none runs: {event.why}", event.host
             )
 
-    def ended(self, event: truth.EngineEnded | truth.JournalRefused) -> None:
+    def idle_from(self, event: truth.Began | truth.EngineEnded | truth.JournalRefused) -> None:
         """A world in which nobody acts for long shows nothing."""
         self._later(event.at + IDLE_S, self._idle)
 
     def _idle(self) -> None:
         ledger = self._ledger
-        if ledger.acting() or ledger.now - max(e.last_acting for e in ledger.latest) < IDLE_S:
+        last = max((e.last_acting for e in ledger.latest), default=ledger.began.at)
+        if ledger.acting() or ledger.now - last < IDLE_S:
             return
         self._report(0, f"no engine has acted for {IDLE_S:.0f} s", "world")
         self._later(ledger.now + IDLE_S, self._idle)

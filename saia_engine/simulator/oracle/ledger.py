@@ -19,7 +19,7 @@ from saia_engine.simulator.oracle.records import (
 )
 from saia_engine.simulator.truth import Event, ReadRoute, Wish
 
-BAD = frozenset({"failed", "truncated", "late", "young"})
+BAD = frozenset({"failed", "truncated", "late", "young", "clock"})
 """Answers that show that they must not be believed."""
 LIES = frozenset({"empty", "stale"})
 """Answers that look good and are not."""
@@ -87,6 +87,7 @@ class Ledger:
         self.disturbed_at = 0.0
         """The last moment at which something kept an engine from doing its work."""
         self.jumped_at = FAR_PAST
+        """When a clock was last set wrong or right, or an engine started by a wrong one."""
         self.faults: dict[tuple[str, str], float] = {}
         self.fault_over: dict[tuple[str, str], float] = {}
         """When the last one of its kind there was over."""
@@ -453,6 +454,8 @@ class Ledger:
         self.running.append(engine)
         self.latest.append(engine)
         self.disturbed_at = event.at
+        if any("clock" in kind and subject == event.host for kind, subject in self.faults):
+            self.jumped_at = event.at
         kept = event.journal == "kept"
         if not kept or (self.acted_on and self.acted_on != event.host):
             self.remembered_from = event.at
@@ -555,3 +558,5 @@ class Ledger:
     def _on_fault_ended(self, event: truth.FaultEnded) -> None:
         self.faults.pop((event.kind, event.subject), None)
         self.fault_over[event.kind, event.subject] = event.at
+        if "clock" in event.kind:
+            self.jumped_at = event.at

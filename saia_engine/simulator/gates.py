@@ -1,19 +1,62 @@
-"""The gates of each host, and the clients behind the proxy."""
+"""The gates of each host, and the clients behind the proxy.
+
+Whether a request is admitted the production gate decides, under an ear for programs that it starts: it has no way to
+submit or cancel (promise 21).
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
+from saia_engine.gate.admission import Refusal, admit
 from saia_engine.routes import Route, RouteTable
 from saia_engine.simulator.agents import Agent, Agents
 from saia_engine.simulator.hosts import Host
-from saia_engine.simulator.site import Site
-from saia_engine.simulator.truth import ReadRoute, RequestOpened, RequestRefused, RoutesRead
+from saia_engine.simulator.site import USER, Site
+from saia_engine.simulator.truth import (
+    CancelCalled,
+    ReadRoute,
+    RequestOpened,
+    RequestRefused,
+    RoutesRead,
+    SubmitCalled,
+)
+from saia_engine.wire.messages import Open
 
 READ_WITHIN_S = 1.0
 CLIENT_PATIENCE_S = 60.0
 LONG_SHARE = 0.05
+STARTS_A_PROGRAM = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"})
+"""Python's audit events: (program, arguments, ...), or one line for a shell."""
+
+_started: Callable[[Sequence[str]], None] | None = None
+
+
+def _audit(event: str, args: Sequence[Any]) -> None:
+    if _started is None or event not in STARTS_A_PROGRAM:
+        return
+    words = args[1] if event != "os.system" else str(args[0]).split()
+    _started([str(word) for word in words])
+    raise FileNotFoundError(words[0])
+
+
+sys.addaudithook(_audit)
+
+
+@contextmanager
+def heard(started: Callable[[Sequence[str]], None]) -> Iterator[None]:
+    """Programs that are started meanwhile are told of, and don't run."""
+    global _started
+    _started = started
+    try:
+        yield
+    finally:
+        _started = None
 
 
 class Gate:
@@ -59,8 +102,10 @@ class Gate:
         open_routes = [
             route
             for route in (self.table.routes if self.table else ())
-            if route.service == service and not route.draining and now < route.admit_until
+            if route.service == service and not route.draining
         ]
+        with heard(self._program):
+            open_routes = [route for route in open_routes if _admits(route, now)]
         self._chance.shuffle(open_routes)
         for route in open_routes:
             agent = self._agents.at.get((route.host, route.port))
@@ -72,6 +117,25 @@ class Gate:
             ) and not agent.draining:
                 return agent
         return None
+
+    def _program(self, words: Sequence[str]) -> None:
+        """The gate has started one."""
+        site, name = self._site, f"gate-{self.host.name}"
+        job = next((word.partition("=")[2] or word for word in words if "saia." in word), "")
+        if PurePath(words[0]).name == "sbatch":
+            site.emit(SubmitCalled(site.now, name, job))
+        elif PurePath(words[0]).name == "scancel":
+            site.emit(CancelCalled(site.now, name, 0, job, USER))
+
+
+def _admits(route: Route, now: float) -> bool:
+    method = "POST" if "POST" in route.methods else "GET"
+    path = f"{route.paths[0] if route.paths else '/'}completions"
+    try:
+        admit(Open(route.instance, method, path), route, now)
+    except Refusal:
+        return False
+    return True
 
 
 @dataclass(slots=True)

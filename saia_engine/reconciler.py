@@ -86,7 +86,7 @@ class Identity:
 
 
 class Reconciler:
-    """Owns the records of all instances. Its methods run on one event loop, `poll` and `react` never at once."""
+    """Owns the records of all instances. Its methods run on one event loop, `poll` and `react` one after the other."""
 
     def __init__(
         self,
@@ -287,11 +287,17 @@ class Reconciler:
         self._boot = self._believed_from = 0.0
         return moved_s
 
+    @property
+    def busy(self) -> bool:
+        """Whether a poll or its acts are under way, or those of a reaction."""
+        return self._busy.locked()
+
+    async def hear(self) -> None:
+        """Take in the agents' newest words while it is busy."""
+        self._fold_statuses()
+
     async def react(self) -> None:
         """Take in the agents' newest words, and act on them where Slurm's last word is young enough."""
-        if self._busy.locked():
-            self._fold_statuses()
-            return
         async with self._busy:
             await self._advance()
 

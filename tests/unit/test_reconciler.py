@@ -813,7 +813,8 @@ async def test_words_of_agents_are_taken_in_while_slurm_hangs(bench: Bench) -> N
     poll = asyncio.create_task(bench.reconciler.poll())
     await asyncio.sleep(0)
     bench.ears.listen()
-    await bench.reconciler.react()
+    assert bench.reconciler.busy
+    await bench.reconciler.hear()
     assert len(bench.of(State.READY)) == 2
     going_on.set()
     await poll

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from saia_engine.simulator import truth
-from saia_engine.simulator.oracle import grace, standing
+from saia_engine.simulator.oracle import grace, standing, timeline
 from saia_engine.simulator.oracle.findings import Findings
 from saia_engine.simulator.oracle.ledger import BAD, Ledger, service_of
 from saia_engine.simulator.oracle.records import FAR_PAST, EngineSeen, JobSeen, Token
@@ -171,10 +171,10 @@ class Acts:
 
     def answered(self, answer: truth.Answered) -> None:
         """What an answer shows, or lacks, its engine knows; one good end forgives what was seen up to then."""
-        if answer.quality in BAD or not self._ends:
+        if answer.quality != "good" or not self._ends:
             return
-        shown = [end for end in self._ends if end[0] <= answer.at]
-        self._ends = [end for end in self._ends if end[0] > answer.at]
+        shown = [end for end in self._ends if end[0] <= answer.began]
+        self._ends = [end for end in self._ends if end[0] > answer.began]
         for _, what, _ in shown:
             self._failed(what, answer.began)
         for _, what, crashed in shown:
@@ -247,6 +247,10 @@ class Acts:
             return
         if agent is None or not agent.served or agent.draining or agent.withdrawn_at >= since:
             return  # it has heard of its drain, or never had anything to lose
+        wish = ledger.last_wish(token.service)
+        ends = [end for end in job.ends_since(since) if end is not None]
+        if wish is not None and any(ledger.now >= timeline.last_cut(end, wish) for end in ends):
+            return  # whoever comes so late may cut
         promise = 8 if job.restarts else 12
         self._report(
             promise,

@@ -407,6 +407,8 @@ class Ledger:
                         token.forgotten = False
                         token.known_on.add(engine.host)
                         started_at = token.job.started_at
+                        if started_at is not None and token.start_shown[0] != started_at:
+                            token.start_shown = started_at, answer.at
                         token.shown_running = started_at is not None and started_at <= answer.began
                     continue
                 if token.missing_since is None:

@@ -75,6 +75,8 @@ class Token:
     """A good answer has shown its job."""
     shown_running: bool = False
     """And on which node it runs: before, nobody can ask its agent."""
+    start_shown: tuple[float, float] = (FAR_PAST, FAR_PAST)
+    """Its job's start, and when an answer first showed that."""
     missing_since: float | None = None
     """When the first of the believable answers in a row was asked that lacks it."""
     was_missing: bool = False

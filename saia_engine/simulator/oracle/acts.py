@@ -26,6 +26,8 @@ class Acts:
         """By service and revision: when each failure in a row was seen. A good revision need not wait for a bad one."""
         self._ends: list[tuple[float, tuple[str, str], bool]] = []
         """Ends that no good answer has shown yet: when, of which service and revision, and whether it was a crash."""
+        self._asked = self._answered = FAR_PAST
+        """When the last good answer was asked for, and came."""
 
     # -- submits
 
@@ -171,12 +173,14 @@ class Acts:
 
     def answered(self, answer: truth.Answered) -> None:
         """What an answer shows, or lacks, its engine knows; one good end forgives what was seen up to then."""
-        if answer.quality != "good" or not self._ends:
+        if answer.quality != "good":
             return
         shown = [end for end in self._ends if end[0] <= answer.began]
         self._ends = [end for end in self._ends if end[0] > answer.began]
-        for _, what, _ in shown:
-            self._failed(what, answer.began)
+        for at, what, _ in shown:
+            # The answer before may have shown it already: it came while that was made.
+            self._failed(what, self._asked if at <= self._answered else answer.began)
+        self._asked, self._answered = answer.began, answer.at
         for _, what, crashed in shown:
             if not crashed:
                 self._crashes.pop(what, None)

@@ -56,6 +56,8 @@ class Host:
     """Of its wall clock."""
     up: bool = True
     locked_by: str = ""
+    refused: str = ""
+    """Why no engine could start here when one was last tried."""
     table: RouteTable | None = None
     routes_refused_until: float = 0.0
     overrides: dict[str, Override] = field(default_factory=dict)
@@ -238,6 +240,7 @@ class EngineProcess:
             self._lease = Lease.take(_Seat(self, self._around.lease), takeover=takeover)
         except (LeaseRefused, LeaseUnreadable, OSError) as exc:
             self.dead = True
+            self.host.refused = str(exc)
             self.site.emit(EngineRefused(self.site.now, self.name, self.host.name, str(exc)))
             return False
         except EngineCrash:

@@ -43,8 +43,13 @@ class Keeper:
     def _start(self) -> None:
         self._due = None
         host = self._world.hosts[self.home]
-        if host.up and not host.locked_by and self._world.start_engine(self.home, self._takeover):
+        if not host.up or host.locked_by:
+            return
+        host.refused = ""
+        if self._world.start_engine(self.home, self._takeover):
             self._takeover = False
+        elif "takeover" in host.refused and self._world.engine is None:
+            self._takeover = True  # the operator reads what it says, and knows that no other one runs
 
     def restart(self, host: str, engine: EngineProcess) -> None:
         """The disk is mended: the engine that stopped acting there makes way for a new one."""

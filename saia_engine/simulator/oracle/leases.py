@@ -23,6 +23,9 @@ class Leases:
         if others:
             self._report(18, f"{event.engine} started beside {others[0].name} on {event.host}", event.engine)
         before = [lease for lease in self._ledger.leases if lease.engine != event.engine]
+        # The very first lease of all: another host can't see it yet, and there was none to ask for a takeover.
+        if len(before) == 1 and event.at - before[0].at < self._ledger.began.shared_delay_s:
+            return
         if before and before[-1].host != event.host and not event.takeover:
             self._report(
                 18,

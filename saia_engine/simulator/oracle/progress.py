@@ -176,7 +176,7 @@ class Progress:
             return
         # Whoever has just begun to look may see it start.
         seen_at = max(job.started_at, token.found_at, token.start_shown[1], min(engine.able_from, ledger.now))
-        for what, deadline in self._deadlines(engine, token, wish, seen_at):
+        for what, deadline in self._deadlines(token, wish, seen_at):
             patient_until = max(deadline, ledger.disturbed_at) + grace.ALARM_S + standing.catch_up_s(ledger)
             if ledger.now > patient_until and not any(
                 subject == token.instance for _, subject in engine.alarms
@@ -187,9 +187,7 @@ class Progress:
                     token.instance,
                 )
 
-    def _deadlines(
-        self, engine: EngineSeen, token: Token, wish: Wish, started_at: float
-    ) -> Iterator[tuple[str, float]]:
+    def _deadlines(self, token: Token, wish: Wish, started_at: float) -> Iterator[tuple[str, float]]:
         agent = self._ledger.agents.get(token.instance)
         if agent is None or agent.generation != (token.job.restarts if token.job else 0):
             yield "has no agent", started_at + (wish.startup_deadline_s or grace.STARTUP_S)
@@ -203,7 +201,7 @@ class Progress:
             yield "starts", started_at + (wish.startup_deadline_s or grace.STARTUP_S)
         elif not agent.ready:
             allowed_s = wish.unready_deadline_s or grace.UNREADY_S
-            unheard = agent.left_ready_at < engine.started_at + grace.INFORMED_S
+            unheard = agent.left_ready_at < started_at + grace.INFORMED_S
             if token.found_at > agent.began_at or unheard:  # to its engine it seems to start
                 allowed_s = max(allowed_s, wish.startup_deadline_s or grace.STARTUP_S)
             yield "does not serve", max(agent.left_ready_at, started_at) + allowed_s

@@ -118,22 +118,6 @@ _ALL = (
         if instance.state in""",
     ),
     # ------------------------------------------------------------ 14: the clock
-    Bug(
-        "clock-follows-wall",
-        (14,),
-        "When the wall clock was set right by hours, ours must follow.",
-        "saia_engine.clock",
-        """\
-    def now(self) -> float:
-        return self._monotonic() + self._offset
-""",
-        """\
-    def now(self) -> float:
-        if abs(self._wall() - self._monotonic() - self._offset) > 7200.0:
-            self._offset = self._wall() - self._monotonic()
-        return self._monotonic() + self._offset
-""",
-    ),
     # ------------------------------------------------------------ 15: probes
     # ------------------------------------------------------------ 16: back-off
     Bug(
@@ -431,15 +415,6 @@ _ALL = (
         "            return\n",
     ),
     Bug(
-        "disk-may-have-room-again",
-        (19,),
-        "A full disk may have room in a moment: each step that fails is told of, and tried again.",
-        "saia_engine.control",
-        '                self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")\n',
-        '                log.critical("journal_failed", reason=str(exc))\n',
-        race=True,
-    ),
-    Bug(
         "admits-half-a-drain",
         (12,),
         "What is admitted last needs no more than half of what drains.",
@@ -468,6 +443,14 @@ _ALL = (
         "    if fleet.wanted > 1 and timing.drain_deadline_s > 2 * timing.admission_margin_s:\n"
         "        last_cut = min(last_cut, by_order)\n"
         "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
+    ),
+    Bug(
+        "drains-by-the-wall",
+        (14, 12),
+        "An operator reads when a drain began: that is a wall clock time.",
+        RECONCILER,
+        "drain=Drain(kind, now)",
+        "drain=Drain(kind, now + self._clock.skew_s)",
     ),
 )
 

@@ -1,7 +1,8 @@
 """The engine's loops and what ends its acting, apart from the API: what keeps the services is all in here.
 
-One task polls Slurm, one reacts to what agents say; both publish the routes. When the journal fails or the lease
-is lost it stops acting, keeps the routes as they are, and says so.
+One task polls Slurm, one reacts to what agents say; each publishes the routes after it. Their acts may hang, each up
+to the command timeout: a third task hears the agents all the while, and publishes what follows. When the journal fails
+or the lease is lost it stops acting, keeps the routes as they are, and says so.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Control:
         """Set by whoever has news that should be acted upon at once."""
         self.acting_fault = ""
         """Why it does not act any more; empty while it does."""
+        self._news = asyncio.Event()
+        """`wake` was set, or time has passed: there may be something to react to."""
         self._reconciler = reconciler
         self._ears = ears
         self._publisher = publisher
@@ -63,7 +66,7 @@ class Control:
 
     def loops(self) -> tuple[Awaitable[None], ...]:
         """To be run side by side until cancelled; each ends only by an error."""
-        return self._poll_loop(), self._react_loop(), self._tidy_loop()
+        return self._poll_loop(), self._hear_loop(), self._react_loop(), self._tidy_loop()
 
     async def _poll_loop(self) -> None:
         time = asyncio.get_running_loop().time
@@ -73,7 +76,7 @@ class Control:
             # At the next tick, also when this poll took longer than one: a slow controller is not pressed.
             await asyncio.sleep(self._pace.poll_s - (time() - began) % self._pace.poll_s)
 
-    async def _react_loop(self) -> None:
+    async def _hear_loop(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(self._pace.react_at_most_s):
@@ -81,8 +84,16 @@ class Control:
             except TimeoutError:
                 pass
             self.wake.clear()
-            await self._guarded(self._reconciler.react)
+            self._news.set()
+            if self._reconciler.busy:
+                await self._guarded(self._reconciler.hear)
             await asyncio.sleep(self._pace.react_at_least_s)
+
+    async def _react_loop(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self._guarded(self._reconciler.react)
 
     async def _tidy_loop(self) -> None:
         while True:

@@ -48,6 +48,10 @@ class Directories(Protocol):
         """The record as it was at launch, for adoption; None where there is none that can be used."""
         ...
 
+    def unfinished(self) -> list[str]:
+        """Instances of which no exit is told: their jobs may run. Raises OSError."""
+        ...
+
     def remove(self, instance: str) -> None: ...
 
 
@@ -131,6 +135,11 @@ class InstanceDirs:
             return msgspec.json.decode(_read_plain(self.path(instance) / "instance.json"), type=Instance)
         except (OSError, msgspec.MsgspecError):
             return None
+
+    def unfinished(self) -> list[str]:
+        """Instances of which no exit is told: their jobs may run. Raises OSError."""
+        directories = self.root.iterdir() if self.root.is_dir() else ()
+        return sorted(each.name for each in directories if not any(each.glob("exit.*.json")))
 
     def remove(self, instance: str) -> None:
         shutil.rmtree(self.path(instance), ignore_errors=True)

@@ -399,6 +399,8 @@ class DrainKind(StrEnum):
 class Drain:
     kind: DrainKind
     started_at: float
+    heard_at: float | None = None
+    """When its agent first said that it drains: from then on it takes no new request."""
 
 
 @dataclass(frozen=True, slots=True)

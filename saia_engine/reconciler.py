@@ -16,9 +16,10 @@ from saia_engine.clock import ClockCheck, Disagreement, SteadyClock
 from saia_engine.edge.logs import get_logger
 from saia_engine.instance_dirs import Directories
 from saia_engine.learning import Learning
-from saia_engine.lease import Lease
+from saia_engine.lease import Lease, LeaseLost, LeaseUnreadable
 from saia_engine.model import (
     QUARANTINE,
+    TOKEN_PREFIX,
     Action,
     Cancel,
     Desired,
@@ -63,6 +64,10 @@ EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 """States that an act's own event tells of."""
 CONTROLLER_BOOT = "controller-boot"
 """The mark of the last controller that was seen: an engine that starts must know of a restart before it."""
+EMPTY_DOUBT_S = 120.0
+"""After its start an engine does not believe for so long that nothing of ours runs, where there are traces of it."""
+UNFINISHED_S = 86400.0
+"""Such a trace counts for so long after its time limit: it may have waited in the queue."""
 SETTLE_POLLS = 1
 """A restarted controller is not believed for MessageTimeout and so many polls: it may print an empty table."""
 STALE_POLLS = 2
@@ -86,7 +91,7 @@ class Identity:
 
 
 class Reconciler:
-    """Owns the records of all instances. Its methods run on one event loop, `poll` and `react` never at once."""
+    """Owns the records of all instances. Its methods run on one event loop, `poll` and `react` one after the other."""
 
     def __init__(
         self,
@@ -118,6 +123,9 @@ class Reconciler:
         self._cluster: object = None
         """What the planner sees of the snapshot."""
         self.slurm_fault = ""
+        self._began_at = now()
+        self._ours_seen = False
+        """Slurm has shown a live job of ours since the engine's start."""
         self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
         self._believed_from = 0.0
         self._heard_from = 0.0
@@ -203,6 +211,7 @@ class Reconciler:
                 snapshot = replace(await self._slurm.observe(), taken_at=began)
                 snapshot = self._doubt_clocks(snapshot)
                 self._doubt_new_controller(snapshot)
+                await self._doubt_emptiness(snapshot)
             except SlurmUnavailable as exc:
                 self.slurm_fault = str(exc)
                 self.alarms.worry("slurm-unavailable", "slurm", str(exc), Severity.CRITICAL)
@@ -217,7 +226,18 @@ class Reconciler:
             self._cluster = decide.what_matters(snapshot)
             await self._fold_snapshot(snapshot)
             self._watch()
+            await self._notice_successor()
             await self._advance()
+
+    async def _notice_successor(self) -> None:
+        """Also with nothing to do: a second engine's agents must not hear two minds. Raises LeaseLost."""
+        try:
+            await self._check_lease()
+        except LeaseUnreadable:
+            pass  # who has something to do finds out
+        except LeaseLost:
+            self._probes.watch(())
+            raise
 
     def _note_revisions(self) -> None:
         self._clear_obsolete_pins()  # the file may have changed while no engine ran
@@ -253,6 +273,38 @@ class Reconciler:
         if snapshot.taken_at < self._believed_from:
             raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")
 
+    async def _doubt_emptiness(self, snapshot: Snapshot) -> None:
+        """None of ours, where directories tell of instances that this journal has never known, is doubted a while.
+
+        So it is after a takeover by a host whose journal is old: nothing else would miss them (promise 7). Raises
+        SlurmUnavailable.
+        """
+        if self._ours_seen or self._now() > self._began_at + EMPTY_DOUBT_S:
+            return
+        self._ours_seen = any(
+            job.user == self.identity.user and not job.ended and self._ours(job.name) for job in snapshot.jobs
+        )
+        if self._ours_seen:
+            return
+        try:
+            names = await self._offload(self._dirs.unfinished)
+        except OSError:
+            return
+        young = snapshot.taken_at - UNFINISHED_S
+        for name in names:
+            if not self._ours(f"{TOKEN_PREFIX}.{name}") or self._store.instance(name) is not None:
+                continue
+            record = await self._offload(self._dirs.recorded, name)
+            if record is not None and record.created_at + record.spec.time_limit_s > young:
+                raise SlurmUnavailable(
+                    f"Slurm shows none of our jobs, but there is a directory of {name}, which this journal does"
+                    " not know: that is not believed yet"
+                )
+
+    def _ours(self, job_name: str) -> bool:
+        token = parse_token(job_name)
+        return token is not None and token[:2] == (self.identity.installation, self.identity.cluster)
+
     def _doubt_clocks(self, snapshot: Snapshot) -> Snapshot:
         """Dated by a clock that agrees with the controller's, whose times it holds (promise 14).
 
@@ -285,13 +337,20 @@ class Reconciler:
         self._probes.watch(())  # what agents said has a wrong time, too
         self.snapshot, self._planned_on, self._heard_from = None, None, 0.0
         self._boot = self._believed_from = 0.0
+        self._began_at = now
         return moved_s
+
+    @property
+    def busy(self) -> bool:
+        """Whether a poll or its acts are under way, or those of a reaction."""
+        return self._busy.locked()
+
+    async def hear(self) -> None:
+        """Take in the agents' newest words while it is busy."""
+        self._fold_statuses()
 
     async def react(self) -> None:
         """Take in the agents' newest words, and act on them where Slurm's last word is young enough."""
-        if self._busy.locked():
-            self._fold_statuses()
-            return
         async with self._busy:
             await self._advance()
 

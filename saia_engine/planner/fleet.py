@@ -53,7 +53,7 @@ class Fleet:
         self.outlook = outlook
         self.revisions = revisions
         self.poll_s = poll_s
-        self.reached = moment.reached
+        self.reached, self.passed = moment.reached, moment.passed
         self.now = moment.now
         self.all = instances
         self.waiting: list[Reason] = []
@@ -109,7 +109,7 @@ class Fleet:
     def heard_out(self, instance: Instance) -> bool:
         """Whether its agent has had time to speak since the engine began to listen (promise 15)."""
         since = self.listening.get(instance.id)
-        return since is not None and self.reached(since + LISTEN_S)
+        return since is not None and self.passed(since + LISTEN_S)
 
     def due(self, old: Instance) -> Reason | None:
         """Why its replacement must be submitted now; None while there is time."""

@@ -77,7 +77,7 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
     status = fleet.statuses.get(instance.id)
     if instance.state is State.STARTING and instance.started_at is not None and fleet.heard_out(instance):
         deadline = max(instance.started_at, instance.state_since) + timing.startup_deadline_s
-        if fleet.reached(deadline):
+        if fleet.passed(deadline):
             return Reason(
                 "startup-deadline",
                 f"not ready within {timing.startup_deadline_s:.0f} s of its job's start",
@@ -93,7 +93,7 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
                 (("wait for it to recover", "the probe failed as often as it may"),),
             )
         deadline = instance.state_since + timing.unready_deadline_s
-        if fleet.reached(deadline) and fleet.heard_out(instance):
+        if fleet.passed(deadline) and fleet.heard_out(instance):
             return Reason(
                 "unready-deadline",
                 f"unready for {fleet.now - instance.state_since:.0f} s",

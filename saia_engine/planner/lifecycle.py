@@ -145,7 +145,7 @@ def dated_anew(instance: Instance, since: float, now: float) -> Instance:
     """After a wrong clock was set right: what is dated later than `since` counts as of now."""
     wrong: dict[str, Any] = {name: now for name in OWN_TIMES if (getattr(instance, name) or 0.0) > since}
     if instance.drain is not None and instance.drain.started_at > since:
-        wrong["drain"] = replace(instance.drain, started_at=now)
+        wrong["drain"] = replace(instance.drain, started_at=now, heard_at=None)
     return replace(instance, **wrong) if wrong else instance
 
 
@@ -168,6 +168,9 @@ def fold_status(
 
     `listening_since` is when the engine began to ask; None is not yet, and then the journal's word stands.
     """
+    drain = instance.drain
+    if drain is not None and drain.heard_at is None and status is not None and fresh(status, now):
+        return replace(instance, drain=replace(drain, heard_at=now)) if status.draining else instance
     if instance.state not in (State.STARTING, State.READY, State.UNREADY):
         return instance
     if instance.completing_since is not None:

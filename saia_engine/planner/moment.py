@@ -9,7 +9,7 @@ NEVER = float("inf")
 
 @dataclass(slots=True)
 class Moment:
-    """Now. Every rule that depends on time asks `reached`, so that the plan can say when it must be made anew."""
+    """Now. Every rule that depends on time asks here, so that the plan can say when it must be made anew."""
 
     now: float
     again_at: float = NEVER
@@ -20,6 +20,13 @@ class Moment:
         if self.now >= at:
             return True
         self.again_at = min(self.again_at, at)
+        return False
+
+    def passed(self, deadline: float) -> bool:
+        """Whether this time is over."""
+        if self.now > deadline:
+            return True
+        self.again_at = min(self.again_at, deadline)
         return False
 
     def look_again_in(self, seconds: float) -> None:

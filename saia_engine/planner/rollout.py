@@ -90,7 +90,7 @@ def _verdict(fleet: Fleet, record: Revision) -> Verdict:
             continue
         # Slurm's clock may be behind ours; and who was not listened to may be ready long since.
         started_at = max(instance.started_at, instance.state_since)
-        if fleet.reached(started_at + rolling.healthy_deadline_s) and fleet.heard_out(instance):
+        if fleet.passed(started_at + rolling.healthy_deadline_s) and fleet.heard_out(instance):
             return Verdict(
                 "failed",
                 f"{short_id(instance.id)} was not ready within {rolling.healthy_deadline_s:.0f} s of its start",
@@ -119,7 +119,7 @@ def _progress(fleet: Fleet, record: Revision, own: list[Instance], deadline_s: f
         if instance.state is not State.FAILED:
             seen_at = (instance.started_at, instance.first_ready_at)
             steps += [min(at, fleet.now) for at in seen_at if at is not None]
-    if fleet.reached(max(steps) + deadline_s):
+    if fleet.passed(max(steps) + deadline_s):
         return Verdict("failed", f"no step forward within {deadline_s:.0f} s")
     return Verdict("open")
 

@@ -111,7 +111,8 @@ def drain_ends(fleet: Fleet, instance: Instance, drain: Drain) -> tuple[str, flo
     """Up to when open streams may run: the rule's name, and the time."""
     timing = fleet.timing(instance)
     last_cut = float("inf") if instance.end_time is None else timeline.last_cut(instance.end_time, timing)
-    by_order = drain.started_at + timing.drain_deadline_s
+    # Until its agent hears of it, it takes new requests, which have the same time.
+    by_order = (drain.heard_at or drain.started_at) + timing.drain_deadline_s
     if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:
         return "last-cut", last_cut
     return "drain-deadline", by_order

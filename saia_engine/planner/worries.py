@@ -57,7 +57,7 @@ def _instance(fleet: Fleet, instance: Instance) -> Iterator[Alarm]:
         limit = fleet.timing(instance).startup_deadline_s
     elif instance.state is State.PENDING:
         limit = max(QUEUED_LONG_S, QUEUED_LONG * fleet.lead.queue_s)
-    if limit is not None and fleet.reached(instance.state_since + limit):
+    if limit is not None and fleet.passed(instance.state_since + limit):
         why = f" ({instance.reason})" if instance.state is State.PENDING and instance.reason else ""
         yield Alarm(
             "state-overdue",
@@ -74,7 +74,7 @@ def _instance(fleet: Fleet, instance: Instance) -> Iterator[Alarm]:
         )
     if instance.drain is not None:
         ends = drain_ends(fleet, instance, instance.drain)[1]
-        if fleet.reached(ends + DRAIN_OVERDUE_S):
+        if fleet.passed(ends + DRAIN_OVERDUE_S):
             yield Alarm("drain-overdue", Severity.WARNING, instance.id, "its job should have ended by now")
     if _replacement_late(fleet, instance):
         yield Alarm(

@@ -52,6 +52,8 @@ class Agent:
     port: int
     gate_secret: str
     control_secret: str
+    begun: bool = False
+    """Its front listens."""
     ready: bool = False
     hung: bool = False
     alive: bool = True
@@ -116,6 +118,7 @@ class Agents:
 
     def _begin(self, agent: Agent) -> None:
         """The front listens, the endpoint file is written, the service is started."""
+        agent.begun = True
         self.tell(agent, "starting")
         self._write_endpoint(agent)
         luck, chance, site = self.luck, self.chance, self.site
@@ -187,7 +190,7 @@ class Agents:
     def mend(self, agent: Agent) -> None:
         """Whatever it was going to suffer, it does not: it answers, or will soon."""
         self.unhang(agent)
-        if not agent.ready and not agent.hung and not agent.gone:
+        if agent.begun and not agent.ready and not agent.hung and not agent.gone:
             if agent.timer is not None:
                 agent.timer.cancel()
             load_s = self.characters[agent.service].load_s

@@ -98,6 +98,14 @@ class SimDirs:
         except msgspec.MsgspecError:
             return None
 
+    def unfinished(self) -> list[str]:
+        names: dict[str, bool] = {}
+        for path in self._shared.files:
+            name, _, file = path.partition("/")
+            told = file.startswith("exit.") and self._shared.read(path) is not None
+            names[name] = names.get(name, False) or told
+        return sorted(name for name, told in names.items() if not told)
+
     def remove(self, instance: str) -> None:
         self._hazard("remove")
         self._shared.remove_under(instance)

@@ -576,7 +576,7 @@ async def test_a_removed_service_leaves_no_job_after_its_own_drain_deadline(benc
     bench.ears.open = {i.id: 5 for i in ready}
     bench.services.clear()
     bench.reconciler.configure({}, 120)
-    await bench.polls(1 + int(TIMING.drain_deadline_s / POLL_S))
+    await bench.polls(2 + int(TIMING.drain_deadline_s / POLL_S))
     assert bench.slurm.live() == []
 
 
@@ -813,7 +813,8 @@ async def test_words_of_agents_are_taken_in_while_slurm_hangs(bench: Bench) -> N
     poll = asyncio.create_task(bench.reconciler.poll())
     await asyncio.sleep(0)
     bench.ears.listen()
-    await bench.reconciler.react()
+    assert bench.reconciler.busy
+    await bench.reconciler.hear()
     assert len(bench.of(State.READY)) == 2
     going_on.set()
     await poll

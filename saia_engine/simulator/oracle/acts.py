@@ -130,8 +130,8 @@ class Acts:
             return  # its engine may have counted that as an end of any kind
         count, at = 0, FAR_PAST
         for seen_at in self._crashes.get((service, revision), ()):
-            if seen_at > plan_from:
-                continue  # it came while the plan was carried out
+            if seen_at > plan_from or self._ledger.now - seen_at > grace.HOUR_S:
+                continue  # it came while the plan was carried out, or is older than an engine's memory
             if self._ledger.written_off_at.get(service, FAR_PAST) > seen_at - grace.BACKOFF_MAX_S:
                 return  # how the engine counts what went without a word is its own affair
             count += 1 if seen_at - at >= grace.APART_S or count == 0 else 0

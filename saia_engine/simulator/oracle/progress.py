@@ -174,7 +174,9 @@ class Progress:
             return
         if token.cancelled_at > token.called_at or job.started_at is None:
             return
-        for what, deadline in self._deadlines(engine, token, wish, max(job.started_at, token.found_at)):
+        # Whoever has just begun to look may see it start.
+        seen_at = max(job.started_at, token.found_at, engine.started_at)
+        for what, deadline in self._deadlines(engine, token, wish, seen_at):
             patient_until = max(deadline, ledger.disturbed_at) + grace.ALARM_S + standing.catch_up_s(ledger)
             if ledger.now > patient_until and not any(
                 subject == token.instance for _, subject in engine.alarms

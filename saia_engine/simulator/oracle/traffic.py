@@ -165,9 +165,7 @@ class Traffic:
             able_from = max(engine.answers[0][1], engine.started_at) if engine.answers else ledger.now
             if len(engine.answers) == engine.answers.maxlen:
                 able_from = engine.started_at
-            # While a command hangs that it has called, it neither hears nor tells.
-            written_from = ledger.fault_over.get(("routes-refused", host), 0.0)
-            able_from = max(able_from, engine.busy_until, written_from)
+            able_from = max(able_from, ledger.fault_over.get(("routes-refused", host), 0.0))
             if ledger.now - able_from < grace.UNROUTE_S or ("routes-refused", host) in ledger.faults:
                 self._watch(instance)
                 continue

@@ -9,23 +9,6 @@ FLEET = "saia_engine.planner.fleet"
 
 _ALL = (
     # ------------------------------------------------------------ 1: not more than wanted
-    Bug(
-        "react-beside-poll",
-        (1, 4, 6, 16, 17, 18),
-        "The two steps of the loop share one event loop, so no lock is needed between them.",
-        RECONCILER,
-        """\
-        if self._busy.locked():
-            self._fold_statuses()
-            return
-        async with self._busy:
-            await self._advance()
-""",
-        """\
-        await self._advance()
-""",
-        race=True,
-    ),
     # ------------------------------------------------------------ 2: only ours
     # ------------------------------------------------------------ 3: the intent is durable
     # ------------------------------------------------------------ 4: unknown submits
@@ -125,8 +108,8 @@ _ALL = (
         (16,),
         "A new engine need not remember what has ended.",
         RECONCILER,
-        "store.instances(now - REMEMBER_ENDED_S)",
-        "store.instances(now)",
+        "self.instances = _remembered(store, now())",
+        "self.instances = {name: i for name, i in _remembered(store, now()).items() if i.live}",
         race=True,
     ),
     # ------------------------------------------------------------ 17: one observation a tick
@@ -136,17 +119,15 @@ _ALL = (
         "After a bad answer a good one is wanted soon.",
         RECONCILER,
         """\
-        if self._busy.locked():
-            self._fold_statuses()
-            return
+        async with self._busy:
+            await self._advance()
 """,
         """\
-        if self._busy.locked():
-            self._fold_statuses()
-            return
         if self.slurm_fault:
             await self.poll()
             return
+        async with self._busy:
+            await self._advance()
 """,
     ),
     # ------------------------------------------------------------ 18: one engine acts
@@ -297,6 +278,7 @@ _ALL = (
         RECONCILER,
         'job.ended or job.state == "COMPLETING":\n                continue',
         'job.ended or job.state in ("COMPLETING", "PENDING"):\n                continue',
+        race=True,
     ),
     Bug(
         "late-heir-at-once",

@@ -26,7 +26,6 @@ SEEDS = 5
 FIRST_LOOK_H = 60.0
 """Most bugs show by then: a seed is followed for longer only where the median asks for it."""
 KNOWN = Path(__file__).parent / "known.json"
-KNOWN_SEEDS = 8
 KNOWN_WITHIN_H = 40.0
 KNOWN_KEPT = 3
 """Of each bug: should one not show it any more, the next one may."""
@@ -248,10 +247,10 @@ def known() -> dict[str, list[Catch]]:
 
 
 def quickest(bug: Bug, look: Callable[[Bug | None, int, float], Catch]) -> list[Catch]:
-    """Of a few seeds, those that show it first; each seed is looked at no longer than the best ones took."""
+    """The seeds that show it first; each seed is looked at no longer than the best ones took."""
     best: list[Catch] = []
     for within_h in (KNOWN_WITHIN_H, HOURS):
-        for seed in range(1, KNOWN_SEEDS + 1):
+        for seed in range(1, SEEDS + 1):
             catch = look(bug, seed, best[-1].hours if len(best) == KNOWN_KEPT else within_h)
             if catch.caught:
                 best = sorted([*best, catch], key=lambda c: c.hours)[:KNOWN_KEPT]

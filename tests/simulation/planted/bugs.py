@@ -9,8 +9,64 @@ FLEET = "saia_engine.planner.fleet"
 
 _ALL = (
     # ------------------------------------------------------------ 1: not more than wanted
+    Bug(
+        "pending-not-adopted",
+        (1, 3, 4),
+        "A job that waits does not run: it is adopted when it starts.",
+        RECONCILER,
+        'job.ended or job.state == "COMPLETING":\n                continue',
+        'job.ended or job.state in ("COMPLETING", "PENDING"):\n                continue',
+        race=True,
+    ),
     # ------------------------------------------------------------ 2: only ours
+    Bug(
+        "leftover-cleared",
+        (2,),
+        "A job with our token that nobody has claimed for ten minutes is left over from a lost directory.",
+        RECONCILER,
+        "            if record is None or (record.id, record.service) != (name, token[2]):\n",
+        "            if record is None and snapshot.taken_at - job.submit_time > 600.0:\n"
+        '                await self._cancel_job(job.id, job.name, name, "nobody has claimed it for ten minutes")\n'
+        "                continue\n"
+        "            if record is None or (record.id, record.service) != (name, token[2]):\n",
+    ),
     # ------------------------------------------------------------ 3: the intent is durable
+    Bug(
+        "urgent-submit-twice",
+        (3, 4, 1),
+        "A replacement is urgent: under the same token a second sbatch does no harm.",
+        RECONCILER,
+        """\
+            # It may have run: the slot stays taken until two good snapshots lack the token (promise 4).
+""",
+        """\
+            if launch.replaces:
+                try:
+                    job_id = await self._slurm.submit(request)
+                    self._keep(lifecycle.submitted(self.instances[name], job_id, self._now()))
+                    return
+                except SlurmError:
+                    pass
+""",
+    ),
+    Bug(
+        "replacement-intent-late",
+        (3, 4, 1),
+        "A replacement is written down with its job's id: one write less.",
+        RECONCILER,
+        """\
+        self._keep(instance)
+        self._explain("launch", name, launch.reason)
+""",
+        """\
+        if launch.replaces:
+            self.instances[name] = instance
+        else:
+            self._keep(instance)
+        self._explain("launch", name, launch.reason)
+""",
+        race=True,
+    ),
     # ------------------------------------------------------------ 4: unknown submits
     Bug(
         "absent-since-sent",
@@ -27,6 +83,16 @@ _ALL = (
         race=True,
     ),
     # ------------------------------------------------------------ 5: a restarted controller
+    Bug(
+        "believes-what-is-not-empty",
+        (5,),
+        "Only an empty answer of a restarted controller is doubtful.",
+        RECONCILER,
+        "if snapshot.taken_at < self._believed_from:",
+        "if snapshot.taken_at < self._believed_from and not any(\n"
+        "            parse_token(job.name) and job.user == self.identity.user for job in snapshot.jobs\n"
+        "        ):",
+    ),
     # ------------------------------------------------------------ 6: bad answers
     Bug(
         "reacts-after-bad-answer",
@@ -74,7 +140,28 @@ _ALL = (
 """,
     ),
     # ------------------------------------------------------------ 9: readiness
+    Bug(
+        "speaks-so-routed",
+        (9,),
+        "Its agent speaks and it has served: it will be back in a moment.",
+        "saia_engine.publisher",
+        "            if not lifecycle.routable(instance, statuses.get(instance.id), now):\n",
+        "            status = statuses.get(instance.id)\n"
+        "            back_soon = instance.served and instance.live and lifecycle.fresh(status, now)\n"
+        "            if not back_soon and not lifecycle.routable(instance, status, now):\n",
+    ),
     # ------------------------------------------------------------ 10: min_available
+    Bug(
+        "others-serve-on",
+        (10,),
+        "Where others serve, a long drain begins in time, with or without a replacement.",
+        "saia_engine.planner.handover",
+        "    over = fleet.reached(admit_until)\n",
+        "    over = fleet.reached(admit_until)\n"
+        "    others = fleet.wanted > 1 and timing.drain_deadline_s > 2 * timing.admission_margin_s\n"
+        "    if others and old.end_time is not None:\n"
+        "        over = over or fleet.reached(timeline.drain_by(old.end_time, timing))\n",
+    ),
     # ------------------------------------------------------------ 11: min_ready
     Bug(
         "min-ready-of-launch",
@@ -84,7 +171,45 @@ _ALL = (
         "and self.reached(instance.ready_since + self.timing(instance).min_ready_s)",
         "and self.reached(instance.ready_since + instance.timing.min_ready_s)",
     ),
+    Bug(
+        "late-heir-at-once",
+        (11,),
+        "A replacement that comes late has no time to prove itself.",
+        "saia_engine.planner.handover",
+        "    over = fleet.reached(admit_until)\n",
+        "    over = fleet.reached(admit_until)\n"
+        "    if heir is not None and heir.state is State.READY and old.end_time is not None:\n"
+        "        over = over or fleet.reached(timeline.drain_by(old.end_time, timing))\n",
+    ),
     # ------------------------------------------------------------ 12: streams
+    Bug(
+        "replace-is-an-order",
+        (12,),
+        "Who is replaced by an operator's order drains as by any other order.",
+        "saia_engine.planner.sizing",
+        "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
+        "    by_time = drain.kind is DrainKind.HANDOVER and not instance.replace_asked\n"
+        "    if by_time or last_cut <= by_order:\n",
+    ),
+    Bug(
+        "admits-half-a-drain",
+        (12,),
+        "What is admitted last needs no more than half of what drains.",
+        "saia_engine.publisher",
+        '        "admit_until": timeline.admit_until(end, timing),\n',
+        '        "admit_until": timeline.last_cut(end, timing)\n'
+        "        - min(timing.admission_margin_s, (timing.drain_deadline_s / 2) if service else 1e9),\n",
+    ),
+    Bug(
+        "others-take-its-streams",
+        (12,),
+        "Where others serve, a long drain need not wait for the end: drain_deadline is long enough.",
+        "saia_engine.planner.sizing",
+        "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
+        "    if fleet.wanted > 1 and timing.drain_deadline_s > 2 * timing.admission_margin_s:\n"
+        "        last_cut = min(last_cut, by_order)\n"
+        "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
+    ),
     # ------------------------------------------------------------ 13: end times
     Bug(
         "end-fixed-in-drain",
@@ -100,8 +225,52 @@ _ALL = (
         )
         if instance.state in""",
     ),
+    Bug(
+        "end-never-later",
+        (13,),
+        "A limit that an admin lengthens is a favour: whoever does not count on it is safe.",
+        "saia_engine.planner.lifecycle",
+        """\
+            end_time=job.end_time,
+        )
+        if instance.state in""",
+        """\
+            end_time=min(job.end_time, instance.end_time)
+            if job.end_time is not None and instance.end_time is not None
+            else job.end_time,
+        )
+        if instance.state in""",
+    ),
+    Bug(
+        "polls-ever-slower",
+        (13, 22, 23),
+        "A controller in trouble is not pressed: each failure doubles the wait for the next poll.",
+        "saia_engine.control",
+        "            await asyncio.sleep(self._pace.poll_s - (time() - began) % self._pace.poll_s)\n",
+        '            self._failures = getattr(self, "_failures", 0) + 1 if self._reconciler.slurm_fault else 0\n'
+        "            wait_s = min(600.0, self._pace.poll_s * 2.0**self._failures)\n"
+        "            await asyncio.sleep(wait_s - (time() - began) % self._pace.poll_s)\n",
+    ),
     # ------------------------------------------------------------ 14: the clock
-    # ------------------------------------------------------------ 15: probes
+    Bug(
+        "drains-by-the-wall",
+        (14, 12),
+        "An operator reads when a drain began: that is a wall clock time.",
+        RECONCILER,
+        "drain=Drain(kind, now)",
+        "drain=Drain(kind, now + self._clock.skew_s)",
+    ),
+    # ------------------------------------------------------------ 15: health
+    Bug(
+        "late-word-unrouted",
+        (15,),
+        "Whose word is late is passed over until it comes: gates should not wait for it.",
+        "saia_engine.publisher",
+        "            if not lifecycle.routable(instance, statuses.get(instance.id), now):\n",
+        "            status = statuses.get(instance.id)\n"
+        "            late = status is not None and now - status.seen_at > 6.5\n"
+        "            if late or not lifecycle.routable(instance, status, now):\n",
+    ),
     # ------------------------------------------------------------ 16: back-off
     Bug(
         "restart-forgives",
@@ -174,6 +343,14 @@ _ALL = (
         "if any(i.live for i in own)}",
         "if any(i.live and (i.served or i.drain is not None) for i in own)}",
     ),
+    Bug(
+        "removed-cancelled-once",
+        (20,),
+        "Of a removed service nobody counts on anything: one cancel each will do.",
+        "saia_engine.planner.sizing",
+        "        if sent_at is not None and not fleet.reached(sent_at + CANCEL_AGAIN_S):\n",
+        "        if sent_at is not None and (fleet.service is None or not fleet.reached(sent_at + CANCEL_AGAIN_S)):\n",
+    ),
     # ------------------------------------------------------------ 21: the gate
     Bug(
         "gate-clears-away",
@@ -194,64 +371,6 @@ _ALL = (
 """,
     ),
     # ------------------------------------------------------------ 22: it comes about
-    # ------------------------------------------------------------ 23: in time
-    # ------------------------------------------------------------ 24: deadlines
-    Bug(
-        "urgent-submit-twice",
-        (3, 4, 1),
-        "A replacement is urgent: under the same token a second sbatch does no harm.",
-        RECONCILER,
-        """\
-            # It may have run: the slot stays taken until two good snapshots lack the token (promise 4).
-""",
-        """\
-            if launch.replaces:
-                try:
-                    job_id = await self._slurm.submit(request)
-                    self._keep(lifecycle.submitted(self.instances[name], job_id, self._now()))
-                    return
-                except SlurmError:
-                    pass
-""",
-    ),
-    Bug(
-        "replacement-intent-late",
-        (3, 4, 1),
-        "A replacement is written down with its job's id: one write less.",
-        RECONCILER,
-        """\
-        self._keep(instance)
-        self._explain("launch", name, launch.reason)
-""",
-        """\
-        if launch.replaces:
-            self.instances[name] = instance
-        else:
-            self._keep(instance)
-        self._explain("launch", name, launch.reason)
-""",
-        race=True,
-    ),
-    Bug(
-        "believes-what-is-not-empty",
-        (5,),
-        "Only an empty answer of a restarted controller is doubtful.",
-        RECONCILER,
-        "if snapshot.taken_at < self._believed_from:",
-        "if snapshot.taken_at < self._believed_from and not any(\n"
-        "            parse_token(job.name) and job.user == self.identity.user for job in snapshot.jobs\n"
-        "        ):",
-    ),
-    Bug(
-        "speaks-so-routed",
-        (9,),
-        "Its agent speaks and it has served: it will be back in a moment.",
-        "saia_engine.publisher",
-        "            if not lifecycle.routable(instance, statuses.get(instance.id), now):\n",
-        "            status = statuses.get(instance.id)\n"
-        "            back_soon = instance.served and instance.live and lifecycle.fresh(status, now)\n"
-        "            if not back_soon and not lifecycle.routable(instance, status, now):\n",
-    ),
     Bug(
         "lease-away-for-good",
         (22, 23),
@@ -272,78 +391,35 @@ _ALL = (
 """,
     ),
     Bug(
-        "pending-not-adopted",
-        (1, 3, 4),
-        "A job that waits does not run: it is adopted when it starts.",
+        "same-word-same-plan",
+        (22, 24, 15),
+        "What an agent says changes its record: the plan hears of it so.",
         RECONCILER,
-        'job.ended or job.state == "COMPLETING":\n                continue',
-        'job.ended or job.state in ("COMPLETING", "PENDING"):\n                continue',
-        race=True,
+        "            [self._word(i) for i in self.instances.values() if i.live and i.node],\n",
+        "",
+    ),
+    # ------------------------------------------------------------ 23: in time
+    Bug(
+        "back-off-of-all",
+        (23, 22),
+        "Slurm is one: who fails slows the others, too.",
+        "saia_engine.planner.brakes",
+        "        own = (i for i in self._by_service.get(service, ()) if i.revision == launch.revision)\n",
+        "        all_of = [i for instances in self._by_service.values() for i in instances]\n"
+        "        own = (i for i in all_of if i.service != service or i.revision == launch.revision)\n",
     ),
     Bug(
-        "late-heir-at-once",
-        (11,),
-        "A replacement that comes late has no time to prove itself.",
-        "saia_engine.planner.handover",
-        "    over = fleet.reached(admit_until)\n",
-        "    over = fleet.reached(admit_until)\n"
-        "    if heir is not None and heir.state is State.READY and old.end_time is not None:\n"
-        "        over = over or fleet.reached(timeline.drain_by(old.end_time, timing))\n",
-    ),
-    Bug(
-        "end-never-later",
-        (13,),
-        "A limit that an admin lengthens is a favour: whoever does not count on it is safe.",
-        "saia_engine.planner.lifecycle",
-        """\
-            end_time=job.end_time,
-        )
-        if instance.state in""",
-        """\
-            end_time=min(job.end_time, instance.end_time)
-            if job.end_time is not None and instance.end_time is not None
-            else job.end_time,
-        )
-        if instance.state in""",
-    ),
-    Bug(
-        "leftover-cleared",
-        (2,),
-        "A job with our token that nobody has claimed for ten minutes is left over from a lost directory.",
+        "replacements-can-wait",
+        (23,),
+        "A launch that came to nothing: Slurm is in trouble, and who is to be replaced still runs.",
         RECONCILER,
-        "            if record is None or (record.id, record.service) != (name, token[2]):\n",
-        "            if record is None and snapshot.taken_at - job.submit_time > 600.0:\n"
-        '                await self._cancel_job(job.id, job.name, name, "nobody has claimed it for ten minutes")\n'
-        "                continue\n"
-        "            if record is None or (record.id, record.service) != (name, token[2]):\n",
+        "            return  # a reload has just removed it\n",
+        "            return  # a reload has just removed it\n"
+        "        ended = [i.ended_at for i in self.instances.values() if i.ended_at is not None and not i.job_id]\n"
+        "        if launch.replaces and self._now() - max(ended, default=0.0) < 900.0:\n"
+        "            return\n",
     ),
-    Bug(
-        "late-word-unrouted",
-        (15,),
-        "Whose word is late is passed over until it comes: gates should not wait for it.",
-        "saia_engine.publisher",
-        "            if not lifecycle.routable(instance, statuses.get(instance.id), now):\n",
-        "            status = statuses.get(instance.id)\n"
-        "            late = status is not None and now - status.seen_at > 6.5\n"
-        "            if late or not lifecycle.routable(instance, status, now):\n",
-    ),
-    Bug(
-        "removed-cancelled-once",
-        (20,),
-        "Of a removed service nobody counts on anything: one cancel each will do.",
-        "saia_engine.planner.sizing",
-        "        if sent_at is not None and not fleet.reached(sent_at + CANCEL_AGAIN_S):\n",
-        "        if sent_at is not None and (fleet.service is None or not fleet.reached(sent_at + CANCEL_AGAIN_S)):\n",
-    ),
-    Bug(
-        "replace-is-an-order",
-        (12,),
-        "Who is replaced by an operator's order drains as by any other order.",
-        "saia_engine.planner.sizing",
-        "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
-        "    by_time = drain.kind is DrainKind.HANDOVER and not instance.replace_asked\n"
-        "    if by_time or last_cut <= by_order:\n",
-    ),
+    # ------------------------------------------------------------ 24: deadlines
     Bug(
         "speaks-so-recovers",
         (24, 22),
@@ -357,82 +433,6 @@ _ALL = (
         instance = replace(instance, state_since=now)
     if status is not None and not silent and status.verified and _serves(status):
 """,
-    ),
-    Bug(
-        "polls-ever-slower",
-        (13, 22, 23),
-        "A controller in trouble is not pressed: each failure doubles the wait for the next poll.",
-        "saia_engine.control",
-        "            await asyncio.sleep(self._pace.poll_s - (time() - began) % self._pace.poll_s)\n",
-        '            self._failures = getattr(self, "_failures", 0) + 1 if self._reconciler.slurm_fault else 0\n'
-        "            wait_s = min(600.0, self._pace.poll_s * 2.0**self._failures)\n"
-        "            await asyncio.sleep(wait_s - (time() - began) % self._pace.poll_s)\n",
-    ),
-    Bug(
-        "back-off-of-all",
-        (23, 22),
-        "Slurm is one: who fails slows the others, too.",
-        "saia_engine.planner.brakes",
-        "        own = (i for i in self._by_service.get(service, ()) if i.revision == launch.revision)\n",
-        "        all_of = [i for instances in self._by_service.values() for i in instances]\n"
-        "        own = (i for i in all_of if i.service != service or i.revision == launch.revision)\n",
-    ),
-    Bug(
-        "same-word-same-plan",
-        (22, 24, 15),
-        "What an agent says changes its record: the plan hears of it so.",
-        RECONCILER,
-        "            [self._word(i) for i in self.instances.values() if i.live and i.node],\n",
-        "",
-    ),
-    Bug(
-        "replacements-can-wait",
-        (23,),
-        "A launch that came to nothing: Slurm is in trouble, and who is to be replaced still runs.",
-        RECONCILER,
-        "            return  # a reload has just removed it\n",
-        "            return  # a reload has just removed it\n"
-        "        ended = [i.ended_at for i in self.instances.values() if i.ended_at is not None and not i.job_id]\n"
-        "        if launch.replaces and self._now() - max(ended, default=0.0) < 900.0:\n"
-        "            return\n",
-    ),
-    Bug(
-        "admits-half-a-drain",
-        (12,),
-        "What is admitted last needs no more than half of what drains.",
-        "saia_engine.publisher",
-        '        "admit_until": timeline.admit_until(end, timing),\n',
-        '        "admit_until": timeline.last_cut(end, timing)\n'
-        "        - min(timing.admission_margin_s, (timing.drain_deadline_s / 2) if service else 1e9),\n",
-    ),
-    Bug(
-        "others-serve-on",
-        (10,),
-        "Where others serve, a long drain begins in time, with or without a replacement.",
-        "saia_engine.planner.handover",
-        "    over = fleet.reached(admit_until)\n",
-        "    over = fleet.reached(admit_until)\n"
-        "    others = fleet.wanted > 1 and timing.drain_deadline_s > 2 * timing.admission_margin_s\n"
-        "    if others and old.end_time is not None:\n"
-        "        over = over or fleet.reached(timeline.drain_by(old.end_time, timing))\n",
-    ),
-    Bug(
-        "others-take-its-streams",
-        (12,),
-        "Where others serve, a long drain need not wait for the end: drain_deadline is long enough.",
-        "saia_engine.planner.sizing",
-        "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
-        "    if fleet.wanted > 1 and timing.drain_deadline_s > 2 * timing.admission_margin_s:\n"
-        "        last_cut = min(last_cut, by_order)\n"
-        "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
-    ),
-    Bug(
-        "drains-by-the-wall",
-        (14, 12),
-        "An operator reads when a drain began: that is a wall clock time.",
-        RECONCILER,
-        "drain=Drain(kind, now)",
-        "drain=Drain(kind, now + self._clock.skew_s)",
     ),
 )
 

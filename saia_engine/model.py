@@ -480,6 +480,8 @@ class Instance:
     """Slurm's word for its job's end, where it told one: CANCELLED, TIMEOUT, NODE_FAIL, ..."""
     log_tail: str = ""
     """Last lines of its output, for one that failed; raw: sanitise to show."""
+    unsent: bool = False
+    """Its directory could not be written, so it was never submitted: that is this host's fault."""
     timing: Timing = Timing()
     """Its service's at launch; counts once the service is no longer configured."""
 

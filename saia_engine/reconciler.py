@@ -602,6 +602,7 @@ class Reconciler:
         try:
             request = await self._offload(self._dirs.prepare, instance, launch.spec)
         except OSError as exc:
+            self._keep(replace(self.instances[name], unsent=True))
             self._fail(instance, f"its directory cannot be written: {exc}")
             return
         try:

@@ -13,6 +13,7 @@ from saia_engine.model import (
     Alarm,
     Cancel,
     Desired,
+    Exclude,
     Exclusion,
     Instance,
     Launch,
@@ -68,6 +69,8 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
     actions: list[Action] = list(
         quarantine.bad_nodes(memory.quarantine, records, memory.exclusions, outlook, moment)
     )
+    # Launches of this very plan keep off those nodes, too.
+    ahead = outlook.without(action.node for action in actions if isinstance(action, Exclude))
     alarms: list[Alarm] = []
     waiting: list[Reason] = []
     removed = {name for name, own in by_service.items() if any(i.live for i in own)}
@@ -79,7 +82,7 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
             statuses=memory.statuses,
             listening=memory.listening,
             lead=found.get(name, _NO_LEAD),
-            outlook=outlook,
+            outlook=ahead,
             revisions=memory.revisions.get(name, ()),
             poll_s=desired.poll_interval_s,
             moment=moment,

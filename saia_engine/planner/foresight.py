@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from saia_engine.model import Exclusion, Instance, LaunchSpec, Node, Partition, Reason, Reservation, Snapshot
 from saia_engine.planner.moment import Moment
@@ -42,6 +42,10 @@ class Outlook:
             reserved,
             excluded,
         )
+
+    def without(self, nodes: Iterable[str]) -> Outlook:
+        """The same, with these excluded as well."""
+        return replace(self, excluded=self.excluded.union(nodes), _free={})
 
     def partitions_of(self, spec: LaunchSpec) -> list[Partition]:
         """The partitions that its job may go to, as far as they are known."""

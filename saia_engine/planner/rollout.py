@@ -102,6 +102,8 @@ def _speaks_against_it(instance: Instance) -> bool:
     """Whether it failed by what it runs: before it was ready, soon after, or hanging; not lost, nor by others."""
     if instance.state is not State.FAILED or instance.cancelled_by_others or instance.vanished:
         return False
+    if instance.unsent:
+        return False
     if instance.end_state in BLAMELESS:
         return False
     if not instance.served or (instance.drain is not None and instance.drain.kind is DrainKind.UNHEALTHY):
@@ -112,6 +114,8 @@ def _speaks_against_it(instance: Instance) -> bool:
 def _progress(fleet: Fleet, record: Revision, own: list[Instance], deadline_s: float) -> Verdict:
     if any(i.live and i.state in COMING and i.state is not State.STARTING for i in own):
         return Verdict("open")  # Slurm's queue is no fault of the revision
+    if own and max(own, key=lambda i: i.created_at).unsent:
+        return Verdict("open")  # nor is this host's disk
     if not own or all(i.revision == record.revision for i in fleet.heads()):
         return Verdict("open")  # nothing is rolled out: what else is missing has its own alarms
     steps = [record.since]

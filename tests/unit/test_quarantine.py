@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saia_engine.model import Exclude, Exclusion, Instance, LaunchSpec, Plan, Quarantine, State
+from saia_engine.model import Exclude, Exclusion, Instance, Launch, LaunchSpec, Plan, Quarantine, State
 from saia_engine.planner.quarantine import WINDOW_S
 from tests.unit.planner_support import NOW, acts, alarms, cluster, ended, instance, node, plan, rules, scaled
 
@@ -30,6 +30,13 @@ def test_two_failures_on_one_node_while_it_runs_elsewhere_exclude_the_node_for_a
     assert isinstance(act, Exclude)
     assert (act.node, act.until, act.reason.rule) == ("gpu01", NOW + 3600, "bad-node")
     assert dict(act.reason.inputs) == {"a": "exit code 9", "b": "exit code 9"}
+
+
+def test_a_launch_of_the_same_plan_keeps_off_it() -> None:
+    found = plan(failed("a"), failed("b", 500), ELSEWHERE, service=scaled(2), snapshot=FOUR)
+    assert excluded(found) == ["gpu01"]
+    (launch,) = [a for a in found.actions if isinstance(a, Launch)]
+    assert launch.spec.exclude == "gpu01"
 
 
 def test_how_many_and_how_long_are_configured() -> None:

@@ -171,7 +171,21 @@ async def test_a_directory_that_cannot_be_written_is_a_failure_with_its_reason(b
     await bench.polls()
     (failed,) = bench.of(State.FAILED)
     assert "its directory cannot be written" in failed.outcome
+    assert failed.unsent
     assert bench.slurm.submits == []
+
+
+async def test_directories_that_cannot_be_written_back_off_but_fail_no_rollout(bench: Bench) -> None:
+    only(bench)
+    in_the_way = bench.directory / "instances"
+    in_the_way.write_text("in the way")
+    await bench.polls(120)
+    assert 6 <= len(bench.of(State.FAILED)) < 12, "a launch each five minutes, in the end"
+    assert "crash-loop" in bench.alarmed()
+    assert "rollout-failed" not in bench.codes()
+    in_the_way.unlink()
+    await bench.settled()
+    assert "rollout-failed" not in bench.codes()
 
 
 async def test_a_drain_ordered_during_the_submit_is_kept(bench: Bench) -> None:

@@ -49,6 +49,7 @@ from saia_engine.model import (
 )
 from saia_engine.offload import Offload, in_thread
 from saia_engine.planner import decide, lifecycle
+from saia_engine.planner.foresight import FAR
 from saia_engine.planner.lead import Lead
 from saia_engine.planner.moment import Moment
 from saia_engine.probes import Ears, Target
@@ -64,7 +65,7 @@ EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 """States that an act's own event tells of."""
 CONTROLLER_BOOT = "controller-boot"
 """The mark of the last controller that was seen: an engine that starts must know of a restart before it."""
-EMPTY_DOUBT_S = 120.0
+EMPTY_DOUBT_S = 60.0
 """After its start an engine does not believe for so long that nothing of ours runs, where there are traces of it."""
 UNFINISHED_S = 86400.0
 """Such a trace counts for so long after its time limit: it may have waited in the queue."""
@@ -276,10 +277,12 @@ class Reconciler:
     async def _doubt_emptiness(self, snapshot: Snapshot) -> None:
         """None of ours, where directories tell of instances that this journal has never known, is doubted a while.
 
-        So it is after a takeover by a host whose journal is old: nothing else would miss them (promise 7). Raises
-        SlurmUnavailable.
+        So it is after a takeover by a host whose journal is old: no record of it would miss them (promise 7).
+        Raises SlurmUnavailable.
         """
         if self._ours_seen or self._now() > self._began_at + EMPTY_DOUBT_S:
+            return
+        if any(i.live and (i.end_time or FAR) > snapshot.taken_at for i in self.instances.values()):
             return
         self._ours_seen = any(
             job.user == self.identity.user and not job.ended and self._ours(job.name) for job in snapshot.jobs

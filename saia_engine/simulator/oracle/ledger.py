@@ -377,7 +377,10 @@ class Ledger:
         if engine is None:
             return
         engine.quality = event.quality
+        engine.believes = engine.believes or (bool(engine.answers) and not engine.doubts)
         if event.quality == "good":
+            if not engine.believes:
+                engine.able_from = event.at
             engine.answers.append((event.began, event.at))
             engine.stale_from = None
         else:
@@ -469,6 +472,8 @@ class Ledger:
 
     def _on_lease_written(self, event: truth.LeaseWritten) -> None:
         self.leases.append(event)
+        for engine in self.running:
+            engine.superseded = engine.superseded or engine.epoch < event.epoch
         self.disturbed_at = event.at
 
     def _on_journal_refused(self, event: truth.JournalRefused) -> None:
@@ -488,6 +493,8 @@ class Ledger:
     def _on_alarms_shown(self, event: truth.AlarmsShown) -> None:
         engine = self.engines.get(event.engine)
         if engine is not None:
+            if engine.doubts and not engine.believes:
+                engine.able_from = event.at
             engine.alarms = frozenset(event.alarms)
 
     # -- agents and routes

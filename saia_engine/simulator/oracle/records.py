@@ -152,6 +152,12 @@ class EngineSeen:
     ended_at: float = FAR_PAST
     refused_at: float | None = None
     """Its journal took no write any more."""
+    believes: bool = False
+    """It has taken an answer for what is: before, it knows of nothing that runs, nor publishes."""
+    able_from: float = float("inf")
+    """When it began to."""
+    superseded: bool = False
+    """Another one has taken the lease since: it keeps the routes as they are."""
     quality: str = ""
     """Of its last answer."""
     answers: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=6))
@@ -170,7 +176,12 @@ class EngineSeen:
 
     @property
     def acting(self) -> bool:
-        return self.running and self.refused_at is None
+        return self.running and self.refused_at is None and not self.superseded
+
+    @property
+    def doubts(self) -> bool:
+        """It says that Slurm's answers cannot be had, or are not to be believed."""
+        return ("slurm-unavailable", "slurm") in self.alarms
 
     @property
     def last_acting(self) -> float:

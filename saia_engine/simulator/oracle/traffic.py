@@ -108,7 +108,7 @@ class Traffic:
         undrained = (
             token.ordered_out_at < token.called_at and agent.withdrawn_at < ledger.now - grace.INFORMED_S
         )
-        young = ledger.now - engine.started_at < grace.UNROUTE_S + ledger.began.shared_delay_s
+        young = ledger.now - min(engine.able_from, ledger.now) < grace.UNROUTE_S + ledger.began.shared_delay_s
         if (
             settled
             and undrained
@@ -162,10 +162,9 @@ class Traffic:
             if engine is None or not engine.acting or not standing.may_act(ledger, engine):
                 continue
             # It publishes once it has had an answer, and gives each agent its time after a start.
-            able_from = max(engine.answers[0][1], engine.started_at) if engine.answers else ledger.now
-            if len(engine.answers) == engine.answers.maxlen:
-                able_from = engine.started_at
-            able_from = max(able_from, ledger.fault_over.get(("routes-refused", host), 0.0))
+            able_from = max(
+                min(engine.able_from, ledger.now), ledger.fault_over.get(("routes-refused", host), 0.0)
+            )
             if ledger.now - able_from < grace.UNROUTE_S or ("routes-refused", host) in ledger.faults:
                 self._watch(instance)
                 continue

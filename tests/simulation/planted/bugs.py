@@ -105,14 +105,6 @@ _ALL = (
     ),
     # ------------------------------------------------------------ 7: the freeze
     Bug(
-        "freeze-of-some",
-        (7,),
-        "Only the services whose jobs are gone are frozen.",
-        "saia_engine.planner.decide",
-        "if absent and (isinstance(action, Cancel) or (isinstance(action, Launch) and name in frozen)):",
-        "if absent and name in frozen and isinstance(action, Cancel | Launch):",
-    ),
-    Bug(
         "only-who-served-speaks",
         (7, 1),
         "Who has never served has nothing to say.",
@@ -164,14 +156,6 @@ _ALL = (
     ),
     # ------------------------------------------------------------ 11: min_ready
     Bug(
-        "min-ready-of-launch",
-        (11,),
-        "An instance keeps the timing that it was launched with.",
-        FLEET,
-        "and self.reached(instance.ready_since + self.timing(instance).min_ready_s)",
-        "and self.reached(instance.ready_since + instance.timing.min_ready_s)",
-    ),
-    Bug(
         "late-heir-at-once",
         (11,),
         "A replacement that comes late has no time to prove itself.",
@@ -182,15 +166,6 @@ _ALL = (
         "        over = over or fleet.reached(timeline.drain_by(old.end_time, timing))\n",
     ),
     # ------------------------------------------------------------ 12: streams
-    Bug(
-        "replace-is-an-order",
-        (12,),
-        "Who is replaced by an operator's order drains as by any other order.",
-        "saia_engine.planner.sizing",
-        "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
-        "    by_time = drain.kind is DrainKind.HANDOVER and not instance.replace_asked\n"
-        "    if by_time or last_cut <= by_order:\n",
-    ),
     Bug(
         "admits-half-a-drain",
         (12,),
@@ -211,20 +186,6 @@ _ALL = (
         "    if drain.kind is DrainKind.HANDOVER or last_cut <= by_order:\n",
     ),
     # ------------------------------------------------------------ 13: end times
-    Bug(
-        "end-fixed-in-drain",
-        (13, 12),
-        "Who drains has its end before it already.",
-        "saia_engine.planner.lifecycle",
-        """\
-            end_time=job.end_time,
-        )
-        if instance.state in""",
-        """\
-            end_time=job.end_time if instance.drain is None else instance.end_time,
-        )
-        if instance.state in""",
-    ),
     Bug(
         "end-never-later",
         (13,),
@@ -249,6 +210,16 @@ _ALL = (
         "            await asyncio.sleep(self._pace.poll_s - (time() - began) % self._pace.poll_s)\n",
         '            self._failures = getattr(self, "_failures", 0) + 1 if self._reconciler.slurm_fault else 0\n'
         "            wait_s = min(600.0, self._pace.poll_s * 2.0**self._failures)\n"
+        "            await asyncio.sleep(wait_s - (time() - began) % self._pace.poll_s)\n",
+    ),
+    Bug(
+        "quiet-polls",
+        (13, 22, 23),
+        "Where nothing was to be done, asking every six minutes will do.",
+        "saia_engine.control",
+        "            await asyncio.sleep(self._pace.poll_s - (time() - began) % self._pace.poll_s)\n",
+        "            quiet = self._reconciler.snapshot is not None and not self._reconciler.last_plan.actions\n"
+        "            wait_s = 24 * self._pace.poll_s if quiet else self._pace.poll_s\n"
         "            await asyncio.sleep(wait_s - (time() - began) % self._pace.poll_s)\n",
     ),
     # ------------------------------------------------------------ 14: the clock
@@ -281,6 +252,15 @@ _ALL = (
         "self.instances = {name: i for name, i in _remembered(store, now()).items() if i.live}",
         race=True,
     ),
+    Bug(
+        "back-off-of-all",
+        (16, 22, 23),
+        "Slurm is one: who fails slows the others, too.",
+        "saia_engine.planner.brakes",
+        "        own = (i for i in self._by_service.get(service, ()) if i.revision == launch.revision)\n",
+        "        all_of = [i for instances in self._by_service.values() for i in instances]\n"
+        "        own = (i for i in all_of if i.service != service or i.revision == launch.revision)\n",
+    ),
     # ------------------------------------------------------------ 17: one observation a tick
     Bug(
         "asks-again-at-once",
@@ -298,6 +278,17 @@ _ALL = (
         async with self._busy:
             await self._advance()
 """,
+    ),
+    Bug(
+        "three-tries-a-tick",
+        (17,),
+        "What fails once may go well at once: three tries make a poll.",
+        "saia_engine.control",
+        "            await self._guarded(self._reconciler.poll)\n",
+        "            await self._guarded(self._reconciler.poll)\n"
+        "            for _ in range(2):\n"
+        "                if self._reconciler.slurm_fault:\n"
+        "                    await self._guarded(self._reconciler.poll)\n",
     ),
     # ------------------------------------------------------------ 18: one engine acts
     Bug(
@@ -336,14 +327,6 @@ _ALL = (
     ),
     # ------------------------------------------------------------ 20: removed services
     Bug(
-        "removed-but-not-served",
-        (20,),
-        "Of a removed service only who serves must be drained.",
-        "saia_engine.planner.decide",
-        "if any(i.live for i in own)}",
-        "if any(i.live and (i.served or i.drain is not None) for i in own)}",
-    ),
-    Bug(
         "removed-cancelled-once",
         (20,),
         "Of a removed service nobody counts on anything: one cancel each will do.",
@@ -369,6 +352,19 @@ _ALL = (
             subprocess.run(["scancel", f"--name=saia.{route.instance}"], check=False)
     if now >= route.admit_until:
 """,
+    ),
+    Bug(
+        "gate-asks-for-another",
+        (21,),
+        "Where a route is over and there is no other yet, the gate is the first to see that one is missing.",
+        "saia_engine.gate.admission",
+        "    check_method(asked.method, route.methods)\n",
+        "    check_method(asked.method, route.methods)\n"
+        "    if now >= route.admit_until - 5:\n"
+        "        import contextlib\n"
+        "        import subprocess\n\n"
+        "        with contextlib.suppress(OSError):\n"
+        '            subprocess.run(["sbatch", f"--job-name=saia.{route.instance}"], check=False)\n',
     ),
     # ------------------------------------------------------------ 22: it comes about
     Bug(
@@ -399,15 +395,6 @@ _ALL = (
         "",
     ),
     # ------------------------------------------------------------ 23: in time
-    Bug(
-        "back-off-of-all",
-        (23, 22),
-        "Slurm is one: who fails slows the others, too.",
-        "saia_engine.planner.brakes",
-        "        own = (i for i in self._by_service.get(service, ()) if i.revision == launch.revision)\n",
-        "        all_of = [i for instances in self._by_service.values() for i in instances]\n"
-        "        own = (i for i in all_of if i.service != service or i.revision == launch.revision)\n",
-    ),
     Bug(
         "replacements-can-wait",
         (23,),

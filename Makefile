@@ -54,7 +54,7 @@ bench-tick: install
 	@$(BIN)/python -m bench.tick
 
 # The engine in virtual time against a cluster that fails at random; exits with 1 where a promise is broken.
-.PHONY: sim sim-long sim-crashes
+.PHONY: sim sim-long sim-crashes sim-planted
 SIM_SEED ?= 1
 sim: install
 	@$(BIN)/saia-engine simulate --hours 500 --seeds 20 --seed $(SIM_SEED) --json
@@ -67,6 +67,11 @@ sim-long: install
 # kill -9 at each boundary of an effect in a whole hand-over, singly and in pairs.
 sim-crashes: install
 	@$(BIN)/python -m tests.simulation.crashes --pairs
+
+# Bugs planted on purpose, and how long random faults take to show each. It goes on from PLANTED_FILE.
+PLANTED_FILE ?= sim-planted.jsonl
+sim-planted: install
+	@$(BIN)/python -m tests.simulation.planted.hunt --resume $(PLANTED_FILE)
 
 cluster: install system-deps
 	@$(BIN)/python -m tests.slurm.cluster

@@ -49,7 +49,6 @@ from saia_engine.model import (
 )
 from saia_engine.offload import Offload, in_thread
 from saia_engine.planner import decide, lifecycle
-from saia_engine.planner.foresight import FAR
 from saia_engine.planner.lead import Lead
 from saia_engine.planner.moment import Moment
 from saia_engine.probes import Ears, Target
@@ -66,7 +65,7 @@ EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 CONTROLLER_BOOT = "controller-boot"
 """The mark of the last controller that was seen: an engine that starts must know of a restart before it."""
 EMPTY_DOUBT_S = 60.0
-"""After its start an engine does not believe for so long that nothing of ours runs, where there are traces of it."""
+"""For so long an engine that has just started does not believe that nothing of ours runs, where traces tell of it."""
 UNFINISHED_S = 86400.0
 """Such a trace counts for so long after its time limit: it may have waited in the queue."""
 SETTLE_POLLS = 1
@@ -124,7 +123,8 @@ class Reconciler:
         self._cluster: object = None
         """What the planner sees of the snapshot."""
         self.slurm_fault = ""
-        self._began_at = now()
+        self._empty_since = 0.0
+        """When the first answer since its start was asked for that could be believed."""
         self._ours_seen = False
         """Slurm has shown a live job of ours since the engine's start."""
         self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
@@ -280,14 +280,13 @@ class Reconciler:
         So it is after a takeover by a host whose journal is old: no record of it would miss them (promise 7).
         Raises SlurmUnavailable.
         """
-        if self._ours_seen or self._now() > self._began_at + EMPTY_DOUBT_S:
-            return
-        if any(i.live and (i.end_time or FAR) > snapshot.taken_at for i in self.instances.values()):
+        if self._ours_seen:
             return
         self._ours_seen = any(
             job.user == self.identity.user and not job.ended and self._ours(job.name) for job in snapshot.jobs
         )
-        if self._ours_seen:
+        self._empty_since = self._empty_since or snapshot.taken_at
+        if self._ours_seen or snapshot.taken_at > self._empty_since + EMPTY_DOUBT_S:
             return
         try:
             names = await self._offload(self._dirs.unfinished)
@@ -340,7 +339,7 @@ class Reconciler:
         self._probes.watch(())  # what agents said has a wrong time, too
         self.snapshot, self._planned_on, self._heard_from = None, None, 0.0
         self._boot = self._believed_from = 0.0
-        self._began_at = now
+        self._empty_since = 0.0
         return moved_s
 
     @property

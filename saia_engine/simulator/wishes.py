@@ -14,7 +14,7 @@ from typing import Any
 
 from saia_engine import config
 from saia_engine.config import ConfigFaults
-from saia_engine.model import QUARANTINE, Override, Service
+from saia_engine.model import QUARANTINE, LaunchSpec, Override, Service
 from saia_engine.simulator.truth import Wish
 
 Table = dict[str, Any]
@@ -177,32 +177,41 @@ def mend_launch(tables: dict[str, Table]) -> bool:
 
 
 def wishes(
-    services: Mapping[str, Service], overrides: Mapping[str, Override], pins: Mapping[str, tuple[str, str]]
+    services: Mapping[str, Service],
+    overrides: Mapping[str, Override],
+    pins: Mapping[str, tuple[str, str]],
+    specs: Mapping[tuple[str, str], LaunchSpec],
 ) -> dict[str, Wish]:
-    """What is wanted now, in the oracle's words."""
+    """What is wanted now, in the oracle's words. `specs` by service and revision, for what is pinned."""
     return {
         name: _wish(
             service,
             overrides[name].replicas if name in overrides else service.replicas,
-            _pinned(service, pins.get(name)),
+            _to_run(service, pins.get(name), specs),
         )
         for name, service in services.items()
     }
 
 
-def _pinned(service: Service, pin: tuple[str, str] | None) -> str:
-    revision = service.launch.revision
-    return pin[0] if pin is not None and pin[1] == revision else revision
+def _to_run(
+    service: Service, pin: tuple[str, str] | None, specs: Mapping[tuple[str, str], LaunchSpec]
+) -> tuple[str, int]:
+    """Revision and time limit of what is to run."""
+    own = service.launch
+    if pin is None or pin[1] != own.revision:
+        return own.revision, own.time_limit_s
+    spec = specs.get((service.name, pin[0]))
+    return pin[0], spec.time_limit_s if spec else own.time_limit_s
 
 
-def _wish(service: Service, replicas: int, revision: str) -> Wish:
+def _wish(service: Service, replicas: int, launch: tuple[str, int]) -> Wish:
     timing = service.timing
     return Wish(
         name=service.name,
         replicas=replicas,
         min_available=service.min_available,
-        time_limit_s=service.launch.time_limit_s,
-        revision=revision,
+        time_limit_s=launch[1],
+        revision=launch[0],
         max_surge=service.rolling.max_surge,
         max_unavailable=service.rolling.max_unavailable,
         lead_floor_s=timing.lead_floor_s,

@@ -153,7 +153,7 @@ class World:
 
     def tell_wish(self) -> None:
         file, home = self.file, self.home
-        wanted = wishes.wishes(file.services, home.overrides, home.pins)
+        wanted = wishes.wishes(file.services, home.overrides, home.pins, home.specs)
         self.site.emit(Configured(self.site.now, wanted, file.submits_per_hour))
 
     # -- time

@@ -109,7 +109,7 @@ class Control:
                 self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
             except LeaseLost as exc:
                 self.stop_acting(f"another engine may act now: {exc}")
-        if self._reconciler.snapshot is not None and not self.acting_fault:
+        if self._reconciler.settled and not self.acting_fault:
             self._publish_routes()
         self._on_step()
 

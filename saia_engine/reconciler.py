@@ -366,6 +366,11 @@ class Reconciler:
         """What it would do now. Changes nothing."""
         return decide.plan(self.desired, self._memory(), self._now())
 
+    @property
+    def settled(self) -> bool:
+        """Slurm has answered, and whoever runs has had its time to say so: before, neither plan nor routes change."""
+        return self.snapshot is not None and self._now() >= self._heard_from
+
     async def _advance(self) -> None:
         self._fold_statuses()
         snapshot = self.snapshot
@@ -373,7 +378,7 @@ class Reconciler:
             return
         if self._now() - snapshot.taken_at > STALE_POLLS * self._poll_interval_s:
             return
-        if self._now() < self._heard_from:
+        if not self.settled:
             return
         self._note_revisions()
         known = self._known()

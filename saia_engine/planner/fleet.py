@@ -65,7 +65,7 @@ class Fleet:
         self._planned_ends: list[float] = []
         self.live = sorted((i for i in instances if i.live), key=lambda i: (i.created_at, i.id))
         self.by_id = {i.id: i for i in self.live}
-        heirs = sorted((i for i in self.live if i.replaces and i.drain is None), key=spare_first)
+        heirs = sorted((i for i in self.live if i.drain is None and self._replaces(i)), key=spare_first)
         self.replacement = {i.replaces: i for i in heirs}
         """The best one of each, where a late twin makes them more."""
         self.twins = [i for i in heirs if i is not self.replacement[i.replaces] and self.predecessor(i)]
@@ -88,10 +88,17 @@ class Fleet:
 
     def predecessor(self, instance: Instance) -> Instance | None:
         """Who still has the slot; one that was requeued and waits has lost it."""
-        old = self.by_id.get(instance.replaces)
+        old = self.by_id.get(self._replaces(instance))
         if old is None or old.drain is not None or old.id in self.leaving or not old.node:
             return None
         return old
+
+    def _replaces(self, instance: Instance) -> str:
+        """Id of whom it replaces. Who was requeued meanwhile has lost the slot to it, and fills another."""
+        old = self.by_id.get(instance.replaces)
+        if old is not None and old.generation and old.submit_time > instance.created_at:
+            return ""
+        return instance.replaces
 
     def ready(self) -> list[Instance]:
         return [i for i in self.live if i.state is State.READY]

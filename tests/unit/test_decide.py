@@ -444,3 +444,11 @@ def test_a_replacement_that_ends_as_soon_as_whom_it_replaces_gets_one_itself() -
     assert acts(plan(old, replace(heir, end_time=NOW + 50_000))) == []
     ready = instance("third", State.READY, replaces="heir")
     assert acts(plan(old, heir, ready)) == [("StartDrain", "old")]
+
+
+def test_who_was_requeued_after_its_replacement_was_launched_fills_a_slot_of_its_own() -> None:
+    fields = {"generation": 1, "submit_time": NOW - 300}
+    heir = instance("heir", State.PENDING, replaces="old", created_at=NOW - 600, node="")
+    assert acts(plan(instance("old", **fields), heir, service=scaled(2))) == []
+    later = replace(heir, created_at=NOW - 60)
+    assert acts(plan(instance("old", **fields), later, service=scaled(2))) == [("Launch", "")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from saia_engine.simulator import truth
 from saia_engine.simulator.oracle import grace, standing, timeline
@@ -12,6 +13,16 @@ from saia_engine.simulator.oracle.records import FAR_PAST, EngineSeen, JobSeen, 
 
 CRASHES_KEPT = 16
 LEASES_LOOKED_AT = 4
+
+
+@dataclass(slots=True)
+class _End:
+    at: float
+    what: tuple[str, str]
+    """Service and revision."""
+    crashed: bool
+    seen_at: float = float("inf")
+    """When the first answer was asked for that may have shown it."""
 
 
 class Acts:
@@ -24,10 +35,8 @@ class Acts:
         self._extra = self._filler = False
         self._crashes: dict[tuple[str, str], deque[float]] = {}
         """By service and revision: when each failure in a row was seen. A good revision need not wait for a bad one."""
-        self._ends: list[tuple[float, tuple[str, str], bool]] = []
-        """Ends that no good answer has shown yet: when, of which service and revision, and whether it was a crash."""
-        self._asked = self._answered = FAR_PAST
-        """When the last good answer was asked for, and came."""
+        self._ends: list[_End] = []
+        """Those that no good answer has shown yet."""
 
     # -- submits
 
@@ -169,21 +178,24 @@ class Acts:
         served = agent is not None and agent.served
         by_itself = job.cause in ("service", "fault") and token.cancelled_at < token.called_at
         plain = not token.was_missing and token.found_at < token.called_at and not job.completed_late
-        self._ends.append((event.at, (token.service, token.revision), by_itself and plain and not served))
+        self._ends.append(_End(event.at, (token.service, token.revision), by_itself and plain and not served))
 
     def answered(self, answer: truth.Answered) -> None:
-        """What an answer shows, or lacks, its engine knows; one good end forgives what was seen up to then."""
-        if answer.quality != "good":
+        """What a good answer shows its engine knows; one good end forgives what was seen up to then."""
+        if answer.quality in BAD:
             return
-        shown = [end for end in self._ends if end[0] <= answer.began]
-        self._ends = [end for end in self._ends if end[0] > answer.began]
-        for at, what, _ in shown:
-            # The answer before may have shown it already: it came while that was made.
-            self._failed(what, self._asked if at <= self._answered else answer.began)
-        self._asked, self._answered = answer.began, answer.at
-        for _, what, crashed in shown:
-            if not crashed:
-                self._crashes.pop(what, None)
+        for end in self._ends:
+            if end.at <= answer.at:
+                end.seen_at = min(end.seen_at, answer.began)
+        if answer.quality != "good":
+            return  # whoever exits may have left its word, which counts with any answer that lacks its job
+        shown = [end for end in self._ends if end.at <= answer.began]
+        self._ends = [end for end in self._ends if end.at > answer.began]
+        for end in shown:
+            self._failed(end.what, end.seen_at)
+        for end in shown:
+            if not end.crashed:
+                self._crashes.pop(end.what, None)
 
     def _failed(self, what: tuple[str, str], seen_at: float) -> None:
         self._crashes.setdefault(what, deque(maxlen=CRASHES_KEPT)).append(seen_at)

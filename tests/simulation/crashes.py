@@ -109,7 +109,8 @@ def run(crashes: tuple[int, ...]) -> Outcome:
     if left:
         world.engine.crash_at = left.pop(0)
     world.run_until(EPOCH + ENDS_S)
-    boundaries = world.engine.boundaries - first if not crashes else world.engine.boundaries
+    last = world.engine  # none where it has just died for the last time
+    boundaries = last.boundaries - (0 if crashes else first) if last is not None else 0
     world.run_until(EPOCH + SETTLED_S)
     oracle.finish(world.site.now)
     live = [job for job in world.cluster.jobs.values() if job.live]

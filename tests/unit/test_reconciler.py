@@ -832,3 +832,47 @@ async def test_words_of_agents_are_taken_in_while_slurm_hangs(bench: Bench) -> N
     assert len(bench.of(State.READY)) == 2
     going_on.set()
     await poll
+
+
+async def test_who_was_superseded_notices_with_nothing_to_do_and_tells_agents_nothing_more(
+    bench: Bench,
+) -> None:
+    await bench.settled()
+    await bench.polls()
+    assert bench.ears.targets
+    lease = bench.directory / "lease.json"
+    lease.write_text(lease.read_text().replace('"epoch": ', '"epoch": 9'))
+    with pytest.raises(LeaseLost):
+        await bench.polls()
+    assert bench.ears.targets == {}
+
+
+async def test_a_new_journal_doubts_for_a_minute_that_nothing_runs_where_directories_tell_of_it(
+    bench: Bench,
+) -> None:
+    await bench.settled()
+    submits = list(bench.slurm.submits)
+    bench.store.close()
+    (bench.directory / "state.db").unlink()
+    bench.start()
+    bench.slurm.hidden = set(bench.slurm.jobs)
+    await bench.polls(3)
+    assert bench.slurm.submits == submits
+    bench.slurm.hidden.clear()
+    await bench.polls(3)
+    assert bench.slurm.submits == submits
+    assert len(bench.of(State.READY)) == 2
+
+
+async def test_a_drain_deadline_runs_from_when_its_agent_has_heard(bench: Bench) -> None:
+    ready = await bench.settled()
+    bench.ears.open = {i.id: 5 for i in ready}
+    bench.ears.unreachable = {i.id for i in ready}
+    bench.services.clear()
+    bench.reconciler.configure({}, 120)
+    await bench.polls(int(TIMING.drain_deadline_s / POLL_S) - 1)
+    bench.ears.unreachable = set()
+    await bench.polls(3)
+    assert len(bench.slurm.live()) == 2
+    await bench.polls(1 + int(TIMING.drain_deadline_s / POLL_S))
+    assert bench.slurm.live() == []

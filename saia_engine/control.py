@@ -109,7 +109,7 @@ class Control:
                 self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
             except LeaseLost as exc:
                 self.stop_acting(f"another engine may act now: {exc}")
-        if self._reconciler.settled and not self.acting_fault:
+        if not self.acting_fault:
             self._publish_routes()
         self._on_step()
 
@@ -131,6 +131,15 @@ class Control:
 
     def _publish_routes(self) -> None:
         reconciler = self._reconciler
+        if not reconciler.settled:
+            self._publisher.withdraw(
+                services=reconciler.desired.services,
+                instances=reconciler.instances,
+                statuses=self._ears.statuses,
+                listening=self._ears.listening_since,
+                now=self._now(),
+            )
+            return
         self._publisher.publish(
             services=reconciler.desired.services,
             proxies=self.proxies,

@@ -128,6 +128,7 @@ class Engine:
             dirs=dirs,
             probes=self._probes,
             clock=clock,
+            routed=self._publisher.addresses,
             on_event=self._note_event,
         )
         self._control = Control(

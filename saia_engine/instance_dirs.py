@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +25,7 @@ STOP_GRACE_S = 10.0
 """How long the agent lets the service end after SIGTERM."""
 LARGEST_FILE = 1 << 20
 TAIL_BYTES = 8192
+_ENDPOINT = re.compile(r"endpoint\.([0-9]{1,6})\.json")
 
 
 class Directories(Protocol):
@@ -50,6 +53,10 @@ class Directories(Protocol):
 
     def unfinished(self) -> list[str]:
         """Instances of which no exit is told: their jobs may run. Raises OSError."""
+        ...
+
+    def newest_generation(self, instance: str) -> int | None:
+        """Of its endpoint files; None where there is none, or none that can be seen."""
         ...
 
     def remove(self, instance: str) -> None: ...
@@ -141,8 +148,21 @@ class InstanceDirs:
         directories = self.root.iterdir() if self.root.is_dir() else ()
         return sorted(each.name for each in directories if not any(each.glob("exit.*.json")))
 
+    def newest_generation(self, instance: str) -> int | None:
+        """Of its endpoint files; None where there is none, or none that can be seen."""
+        try:
+            return newest_endpoint(path.name for path in self.path(instance).iterdir())
+        except OSError:
+            return None
+
     def remove(self, instance: str) -> None:
         shutil.rmtree(self.path(instance), ignore_errors=True)
+
+
+def newest_endpoint(names: Iterable[str]) -> int | None:
+    """The highest generation of those that name an endpoint file."""
+    found = (_ENDPOINT.fullmatch(name) for name in names)
+    return max((int(match[1]) for match in found if match), default=None)
 
 
 def exit_told(text: str) -> str:

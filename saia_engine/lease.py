@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -46,6 +47,10 @@ class Seat(Protocol):
     host: str
     boot_id: str
     pid: int
+
+    def time(self) -> float:
+        """Seconds since 1970, by this host's clock."""
+        ...
 
     def lock(self) -> None:
         """Until `unlock` or the end of the process. Raises LeaseRefused, OSError."""
@@ -90,7 +95,9 @@ class Lease:
                     f"the engine on host {before.host} holds the lease ({seat.place}); if that host is lost,"
                     " run: saia-engine takeover --config FILE"
                 )
-            holder = Holder(seat.host, seat.boot_id, (before.epoch if before else 0) + 1, seat.pid)
+            # Also new where the shared file system still hides the last one: see SHARED_DELAY_S.
+            epoch = max((before.epoch if before else 0) + 1, int(seat.time()))
+            holder = Holder(seat.host, seat.boot_id, epoch, seat.pid)
             seat.write(json.dumps(asdict(holder)).encode())
         except BaseException:
             seat.unlock()
@@ -123,6 +130,9 @@ class HostSeat:
     @property
     def place(self) -> str:
         return str(self._shared_file)
+
+    def time(self) -> float:
+        return time.time()
 
     def lock(self) -> None:
         lock = self._lock_file.open("a+", encoding="ascii")

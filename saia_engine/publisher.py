@@ -54,6 +54,12 @@ class Publisher:
             self.table, installation=installation, cluster=cluster, gate_socket=str(gate_socket)
         )
         self._written: RouteTable | None = None
+        self._standing = {r.instance: r for r in self.table.routes}
+        """By instance: what was last published as a whole, by the last engine or by us."""
+
+    def addresses(self) -> dict[str, str]:
+        """By instance: where those are that were last given traffic."""
+        return {name: route.host for name, route in self._standing.items()}
 
     def publish(
         self,
@@ -67,7 +73,6 @@ class Publisher:
         now: float,
     ) -> None:
         """Write what changed; a write that fails is kept in `fault` and tried again next time."""
-        known = {(r.instance, r.generation): r for r in self.table.routes}
         routes = []
         for instance in sorted(instances.values(), key=lambda i: i.id):
             if not lifecycle.routable(instance, statuses.get(instance.id), now):
@@ -77,16 +82,51 @@ class Publisher:
                 services.get(instance.service),
                 endpoints.get(instance.id),
                 addresses.get(instance.id, ""),
-                known.get((instance.id, instance.generation)),
+                self._standing.get(instance.id),
             )
             if route is not None:
                 routes.append(route)
-        table = structs.replace(
-            self.table,
-            proxies=dict(proxies),
-            services={name: _entry(service, instances) for name, service in services.items()},
-            routes=tuple(routes),
+        self._standing = {route.instance: route for route in routes}
+        self._write(
+            structs.replace(
+                self.table,
+                proxies=dict(proxies),
+                services={name: _entry(service, instances) for name, service in services.items()},
+                routes=tuple(routes),
+            ),
+            now,
         )
+
+    def withdraw(
+        self,
+        *,
+        services: Mapping[str, Service],
+        instances: Mapping[str, Instance],
+        statuses: Mapping[str, AgentStatus],
+        listening: Mapping[str, float],
+        now: float,
+    ) -> None:
+        """Until Slurm and the agents had their time, after a start or an adoption: what stands, less who can't serve.
+
+        `listening` is since when an instance's agent has been asked.
+        """
+        routes = []
+        for route in self._standing.values():
+            instance = instances.get(route.instance)
+            if instance is None or instance.generation < route.generation:
+                routes.append(route)  # taken in soon, or gone: Slurm's answer tells
+                continue
+            if instance.generation > route.generation:
+                continue
+            status, since = statuses.get(route.instance), listening.get(route.instance)
+            if lifecycle.unfit(instance, status, now, since):
+                continue
+            if (kept := _route(instance, services.get(instance.service), None, "", route)) is not None:
+                routes.append(kept)
+        if tuple(routes) != self.table.routes:
+            self._write(structs.replace(self.table, routes=tuple(routes)), now)
+
+    def _write(self, table: RouteTable, now: float) -> None:
         if table == self._written:
             return
         table = structs.replace(table, generation=self.table.generation + 1, written_at=now)
@@ -115,7 +155,9 @@ def _route(
         "draining": instance.state is State.DRAINING,
     }
     if endpoint is None or not address:
-        return structs.replace(known, **times) if known is not None else None
+        if known is None or known.generation != instance.generation:
+            return None
+        return structs.replace(known, **times)
     return Route(
         instance=instance.id,
         service=instance.service,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from saia_engine import routes, site
-from saia_engine.clock import ClockCheck, Disagreement, SteadyClock
+from saia_engine import routes, site, traces
+from saia_engine.belief import believed_from, our_clock_is_wrong
+from saia_engine.clock import ClockCheck, SteadyClock
 from saia_engine.config import Config
 from saia_engine.edge.text import clean
 from saia_engine.front import Endpoint
@@ -41,8 +42,6 @@ from saia_engine.routes import Route, RoutesFault
 from saia_engine.slurm.port import JobRequest, Slurm, SlurmError, SlurmUnavailable, SubmitRejected
 from saia_engine.store import JournalError, ProxyWish, Store
 
-YOUNG_S = 600.0
-"""A launch so young may still show up in Slurm: its record stays, and the engine finds out."""
 _EXIT = re.compile(r"exit\.([0-9]{1,6})\.json")
 NOT_RESTORED = (
     "scales, rollbacks and node exclusions that operators had set",
@@ -65,7 +64,7 @@ class Rebuilt:
     adopted: list[Instance] = field(default_factory=list)
     ended: list[Instance] = field(default_factory=list)
     unsure: list[Instance] = field(default_factory=list)
-    """Launched just now, and not seen in Slurm yet."""
+    """Neither Slurm nor an exit record tells of them: they may run."""
     unknown: list[str] = field(default_factory=list)
     """Sentences on jobs and directories that were left alone."""
     revisions: dict[str, int] = field(default_factory=dict)
@@ -82,9 +81,14 @@ async def rebuild(config: Config, lease: Lease, slurm: Slurm) -> Rebuilt:
         return Rebuilt(journal)
     clock, began = SteadyClock(), time.monotonic()
     snapshot = replace(await slurm.observe(), taken_at=time.time())
-    _doubt_clocks(snapshot, clock, time.monotonic() - began)
-    if config.kind == "slurm":
-        _doubt_new_controller(snapshot, config.poll_interval_s)
+    # What ended, and when, cannot be told by a clock that is not Slurm's.
+    our_clock_is_wrong(ClockCheck(clock), snapshot, time.monotonic() - began)
+    if config.kind == "slurm" and snapshot.taken_at < believed_from(
+        snapshot.controller_boot, config.poll_interval_s
+    ):
+        raise SlurmUnavailable(
+            "Slurm's controller has just restarted: its answers are not believed yet; try again in a minute"
+        )
     fresh = journal.with_name(f"{journal.name}.rebuilding")
     for leftover in (fresh, Path(f"{fresh}-journal")):
         leftover.unlink(missing_ok=True)
@@ -117,23 +121,6 @@ def fault_of(journal: Path) -> str:
             raise  # another version's, a full disk, a lock: a rebuild does not help
         return " ".join(str(cause).split())
     return ""
-
-
-def _doubt_clocks(snapshot: Snapshot, clock: SteadyClock, took_s: float) -> None:
-    """What ended, and when, cannot be told by a clock that is not Slurm's. Raises SlurmUnavailable."""
-    try:
-        ClockCheck(clock).corrects(snapshot.controller_now, took_s)
-    except Disagreement as exc:
-        raise SlurmUnavailable(str(exc)) from exc
-
-
-def _doubt_new_controller(snapshot: Snapshot, poll_s: float) -> None:
-    """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
-    up_s = snapshot.taken_at - snapshot.controller_boot
-    if snapshot.controller_boot and up_s < lifecycle.MESSAGE_TIMEOUT_S + poll_s:
-        raise SlurmUnavailable(
-            "Slurm's controller has just restarted: its answers are not believed yet; try again in a minute"
-        )
 
 
 def _swap(journal: Path, fresh: Path) -> Path | None:
@@ -186,9 +173,11 @@ async def _fill(store: Store, config: Config, lease: Lease, snapshot: Snapshot) 
         alarm.text for (code, _), alarm in reconciler.alarms.current.items() if code == "unknown-job"
     )
     jobs = {job.name: job for job in snapshot.jobs if job.user == identity.user}
-    for name in _directories(dirs, identity):
-        if name not in reconciler.instances:
-            _sort_in(found, name, dirs, jobs, snapshot.taken_at, config.poll_interval_s)
+    unknown = [name for name in _directories(dirs, identity) if name not in reconciler.instances]
+    unfinished = [name for name in dirs.unfinished() if name in unknown]
+    found.unsure.extend(traces.open_cases(dirs, unfinished, snapshot, identity.user))
+    for name in sorted(set(unknown).difference(i.id for i in found.unsure)):
+        _sort_in(found, name, dirs, jobs, snapshot.taken_at, config.poll_interval_s)
     store.save(*found.adopted, *found.ended, *found.unsure)
     return found
 
@@ -228,11 +217,8 @@ def _sort_in(
         else:
             found.ended.append(replace(folded, ended_at=min(now, job.end_time or now)))
         return
-    generation, last_sign_at = _traces(dirs.path(name), now)
+    generation, last_sign_at = _last_signs(dirs.path(name), now)
     exited = "" if generation is None else dirs.exit_sentence(name, generation)
-    if not exited and now - record.created_at < YOUNG_S:
-        found.unsure.append(record)
-        return
     outcome = "its job was over when the journal was rebuilt" + (f"; {exited}" if exited else "")
     found.ended.append(
         replace(
@@ -246,7 +232,7 @@ def _sort_in(
     )
 
 
-def _traces(directory: Path, now: float) -> tuple[int | None, float]:
+def _last_signs(directory: Path, now: float) -> tuple[int | None, float]:
     """The newest generation that has an exit record, and when anything was last written here."""
     generations: list[int] = []
     written: list[float] = [0.0]
@@ -322,7 +308,7 @@ def lines(found: Rebuilt) -> list[str]:
     said += [_told("adopted", i, f"job {i.job_id} {i.state} {i.node}".rstrip()) for i in found.adopted]
     said += [_told("ended", i, i.outcome) for i in found.ended]
     said += [
-        _told("unsure", i, "launched just now, not seen in Slurm: the engine will find out")
+        _told("unsure", i, "not seen in Slurm, but it told of no end: the engine will find out")
         for i in found.unsure
     ]
     if not (found.adopted or found.ended or found.unsure):

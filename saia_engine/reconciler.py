@@ -11,8 +11,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from saia_engine import traces
 from saia_engine.alarms import Alarms
-from saia_engine.clock import ClockCheck, Disagreement, SteadyClock
+from saia_engine.belief import Belief
+from saia_engine.clock import SteadyClock
 from saia_engine.edge.logs import get_logger
 from saia_engine.instance_dirs import Directories
 from saia_engine.learning import Learning
@@ -62,14 +64,6 @@ RETAIN_S = 7 * 86400.0
 NONCE_BYTES = 4
 EXPLAINED = frozenset({State.SUBMITTED, State.DRAINING})
 """States that an act's own event tells of."""
-CONTROLLER_BOOT = "controller-boot"
-"""The mark of the last controller that was seen: an engine that starts must know of a restart before it."""
-EMPTY_DOUBT_S = 60.0
-"""For so long an engine that has just started does not believe that nothing of ours runs, where traces tell of it."""
-UNFINISHED_S = 86400.0
-"""Such a trace counts for so long after its time limit: it may have waited in the queue."""
-SETTLE_POLLS = 1
-"""A restarted controller is not believed for MessageTimeout and so many polls: it may print an empty table."""
 STALE_POLLS = 2
 """Between polls, plans are made on the last good snapshot while it is younger than so many polls."""
 
@@ -108,6 +102,7 @@ class Reconciler:
         dirs: Directories,
         probes: Ears,
         clock: SteadyClock,
+        routed: Callable[[], Mapping[str, str]] = dict,
         on_event: Callable[[Event], None] = lambda event: None,
         nonce: Callable[[], str] = fresh_nonce,
         offload: Offload = in_thread,
@@ -123,12 +118,11 @@ class Reconciler:
         self._cluster: object = None
         """What the planner sees of the snapshot."""
         self.slurm_fault = ""
-        self._empty_since = 0.0
-        """When the first answer since its start was asked for that could be believed."""
-        self._ours_seen = False
-        """Slurm has shown a live job of ours since the engine's start."""
-        self._boot = store.marks().get(CONTROLLER_BOOT, 0.0)
-        self._believed_from = 0.0
+        self._belief = Belief(clock, store, poll_interval_s)
+        self._traces_taken = False
+        """What directories tell of, and the journal did not know, is among the instances."""
+        self._routed = routed
+        """Addresses by instance, of the routes that stand: they count until Slurm has told them."""
         self._heard_from = 0.0
         """No plan before: what was just adopted, or runs from before this engine's start, may serve or not, and its
         agent has not had its time to say so."""
@@ -148,7 +142,6 @@ class Reconciler:
         self._probes = probes
         self._now = now
         self._clock = clock
-        self._clock_check = ClockCheck(clock)
         self._on_event = on_event
         self._nonce = nonce
         self._offload = offload
@@ -206,13 +199,17 @@ class Reconciler:
         Raises JournalError and LeaseLost, which end all acting.
         """
         async with self._busy:
+            await self._notice_successor()
+            if self.snapshot is None:
+                self._watch()  # who has traffic is heard, also while Slurm is silent
             began = self._now()
             try:
                 # Our clock, not Slurm's: a jump of the wall clock must not age the answer (promise 14).
                 snapshot = replace(await self._slurm.observe(), taken_at=began)
-                snapshot = self._doubt_clocks(snapshot)
-                self._doubt_new_controller(snapshot)
-                await self._doubt_emptiness(snapshot)
+                if self._belief.our_clock_is_wrong(snapshot):
+                    snapshot = replace(snapshot, taken_at=snapshot.taken_at + self._correct_clock())
+                self._belief.doubt_restart(snapshot)
+                await self._take_in_traces(snapshot)
             except SlurmUnavailable as exc:
                 self.slurm_fault = str(exc)
                 self.alarms.worry("slurm-unavailable", "slurm", str(exc), Severity.CRITICAL)
@@ -227,7 +224,6 @@ class Reconciler:
             self._cluster = decide.what_matters(snapshot)
             await self._fold_snapshot(snapshot)
             self._watch()
-            await self._notice_successor()
             await self._advance()
 
     async def _notice_successor(self) -> None:
@@ -260,65 +256,34 @@ class Reconciler:
             self.alarms.worry("rolled-back", pin.service, text)
         self.alarms.calm_all_but("rolled-back", {pin.service for pin in pins})
 
-    def _doubt_new_controller(self, snapshot: Snapshot) -> None:
-        """An empty answer after a restart can be a lie (promise 5). Raises SlurmUnavailable."""
-        boot = snapshot.controller_boot
-        settle_s = lifecycle.MESSAGE_TIMEOUT_S + SETTLE_POLLS * self._poll_interval_s
-        if boot and boot != self._boot:
-            if self._boot:
-                self._believed_from = self._now() + settle_s  # it may have restarted while it answered
-            elif boot <= snapshot.taken_at:  # else the clocks disagree
-                self._believed_from = boot + settle_s
-            self._store.set_mark(CONTROLLER_BOOT, boot)
-            self._boot = boot
-        if snapshot.taken_at < self._believed_from:
-            raise SlurmUnavailable("Slurm's controller has just restarted: its answers are not believed yet")
-
-    async def _doubt_emptiness(self, snapshot: Snapshot) -> None:
-        """None of ours, where directories tell of instances that this journal has never known, is doubted a while.
-
-        So it is after a takeover by a host whose journal is old: no record of it would miss them (promise 7).
-        Raises SlurmUnavailable.
-        """
-        if self._ours_seen:
-            return
-        self._ours_seen = any(
-            job.user == self.identity.user and not job.ended and self._ours(job.name) for job in snapshot.jobs
-        )
-        self._empty_since = self._empty_since or snapshot.taken_at
-        if self._ours_seen or snapshot.taken_at > self._empty_since + EMPTY_DOUBT_S:
+    async def _take_in_traces(self, snapshot: Snapshot) -> None:
+        """At the first answer that is believed. Raises SlurmUnavailable."""
+        if self._traces_taken:
             return
         try:
-            names = await self._offload(self._dirs.unfinished)
-        except OSError:
-            return
-        young = snapshot.taken_at - UNFINISHED_S
-        for name in names:
-            if not self._ours(f"{TOKEN_PREFIX}.{name}") or self._store.instance(name) is not None:
-                continue
-            record = await self._offload(self._dirs.recorded, name)
-            if record is not None and record.created_at + record.spec.time_limit_s > young:
-                raise SlurmUnavailable(
-                    f"Slurm shows none of our jobs, but there is a directory of {name}, which this journal does"
-                    " not know: that is not believed yet"
-                )
+            unfinished = await self._offload(self._dirs.unfinished)
+        except OSError as exc:
+            raise SlurmUnavailable(f"which instances ran before cannot be told yet: {exc}") from exc
+        ours = (name for name in unfinished if self._ours(f"{TOKEN_PREFIX}.{name}"))
+        unknown = [name for name in ours if self._store.instance(name) is None]
+        found = await self._offload(self._open_cases, unknown, snapshot)
+        for instance in found:
+            self._record(
+                "trace",
+                Severity.WARNING,
+                instance.id,
+                "there is a directory of it, but neither this journal nor Slurm knows it: it counts until it is"
+                " clear whether it runs",
+            )
+            self._keep(instance)
+        self._traces_taken = True
+
+    def _open_cases(self, names: list[str], snapshot: Snapshot) -> list[Instance]:
+        return list(traces.open_cases(self._dirs, names, snapshot, self.identity.user))
 
     def _ours(self, job_name: str) -> bool:
         token = parse_token(job_name)
         return token is not None and token[:2] == (self.identity.installation, self.identity.cluster)
-
-    def _doubt_clocks(self, snapshot: Snapshot) -> Snapshot:
-        """Dated by a clock that agrees with the controller's, whose times it holds (promise 14).
-
-        Raises SlurmUnavailable.
-        """
-        try:
-            wrong = self._clock_check.corrects(snapshot.controller_now, self._now() - snapshot.taken_at)
-        except Disagreement as exc:
-            raise SlurmUnavailable(str(exc)) from exc
-        if not wrong:
-            return snapshot
-        return replace(snapshot, taken_at=snapshot.taken_at + self._correct_clock())
 
     def _correct_clock(self) -> float:
         """Begin anew, as an engine that starts now; returns by how many seconds the clock was wrong."""
@@ -338,8 +303,8 @@ class Reconciler:
         self.learning = Learning(self._store, self._now, self._poll_interval_s)
         self._probes.watch(())  # what agents said has a wrong time, too
         self.snapshot, self._planned_on, self._heard_from = None, None, 0.0
-        self._boot = self._believed_from = 0.0
-        self._empty_since = 0.0
+        self._belief.begin_anew()
+        self._traces_taken = False
         return moved_s
 
     @property
@@ -474,6 +439,7 @@ class Reconciler:
 
     def _watch(self) -> None:
         """Tell the probes whom to follow: each instance that Slurm has started."""
+        routed = self._routed()
         self._probes.watch(
             Target(
                 instance=i.id,
@@ -484,11 +450,13 @@ class Reconciler:
                 drain=i.drain is not None,
             )
             for i in self.instances.values()
-            if i.live and i.node
+            if i.live and i.node and (self.snapshot is not None or i.id in routed)
         )
 
     def address(self, instance: Instance) -> str:
-        """Where Slurm says that the instance's job can be reached."""
+        """Where Slurm says, or said to the last engine, that the instance's job can be reached."""
+        if self.snapshot is None:
+            return self._routed().get(instance.id, "")
         node = self._nodes.get(instance.node)
         return (node.address if node else "") or instance.node
 
@@ -720,7 +688,10 @@ class Reconciler:
         now = self._now()
         self.wishes.forget_old()
         for name, instance in list(self.instances.items()):
-            if instance.ended_at is not None and instance.ended_at < now - REMEMBER_ENDED_S:
+            ended_at = instance.ended_at
+            if ended_at is not None and instance.vanished and not instance.job_id:
+                ended_at = instance.created_at  # it never was: only its submit counts
+            if ended_at is not None and ended_at < now - REMEMBER_ENDED_S:
                 del self.instances[name]
                 self._kept += 1
         for name in self._store.forget_ended(now - RETAIN_S):

@@ -62,7 +62,7 @@ def backoff_until(instances: Iterable[Instance]) -> float:
     `instances` are those of one revision of a service. One that served and then failed early counts too, but is
     replaced at once when it is the first. What Slurm has lost without a word neither counts nor forgives.
     """
-    told = (i for i in instances if i.ended_at is not None and not (i.vanished and i.job_id))
+    told = (i for i in instances if i.ended_at is not None and not i.vanished)
     ended = sorted(told, key=lambda i: i.ended_at or 0.0, reverse=True)
     failures, counted_at = 0, float("inf")
     for instance in ended:
@@ -92,7 +92,7 @@ def mass_absent(instances: Iterable[Instance], unfrozen_at: float = 0.0) -> froz
     Each stays `lost` until its agent is silent and two good snapshots agree; then this shrinks by itself. An
     operator's word at `unfrozen_at` ends it for all that were gone by then.
     """
-    known = [i for i in instances if i.live and i.job_id and i.submit_time and i.cancel_sent_at is None]
+    known = [i for i in instances if i.live and (i.submit_time or i.node) and i.cancel_sent_at is None]
     gone = [
         i
         for i in known

@@ -65,10 +65,11 @@ class Fleet:
         self._planned_ends: list[float] = []
         self.live = sorted((i for i in instances if i.live), key=lambda i: (i.created_at, i.id))
         self.by_id = {i.id: i for i in self.live}
-        heirs = sorted((i for i in self.live if i.drain is None and self._replaces(i)), key=spare_first)
+        heirs = sorted((i for i in self.live if i.drain is None and self._replaces(i)), key=self.spare_first)
         self.replacement = {i.replaces: i for i in heirs}
         """The best one of each, where a late twin makes them more."""
-        self.twins = [i for i in heirs if i is not self.replacement[i.replaces] and self.predecessor(i)]
+        shown = (i for i in heirs if i.job_id)  # of another it is open whether there is anything to spare
+        self.twins = [i for i in shown if i is not self.replacement[i.replaces] and self.predecessor(i)]
         self.ready_left = len(self.ready())
 
     @property
@@ -112,6 +113,18 @@ class Fleet:
             and instance.ready_since is not None
             and self.reached(instance.ready_since + self.timing(instance).min_ready_s)
         )
+
+    def spare_first(self, instance: Instance) -> tuple[int, float]:
+        """Which to give up first: not yet started, starting, unready, not proven; last the ready, oldest end first."""
+        if instance.state is State.STARTING:
+            rank = 1
+        elif instance.state in COMING:
+            rank = 0
+        elif instance.state is not State.READY:
+            rank = 2
+        else:
+            rank = 4 if self.proven(instance) else 3
+        return rank, instance.end_time or 0.0
 
     def heard_out(self, instance: Instance) -> bool:
         """Whether its agent has had time to speak since the engine began to listen (promise 15)."""
@@ -189,12 +202,3 @@ class Fleet:
             for i in self.live
             if i.drain is None and i.id != replaced and i.id not in self.leaving
         ] + self._planned_ends
-
-
-def spare_first(instance: Instance) -> tuple[int, float]:
-    """Which to give up first: not yet started, then starting, unready, and last the ready; oldest end first."""
-    if instance.state in COMING:
-        rank = 0 if instance.state is not State.STARTING else 1
-    else:
-        rank = 2 if instance.state is not State.READY else 3
-    return rank, instance.end_time or 0.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, State, short_id
 from saia_engine.planner import timeline
-from saia_engine.planner.fleet import Fleet, spare_first
+from saia_engine.planner.fleet import Fleet
 from saia_engine.planner.foresight import FAR
 
 BY_TIME = ("replace-before-end", "replace-before-maintenance")
@@ -19,7 +19,7 @@ def hand_over(fleet: Fleet) -> Iterator[Action]:
         return
     heads = fleet.heads()
     spare = max(0, len(heads) - fleet.wanted)
-    for old in sorted(heads, key=spare_first)[spare:]:
+    for old in sorted(heads, key=fleet.spare_first)[spare:]:
         if old.node == "":
             continue
         due = fleet.due(old)

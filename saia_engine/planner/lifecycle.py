@@ -161,6 +161,22 @@ def routable(instance: Instance, status: AgentStatus | None, now: float) -> bool
     return instance.state in (State.READY, State.DRAINING) and instance.served
 
 
+def unfit(instance: Instance, status: AgentStatus | None, now: float, listening_since: float | None) -> bool:
+    """Cannot serve, by its agent's word or its lasting silence, whatever its record says."""
+    if instance.ended:
+        return True
+    if instance.state is State.DRAINING:
+        return False  # its streams go on
+    return _silent(status, now, listening_since) or (status is not None and not _serves(status))
+
+
+def _silent(status: AgentStatus | None, now: float, listening_since: float | None) -> bool:
+    """Its silence counts once it lasts; who is not asked yet is not silent."""
+    if status is None:
+        return listening_since is not None and now - listening_since > STATUS_FRESH_S
+    return not fresh(status, now)
+
+
 def fold_status(
     instance: Instance, status: AgentStatus | None, now: float, listening_since: float | None
 ) -> Instance:
@@ -171,14 +187,15 @@ def fold_status(
     drain = instance.drain
     if drain is not None and drain.heard_at is None and status is not None and fresh(status, now):
         return replace(instance, drain=replace(drain, heard_at=now)) if status.draining else instance
+    if instance.state is State.LOST and not instance.served and status is not None and fresh(status, now):
+        if status.verified and _serves(status):  # Slurm's silence must not keep it from traffic
+            return replace(instance, served=True, first_ready_at=now)
+        return instance
     if instance.state not in (State.STARTING, State.READY, State.UNREADY):
         return instance
     if instance.completing_since is not None:
         return instance
-    if status is None:
-        silent = listening_since is not None and now - listening_since > STATUS_FRESH_S
-    else:
-        silent = not fresh(status, now)
+    silent = _silent(status, now, listening_since)
     if instance.state is State.READY:
         if silent or (status is not None and not _serves(status)):
             return _move(replace(instance, ready_since=None), State.UNREADY, now)
@@ -207,6 +224,8 @@ def _absent(instance: Instance, taken_at: float, poll_s: float, exited: str, ali
         return instance if unproven else _move(instance, State.LOST, taken_at)
     if alive or taken_at - instance.absent_since < MESSAGE_TIMEOUT_S + poll_s:
         return instance
+    if instance.job_id == 0 and instance.node:
+        return end(instance, "its job is not known to Slurm, and its agent is silent", taken_at)
     if instance.job_id == 0:
         return end(instance, "the submit never reached Slurm", taken_at)
     return end(instance, f"job {instance.job_id} is no longer known to Slurm", taken_at)

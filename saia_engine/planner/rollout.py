@@ -19,7 +19,7 @@ from saia_engine.model import (
     short_id,
 )
 from saia_engine.planner.brakes import STEADY_S
-from saia_engine.planner.fleet import Fleet, spare_first
+from saia_engine.planner.fleet import Fleet
 
 CRASHES_TO_FAIL = 3
 """So many instances of a new revision that fail before they have proven anything, and it is refused."""
@@ -143,7 +143,7 @@ def roll(fleet: Fleet) -> Iterator[Action]:
     surging = sum(
         1 for i in fleet.live if i.drain is None and i.id not in fleet.leaving and _surges(fleet, i)
     )
-    heads = sorted(fleet.heads(), key=spare_first)
+    heads = sorted(fleet.heads(), key=fleet.spare_first)
     for old in heads[max(0, len(heads) - fleet.wanted) :]:  # the surplus goes anyway
         if old.revision == fleet.revision or not old.node:
             continue

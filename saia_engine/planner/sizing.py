@@ -17,7 +17,7 @@ from saia_engine.model import (
     short_id,
 )
 from saia_engine.planner import timeline
-from saia_engine.planner.fleet import Fleet, spare_first
+from saia_engine.planner.fleet import Fleet
 from saia_engine.planner.lifecycle import fresh
 
 CANCEL_AGAIN_S = 30.0
@@ -162,12 +162,12 @@ def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Actio
         if fleet.service
         else "the service was removed from the configuration"
     )
-    spared = sorted(heads, key=spare_first)[max(0, surplus) :]
+    spared = sorted(heads, key=fleet.spare_first)[max(0, surplus) :]
     why_spared = tuple(
         (f"drain {short_id(i.id)} instead", f"it is {i.state}, or ends later") for i in spared[:3]
     )
     reason = Reason("too-many", text, (("have", len(heads)), ("wanted", fleet.wanted)), why_spared)
-    for victim in sorted(heads, key=spare_first)[: max(0, surplus)]:
+    for victim in sorted(heads, key=fleet.spare_first)[: max(0, surplus)]:
         heir = fleet.replacement.get(victim.id)
         leaving = [heir, victim] if heir and fleet.predecessor(heir) else [victim]
         if all(fleet.can_spare(i) for i in leaving):

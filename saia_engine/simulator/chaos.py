@@ -28,6 +28,8 @@ CALM_SHARE = 1.0 / 6.0
 DAY_S = 86400.0
 BOOTS_WRONG_SHARE = 0.3
 """Of the jumps of a clock: so many come with a restart of the engine, as with its host's."""
+LONG_AWAY_SHARE = 0.25
+"""Of the times without a network: in so many all who serve would be past their deadline."""
 ROOM_GPUS = 26
 """Free for ours in a calm: twice all that is wanted."""
 
@@ -39,6 +41,7 @@ WINDOW = {
     "squeue-slow": ("squeue_slow", 3),
     "squeue-late": ("squeue_late", 2),
     "sbatch-timeout": ("sbatch_timeout", 2),
+    "sbatch-delayed": ("sbatch_delayed", 1),
     "sbatch-lost": ("sbatch_lost", 2),
     "sbatch-rejected": ("sbatch_rejected", 2),
     "sbatch-slow": ("sbatch_slow", 2),
@@ -333,7 +336,7 @@ class Chaos:
         return job
 
     def _release(self, job: SimJob) -> None:
-        if job.held and job.live:
+        if job.held and job.live and self.world.cluster.jobs.get(job.id) is job:  # else it is forgotten
             self.world.cluster.hold(job, False)
 
     def hold(self, kind: str) -> None:
@@ -417,7 +420,8 @@ class Chaos:
                 if agent.node not in agents.silent_nodes:
                     agents.reach(agent, True)
 
-        self.lasting(kind, "network", self.chance.uniform(3.0, 60.0), over)
+        long = self.chance.random() < LONG_AWAY_SHARE
+        self.lasting(kind, "network", self.chance.uniform(*((240.0, 900.0) if long else (3.0, 60.0))), over)
 
     def clock_jump(self, kind: str) -> None:
         """Until it is mended, engines that start on this host start by the wrong clock."""
@@ -573,7 +577,7 @@ KINDS: dict[str, tuple[float, Act]] = {
     "node-down": (0.7, Chaos.node_down),
     "node-drain": (0.7, Chaos.node_drain),
     "node-flaps": (1.0, Chaos.node_flaps),
-    "maintenance": (0.3, Chaos.maintenance),
+    "maintenance": (1.0, Chaos.maintenance),
     "stuck-completing": (0.7, Chaos.stuck_completing),
     "job-held": (0.7, Chaos.hold),
     "requeue": (1.0, Chaos.requeue),

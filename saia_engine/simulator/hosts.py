@@ -143,6 +143,9 @@ class _Seat:
         self.pid = engine.number
         self.place = "/shared/lease.json"
 
+    def time(self) -> float:
+        return self._engine.site.now + self._engine.host.skew_s
+
     def lock(self) -> None:
         host = self._engine.host
         if host.locked_by:
@@ -289,6 +292,9 @@ class EngineProcess:
             ).adapter()
         else:
             slurm = EngineSlurm(around.window, self.name, self.hazard, self._wrong_clock)
+        publisher = Publisher(
+            _Table(self), installation=INSTALLATION, cluster=CLUSTER, gate_socket=GATE_SOCKET
+        )
         self.reconciler = Reconciler(
             identity=Identity(INSTALLATION, CLUSTER, USER),
             services=around.file.services,
@@ -302,12 +308,10 @@ class EngineProcess:
             dirs=dirs,
             probes=self.ears,
             clock=clock,
+            routed=publisher.addresses,
             on_event=self._heard,
             nonce=lambda: f"{chance.getrandbits(32):08x}",
             offload=inline,
-        )
-        publisher = Publisher(
-            _Table(self), installation=INSTALLATION, cluster=CLUSTER, gate_socket=GATE_SOCKET
         )
         self.control = Control(
             self.reconciler,

@@ -12,7 +12,7 @@ from saia_engine.simulator.hosts import EngineProcess
 from saia_engine.simulator.truth import ConfigRefused, OperatorOrdered
 from saia_engine.simulator.world import World
 
-EDITS_PER_HOUR = 1.0
+EDITS_PER_HOUR = 1.5
 ORDERS_PER_HOUR = 1.0
 PUT_BACK_S = 300.0
 UID = 1000
@@ -41,7 +41,7 @@ class Operators:
         if self._back is not None:
             self._back.cancel()
             self._put_back()
-        if wishes.mend_launch(self._world.file.tables) and not self._world.file.take():
+        if wishes.mend(self._world.file.written) and not self._world.file.take():
             self._world.configured()
 
     def _later(self, what: str, per_hour: float, act: Callable[[], None]) -> None:
@@ -56,7 +56,7 @@ class Operators:
         if self._back is not None:
             return
         file = self._world.file
-        what = wishes.edit(file.tables, self._chance)
+        what = wishes.edit(file.written, self._chance)
         if refused := file.take():
             self._site.fault("config-bad", what)
             self._site.emit(ConfigRefused(self._site.now, refused))

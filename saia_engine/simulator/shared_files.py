@@ -10,7 +10,7 @@ import msgspec
 
 from saia_engine.agent import endpoint_name, exit_name
 from saia_engine.front import Endpoint, EndpointFault, parse_endpoint
-from saia_engine.instance_dirs import exit_told
+from saia_engine.instance_dirs import exit_told, newest_endpoint
 from saia_engine.model import Instance, LaunchSpec
 from saia_engine.simulator.site import SHARED_DELAY_S, Site
 from saia_engine.slurm.port import JobRequest
@@ -105,6 +105,12 @@ class SimDirs:
             told = file.startswith("exit.") and self._shared.read(path) is not None
             names[name] = names.get(name, False) or told
         return sorted(name for name, told in names.items() if not told)
+
+    def newest_generation(self, instance: str) -> int | None:
+        paths = [path for path in self._shared.files if path.startswith(f"{instance}/")]
+        return newest_endpoint(
+            path.rpartition("/")[2] for path in paths if self._shared.read(path) is not None
+        )
 
     def remove(self, instance: str) -> None:
         self._hazard("remove")

@@ -33,6 +33,8 @@ CALLS = 4
 """Commands of one observation."""
 YOUNG_S = MESSAGE_TIMEOUT_S + POLL_S
 _NONCE = re.compile("[0-9a-f]{16}")
+DELAYED_S = 45.0, 240.0
+"""A busy controller answers questions, and lets a submit wait for its turn."""
 UNREACHABLE = "Unable to contact slurm controller (connect failure)"
 
 
@@ -48,6 +50,8 @@ class Luck:
     squeue_late: int = 0
     sbatch_timeout: int = 0
     """Accepted, but the answer never comes."""
+    sbatch_delayed: int = 0
+    """Not answered, and accepted when nobody expects it any more."""
     sbatch_lost: int = 0
     """Neither accepted nor answered."""
     sbatch_rejected: int = 0
@@ -220,6 +224,9 @@ class EngineSlurm:
         elif window.luck.take("sbatch_lost"):
             site.fault("sbatch-lost", request.name)
             site.emit(SubmitRefused(site.now, self._engine, request.name, False))
+        elif window.luck.take("sbatch_delayed"):
+            site.fault("sbatch-delayed", request.name)
+            site.after(self._chance.uniform(*DELAYED_S), self._take, request, None)
         elif window.luck.take("sbatch_timeout"):
             site.fault("sbatch-timeout", request.name)
             self._take(request, None)

@@ -9,6 +9,7 @@ import random
 import tempfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,20 @@ def reference() -> dict[str, Table]:
 
     return {
         "chat": service(2, 1, 2, 120, 600, lead_cap="40m", liveness={"failures": 3}),
-        "code": service(2, 1, 1, 90, 600, lead_cap="25m", time_min="60m"),
+        "code": service(2, 2, 1, 90, 600, lead_cap="25m", time_min="60m"),
         "embed": service(2, 1, 1, 60, 400, lead_cap="15m", max_surge=0, max_unavailable=1),
         "image": service(1, 0, 2, 150, 600, lead_cap="30m"),
         "tiny": service(1, 0, 0, 45, 300, stagger=False),
     }
+
+
+@dataclass(slots=True)
+class Written:
+    """What stands in the file."""
+
+    tables: dict[str, Table]
+    """By service."""
+    submits_per_hour: int = SUBMITS_PER_HOUR
 
 
 class ConfigFile:
@@ -64,96 +74,100 @@ class ConfigFile:
     def __init__(self, tables: dict[str, Table]) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="saia-simulator-")
         self._path = Path(self._directory.name) / "engine.toml"
-        self.tables = tables
+        self.written = Written(tables)
         self.services: Mapping[str, Service] = {}
         self.submits_per_hour = SUBMITS_PER_HOUR
         self.quarantine = QUARANTINE
-        self._good = deepcopy(self.tables)
+        self._good = deepcopy(self.written)
         self.take()
 
     def take(self) -> str:
         """Read what is written; the faults where it is refused, and then nothing changes."""
-        self._path.write_text(_toml(self.tables), encoding="utf-8")
+        self._path.write_text(_toml(self.written), encoding="utf-8")
         try:
             read = config.load(self._path)
         except ConfigFaults as exc:
             return str(exc).replace(str(self._path), "engine.toml")  # its directory is another each time
         self.services, self.submits_per_hour = read.services, read.submits_per_hour
         self.quarantine = read.quarantine
-        self._good = deepcopy(self.tables)
+        self._good = deepcopy(self.written)
         return ""
 
     def put_back(self) -> None:
         """As it was before the bad edit."""
-        self.tables = deepcopy(self._good)
+        self.written = deepcopy(self._good)
 
     def close(self) -> None:
         self._directory.cleanup()
 
 
-def edit(tables: dict[str, Table], chance: random.Random) -> str:
+def edit(written: Written, chance: random.Random) -> str:
     """One change that a person may make, good or bad; returns what it is."""
     kind = chance.choice(sorted(_EDITS))
-    name = chance.choice(sorted(tables))
-    _EDITS[kind](tables, name, chance)
+    name = chance.choice(sorted(written.tables))
+    _EDITS[kind](written, name, chance)
     return f"{kind} {name}"
 
 
-def _replicas(tables: dict[str, Table], name: str, chance: random.Random) -> None:
-    table = tables[name]
+def _replicas(written: Written, name: str, chance: random.Random) -> None:
+    table = written.tables[name]
     table["replicas"] = chance.choice([1, 2, 2, 3])
     table["min_available"] = min(table["min_available"], table["replicas"] - 1)
 
 
-def _launch(tables: dict[str, Table], name: str, chance: random.Random) -> None:
-    tables[name]["command"] = ["serve", "--port", "{port}", f"--v{chance.randint(1, 99)}"]
+def _launch(written: Written, name: str, chance: random.Random) -> None:
+    written.tables[name]["command"] = ["serve", "--port", "{port}", f"--v{chance.randint(1, 99)}"]
 
 
-def _broken_launch(tables: dict[str, Table], name: str, chance: random.Random) -> None:
+def _broken_launch(written: Written, name: str, chance: random.Random) -> None:
     """The file is good, but what it asks to run is not: it ends at once, each time."""
-    tables[name]["command"] = ["serve", "--port", "{port}", BROKEN]
+    written.tables[name]["command"] = ["serve", "--port", "{port}", BROKEN]
 
 
-def _timing(tables: dict[str, Table], name: str, chance: random.Random) -> None:
-    tables[name] |= {
+def _timing(written: Written, name: str, chance: random.Random) -> None:
+    written.tables[name] |= {
         "drain_deadline": f"{chance.choice([180, 300, 420])}s",
         "min_ready": f"{chance.choice([5, 10, 30])}s",
         "lead_floor": f"{chance.choice([300, 400, 600, 900])}s",
     }
 
 
-def _limit(tables: dict[str, Table], name: str, chance: random.Random) -> None:
-    tables[name]["time_limit"] = f"{chance.choice([45, 60, 90, 120, 150])}m"
+def _limit(written: Written, name: str, chance: random.Random) -> None:
+    written.tables[name]["time_limit"] = f"{chance.choice([45, 60, 90, 120, 150])}m"
 
 
-def _remove(tables: dict[str, Table], name: str, chance: random.Random) -> None:
-    if len(tables) > 3:
-        del tables[name]
+def _remove(written: Written, name: str, chance: random.Random) -> None:
+    if len(written.tables) > 3:
+        del written.tables[name]
 
 
-def _add(tables: dict[str, Table], name: str, chance: random.Random) -> None:
+def _add(written: Written, name: str, chance: random.Random) -> None:
     for missing, table in reference().items():
-        tables.setdefault(missing, table)
+        written.tables.setdefault(missing, table)
 
 
-def _min_available(tables: dict[str, Table], name: str, chance: random.Random) -> None:
-    tables[name]["min_available"] = chance.randint(0, max(0, tables[name]["replicas"] - 1))
+def _min_available(written: Written, name: str, chance: random.Random) -> None:
+    written.tables[name]["min_available"] = chance.randint(0, written.tables[name]["replicas"])
 
 
-def _rolling(tables: dict[str, Table], name: str, chance: random.Random) -> None:
+def _rolling(written: Written, name: str, chance: random.Random) -> None:
     surge, unavailable = chance.choice([(1, 0), (0, 1), (1, 1), (2, 0)])
-    tables[name] |= {"max_surge": surge, "max_unavailable": unavailable}
+    written.tables[name] |= {"max_surge": surge, "max_unavailable": unavailable}
 
 
-def _bad_sum(tables: dict[str, Table], name: str, chance: random.Random) -> None:
-    tables[name]["time_limit"] = "10m"
+def _bad_sum(written: Written, name: str, chance: random.Random) -> None:
+    written.tables[name]["time_limit"] = "10m"
 
 
-def _bad_value(tables: dict[str, Table], name: str, chance: random.Random) -> None:
-    tables[name]["replicas"] = -1
+def _bad_value(written: Written, name: str, chance: random.Random) -> None:
+    written.tables[name]["replicas"] = -1
 
 
-_EDITS: dict[str, Callable[[dict[str, Table], str, random.Random], None]] = {
+def _submits(written: Written, name: str, chance: random.Random) -> None:
+    written.submits_per_hour = chance.choice([6, 12, 24])
+
+
+_EDITS: dict[str, Callable[[Written, str, random.Random], None]] = {
     "add": _add,
     "bad-sum": _bad_sum,
     "bad-value": _bad_value,
@@ -164,16 +178,19 @@ _EDITS: dict[str, Callable[[dict[str, Table], str, random.Random], None]] = {
     "remove": _remove,
     "replicas": _replicas,
     "rolling": _rolling,
+    "submits": _submits,
     "timing": _timing,
 }
 
 
-def mend_launch(tables: dict[str, Table]) -> bool:
-    """Ask for what works again; whether anything was broken."""
-    broken = [table for table in tables.values() if BROKEN in table["command"]]
+def mend(written: Written) -> bool:
+    """Ask for what works, and allow enough submits; whether anything had to change."""
+    broken = [table for table in written.tables.values() if BROKEN in table["command"]]
     for table in broken:
         table["command"] = ["serve", "--port", "{port}"]
-    return bool(broken)
+    scarce = written.submits_per_hour < SUBMITS_PER_HOUR
+    written.submits_per_hour = SUBMITS_PER_HOUR
+    return bool(broken) or scarce
 
 
 def wishes(
@@ -226,7 +243,7 @@ def _wish(service: Service, replicas: int, launch: tuple[str, int]) -> Wish:
     )
 
 
-def _toml(tables: dict[str, Table]) -> str:
+def _toml(written: Written) -> str:
     lines = [
         "[cluster]",
         'name = "hpc"',
@@ -235,9 +252,9 @@ def _toml(tables: dict[str, Table]) -> str:
         'state_dir = "/state"',
         'runtime_dir = "/run/saia"',
         'poll_interval = "15s"',
-        f"submits_per_hour = {SUBMITS_PER_HOUR}",
+        f"submits_per_hour = {written.submits_per_hour}",
     ]
-    for name, table in sorted(tables.items()):
+    for name, table in sorted(written.tables.items()):
         lines.append(f"[services.{name}]")
         lines += [f"{key} = {_literal(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"

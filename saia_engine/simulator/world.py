@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from saia_engine.simulator import wishes
 from saia_engine.simulator.agents import Agents, Character
 from saia_engine.simulator.cluster import CPU, GPU, MIN_JOB_AGE_S, Cluster
@@ -166,6 +168,9 @@ class World:
             engine.die("stopped")
         self.site.observers.clear()
         self.site.loop.run_until(self.site.now + 1.0)
+        for task in asyncio.all_tasks(self.site.loop):  # of an engine that was started in the meantime
+            task.cancel()
+        self.site.loop.run_until(self.site.now)
         for host in self.hosts.values():
             host.disk.close()
         self.file.close()

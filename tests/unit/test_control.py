@@ -24,6 +24,9 @@ class Published:
     def publish(self, *, instances, **rest) -> None:
         self.ready.append(frozenset(i.id for i in instances.values() if i.state is State.READY))
 
+    def withdraw(self, **rest) -> None:
+        pass
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:

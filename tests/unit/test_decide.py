@@ -381,7 +381,7 @@ def test_half_of_the_jobs_gone_at_once_is_a_freeze() -> None:
         [lost("a"), lost("b"), instance("c"), instance("d"), instance("e")],
         [lost("a", ends_in=-20), lost("b", ends_in=-20)],
         [lost("a", cancel_sent_at=NOW - 20), lost("b", cancel_sent_at=NOW - 20)],
-        [lost("a", job_id=0), lost("b", job_id=0)],
+        [lost("a", job_id=0, submit_time=0.0, node=""), lost("b", job_id=0, submit_time=0.0, node="")],
     ],
     ids=["one alone", "less than half", "after their end", "asked to end", "never had a job"],
 )

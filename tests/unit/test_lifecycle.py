@@ -348,8 +348,15 @@ def test_after_a_restart_the_journals_word_stands_until_the_agent_had_time(
     "state", [State.INTENDED, State.SUBMITTED, State.PENDING, State.DRAINING, State.LOST, State.FAILED]
 )
 def test_an_agents_word_changes_no_other_state(state: State) -> None:
-    before = instance(state)
+    before = instance(state, served=True)
     assert heard(before, word()) == before
+
+
+def test_one_that_slurm_does_not_know_may_have_traffic_once_it_has_proven_itself() -> None:
+    before = instance(State.LOST, served=False)
+    assert heard(before, word(verified=False)) == before
+    after = heard(before, word())
+    assert (after.state, after.served) == (State.LOST, True)
 
 
 def test_a_withdrawn_drain_proves_its_readiness_anew() -> None:

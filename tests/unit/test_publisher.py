@@ -163,6 +163,36 @@ def test_a_table_that_cannot_be_written_is_a_fault_until_it_can(tmp_path: Path) 
     assert desk.publisher.fault == ""
 
 
+def test_until_slurm_has_answered_who_cannot_serve_leaves_the_last_engines_table(desk: Desk) -> None:
+    other, draining = replace(READY, id="k.hpc.chat.a2"), replace(READY, id="k.hpc.chat.a3")
+    desk.publish(
+        READY,
+        other,
+        draining,
+        endpoints=dict.fromkeys((READY.id, other.id, draining.id), ENDPOINT),
+        addresses=dict.fromkeys((READY.id, other.id, draining.id), "10.0.0.1"),
+    )
+    desk.start()
+    assert desk.publisher.addresses() == dict.fromkeys((READY.id, other.id, draining.id), "10.0.0.1")
+
+    def routed(now: float, **statuses: AgentStatus) -> list[str]:
+        shorter = replace(other, end_time=NOW + 1000)
+        gone = replace(draining, state=State.DRAINING, drain=Drain(DrainKind.HANDOVER, NOW))
+        desk.publisher.withdraw(
+            services=desk.told["services"],
+            instances={i.id: i for i in (READY, shorter, gone)},
+            statuses={f"k.hpc.chat.{nonce}": status for nonce, status in statuses.items()},
+            listening={READY.id: NOW},
+            now=now,
+        )
+        return [f"{r.instance[-2:]} {r.admit_until - NOW:.0f}" for r in routes.load(desk.path).routes]
+
+    good = AgentStatus(NOW + 20, True, False, 0, True)
+    assert routed(NOW + 5) == ["a1 2850", "a2 850", "a3 2850"]
+    assert routed(NOW + 20) == ["a2 850", "a3 2850"]
+    assert routed(NOW + 20, a1=good, a2=replace(good, ready=False)) == ["a1 2850", "a3 2850"]
+
+
 def test_a_damaged_table_is_begun_anew(desk: Desk) -> None:
     desk.path.write_text("{")
     desk.start()

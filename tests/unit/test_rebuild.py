@@ -110,11 +110,11 @@ async def test_live_ended_and_unknown_ones_are_told_apart(place: Place) -> None:
     done = place.launched("aa04")
     ended_at = time.time() - 100
     place.job(done, "CANCELLED", end_time=ended_at)
-    gone = place.launched("aa05", ago_s=7200)
+    gone = place.launched("aa05", ago_s=3 * 86400)
     young = place.launched("aa06", ago_s=5)
     place.job("k7f3.hpc.chat.dead")  # nobody has a directory for it
     place.job("other.hpc.chat.aa01")  # another installation's
-    place.job(place.launched("aa07"), user="eve")
+    place.job(place.launched("aa07", ago_s=3 * 86400), user="eve")
     (place.dirs.root / "k7f3.hpc.chat.torn").mkdir()
     (place.dirs.root / "other.hpc.chat.bb01").mkdir()
     (place.dirs.root / "notes").mkdir()
@@ -133,7 +133,7 @@ async def test_live_ended_and_unknown_ones_are_told_apart(place: Place) -> None:
     assert records[running].job_id and records[running].spec.environment == (("TOKEN", ""),)
     assert records[completing].completing_since is not None
     assert records[done].ended_at == ended_at
-    assert abs((records[gone].ended_at or 0) - (time.time() - 7200)) < 60
+    assert abs((records[gone].ended_at or 0) - (time.time() - 3 * 86400)) < 60
     assert {i.id for i in found.adopted} == {running, waiting, completing}
     assert [i.id for i in found.unsure] == [young]
     assert len(found.unknown) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from saia_engine.lease import LeaseLost, LeaseUnreadable
-from saia_engine.model import Drain, DrainKind, Override, Reason, State
+from saia_engine.model import Drain, DrainKind, Node, Override, Reason, State
 from saia_engine.store import JournalError
 from saia_engine.wishes import WishRefused
 from tests.unit.memory_slurm import CHAT, LIMIT_S, POLL_S, TIMING, Bench, MemorySlurm
@@ -847,21 +847,40 @@ async def test_who_was_superseded_notices_with_nothing_to_do_and_tells_agents_no
     assert bench.ears.targets == {}
 
 
-async def test_a_new_journal_doubts_for_a_minute_that_nothing_runs_where_directories_tell_of_it(
-    bench: Bench,
-) -> None:
+async def test_what_only_directories_tell_of_takes_up_its_slot_until_it_is_clear(bench: Bench) -> None:
     await bench.settled()
     submits = list(bench.slurm.submits)
     bench.store.close()
     (bench.directory / "state.db").unlink()
     bench.start()
     bench.slurm.hidden = set(bench.slurm.jobs)
-    await bench.polls(3)
+    await bench.polls(2)
     assert bench.slurm.submits == submits
     bench.slurm.hidden.clear()
     await bench.polls(3)
     assert bench.slurm.submits == submits
     assert len(bench.of(State.READY)) == 2
+
+
+async def test_who_runs_by_its_directory_and_answers_is_kept_though_slurm_shows_nothing(bench: Bench) -> None:
+    bench.slurm.nodes = {"gpu01": Node("gpu01", "10.0.0.1", "idle", partitions=("gpu",))}
+    ready = await bench.settled()
+    for i in ready:
+        endpoint = {"version": 1, "protocol": 1, "port": 20001, "host": "gpu01", "written_at": 1.0}
+        endpoint |= {"gate_secret": "a" * 64, "control_secret": "b" * 64}
+        (bench.dirs.path(i.id) / "endpoint.0.json").write_text(json.dumps(endpoint))
+    submits = list(bench.slurm.submits)
+    bench.store.close()
+    (bench.directory / "state.db").unlink()
+    bench.start()
+    bench.slurm.hidden = set(bench.slurm.jobs)
+    await bench.polls(20)
+    assert {i.id for i in bench.of(State.LOST)} == {i.id for i in ready}
+    assert bench.slurm.submits == submits
+    assert "mass-absence" in bench.alarmed()
+    bench.ears.unreachable = {i.id for i in ready}  # and die
+    await bench.polls(5)
+    assert len(bench.slurm.submits) == len(submits) + 2
 
 
 async def test_a_drain_deadline_runs_from_when_its_agent_has_heard(bench: Bench) -> None:

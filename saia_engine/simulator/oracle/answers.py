@@ -91,6 +91,8 @@ class Answers:
         agent = self._ledger.agents.get(token.instance)
         if agent is not None and agent.state == "gone":
             return False  # it may have left its word
+        if agent is not None and (not agent.reachable or agent.reached_since >= token.missing_since):
+            return False  # its agent may be silent to the engine, too
         if job.end is not None and answer.began >= job.end - grace.ROUNDING_S:
             return False  # what came before may have been doubted, and then it was gone at its end
         return answer.quality == "empty" or job.lost

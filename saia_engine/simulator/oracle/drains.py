@@ -129,6 +129,11 @@ class Drains:
         shrunk = ledger.wished_more_since(token.service, min(since, ledger.now - SHRINKS_WITHIN_S))
         if shrunk and len(others) >= fewest:
             return True
+        if len(others) >= fewest and any(t.late for t in (*others, token)):
+            wish = ledger.last_wish(token.service)
+            proven_s = wish.min_ready_s if wish else 0.0
+            unproven = agent.ready_since is None or ledger.now - agent.ready_since < proven_s
+            return unproven or bool(standing.ready_others(ledger, token, proven_s, since))
         extras = sum(1 for t in (*others, token) if t.extra and t.instance not in self._heirs)
         # Each takes over from another one that is still there.
         staying = len(others) + 1
@@ -185,6 +190,8 @@ class Drains:
     def _floor(self, token: Token, since: float) -> None:
         """Promise 10: enough others are routable."""
         ledger = self._ledger
+        if token.missing_since is not None:
+            return  # to its engine it is lost already
         wishes = ledger.wishes_since(token.service, since)
         floor = min(min(w.min_available, w.replicas) if w else 0 for w in wishes)
         if floor == 0 or self._confirmed.get(token.service, float("-inf")) >= token.called_at:

@@ -14,6 +14,11 @@ HEARING_S = 15.0
 could not be reached just now may still lack an order."""
 INFORMED_S = 20.0
 """From a change at an agent to the engine's plan: what it said last counts AGENT_WORD_S, plus a round of talk."""
+UNPROVEN_S = INFORMED_S + 36.0
+"""One that was ready for less may never have proven itself: it may have hung three probes of its agent (36) before
+that said so."""
+LATE_S = 45.0
+"""A submit that is accepted later than this had no answer (30) and was missing from the next poll (15)."""
 FLAP_S = 15.0
 """A readiness that was away for less than this may never have been noticed."""
 UNROUTE_S = 60.0

@@ -260,6 +260,7 @@ class Ledger:
             token.job = job
             token.outcome = "taken" if event.answered else "unknown"
             token.settled_at = event.at
+            token.late = token.written_off or event.at > token.called_at + grace.LATE_S
             token.written_off = False
             self.live.setdefault(token.service, {})[token.name] = token
 
@@ -475,7 +476,8 @@ class Ledger:
     def _on_lease_written(self, event: truth.LeaseWritten) -> None:
         self.leases.append(event)
         for engine in self.running:
-            engine.superseded = engine.superseded or engine.epoch < event.epoch
+            if engine.superseded_at is None and engine.epoch < event.epoch:
+                engine.superseded_at = event.at
         self.disturbed_at = event.at
 
     def _on_journal_refused(self, event: truth.JournalRefused) -> None:
@@ -531,6 +533,7 @@ class Ledger:
             agent.served = True
         elif was_ready and not agent.ready:
             agent.left_ready_at = self.now
+            agent.was_ready_s = self.now - (agent.ready_since or self.now)
 
     def _on_drain_heard(self, event: truth.DrainHeard) -> None:
         agent = self.agents.get(event.instance)

@@ -202,7 +202,8 @@ class Progress:
         elif not agent.ready:
             allowed_s = wish.unready_deadline_s or grace.UNREADY_S
             unheard = agent.left_ready_at < started_at + grace.INFORMED_S
-            if token.found_at > agent.began_at or unheard:  # to its engine it seems to start
+            unproven = agent.was_ready_s < grace.UNPROVEN_S
+            if token.found_at > agent.began_at or unheard or unproven:  # to its engine it seems to start
                 allowed_s = max(allowed_s, wish.startup_deadline_s or grace.STARTUP_S)
             yield "does not serve", max(agent.left_ready_at, started_at) + allowed_s
 

@@ -85,6 +85,8 @@ class Token:
     """When it was last found again, or adopted: its deadlines run anew."""
     written_off: bool = False
     """The engine has every right to believe that it is gone."""
+    late: bool = False
+    """Slurm took it up when the engine may have given up waiting: it may be one too many."""
     known_on: set[str] = field(default_factory=set)
     """Hosts whose journal has it: an engine there submitted it, or a good answer has shown it."""
     forgotten: bool = False
@@ -127,6 +129,8 @@ class AgentSeen:
     ready_since: float | None = None
     """Of a readiness whose gaps were too short to be noticed for sure."""
     left_ready_at: float = FAR_PAST
+    was_ready_s: float = 0.0
+    """How long, when it last left readiness."""
     served: bool = False
     reachable: bool = True
     cut_off_at: float = FAR_PAST
@@ -158,7 +162,7 @@ class EngineSeen:
     """It has taken an answer for what is: before, it knows of nothing that runs, nor publishes."""
     able_from: float = float("inf")
     """When it began to."""
-    superseded: bool = False
+    superseded_at: float | None = None
     """Another one has taken the lease since: it keeps the routes as they are."""
     quality: str = ""
     """Of its last answer."""
@@ -178,7 +182,7 @@ class EngineSeen:
 
     @property
     def acting(self) -> bool:
-        return self.running and self.refused_at is None and not self.superseded
+        return self.running and self.refused_at is None and self.superseded_at is None
 
     @property
     def doubts(self) -> bool:
@@ -188,7 +192,8 @@ class EngineSeen:
     @property
     def last_acting(self) -> float:
         """When it acted last, as far as it no longer does."""
-        return self.ended_at if self.refused_at is None else self.refused_at
+        stops = (self.superseded_at, self.refused_at)
+        return min((at for at in stops if at is not None), default=self.ended_at)
 
     @property
     def view_from(self) -> float:

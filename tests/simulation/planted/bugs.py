@@ -87,10 +87,10 @@ _ALL = (
         "believes-what-is-not-empty",
         (5,),
         "Only an empty answer of a restarted controller is doubtful.",
-        RECONCILER,
+        "saia_engine.belief",
         "if snapshot.taken_at < self._believed_from:",
         "if snapshot.taken_at < self._believed_from and not any(\n"
-        "            parse_token(job.name) and job.user == self.identity.user for job in snapshot.jobs\n"
+        '            job.name.startswith("saia.") for job in snapshot.jobs\n'
         "        ):",
     ),
     # ------------------------------------------------------------ 6: bad answers
@@ -125,8 +125,8 @@ _ALL = (
 """,
         """\
             if not lifecycle.routable(instance, statuses.get(instance.id), now):
-                old = known.get((instance.id, instance.generation - 1))
-                if old is not None and instance.live:
+                old = self._standing.get(instance.id)
+                if old is not None and instance.live and old.generation < instance.generation:
                     routes.append(old)
                 continue
 """,

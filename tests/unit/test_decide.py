@@ -82,6 +82,20 @@ def test_of_ready_ones_the_surplus_is_who_ends_first() -> None:
     assert found.actions[0].kind is DrainKind.SURPLUS  # type: ignore[union-attr]
 
 
+def test_of_ready_ones_the_surplus_is_who_has_not_proven_itself() -> None:
+    fleet = [instance("a", ends_in=30_000), instance("b", ends_in=40_000, ready_since=NOW - 1)]
+    assert acts(plan(*fleet)) == [("StartDrain", "b")]
+
+
+def test_a_twin_that_slurm_has_not_shown_is_left_until_it_does() -> None:
+    def plan_with(**fields) -> list[tuple[str, str]]:
+        late = instance("a2", State.PENDING, replaces="a", **fields)
+        return acts(plan(instance("a", ends_in=500), late, instance("a3", State.PENDING, replaces="a")))
+
+    assert plan_with() == [("StartDrain", "a2")]
+    assert plan_with(job_id=0, submit_time=0.0) == []
+
+
 def test_a_surplus_instance_takes_its_replacement_along() -> None:
     fleet = [instance("a", ends_in=500), instance("a2", State.PENDING, replaces="a"), instance("b")]
     assert acts(plan(*fleet)) == [("StartDrain", "a2"), ("StartDrain", "a")]

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_kill_9_leaves_nothing_that_needs_hands(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         lease = Lease.acquire(tmp_path, tmp_path)
-        assert lease.holder.epoch == epoch + 1
+        assert lease.holder.epoch > epoch
         lease.check()
         lease.release()
 
@@ -86,10 +87,26 @@ def test_takeover_raises_the_epoch_and_the_old_holder_notices(tmp_path: Path) ->
     old = Lease.acquire(old_host, shared)
     old.check()
     new = Lease.acquire(new_host, shared, takeover=True)
-    assert new.holder.epoch == old.holder.epoch + 1
+    assert new.holder.epoch > old.holder.epoch
     new.check()
     with pytest.raises(LeaseLost, match=f"epoch {new.holder.epoch}"):
         old.check()
+
+
+def test_an_epoch_is_new_though_the_shared_file_still_hides_the_last_one(tmp_path: Path) -> None:
+    new_host, shared = tmp_path / "new", tmp_path / "shared"
+    for directory in (new_host, shared):
+        directory.mkdir()
+    taken_by_host(shared, "elsewhere", epoch=7)
+    before = int(time.time())
+    lease = Lease.acquire(new_host, shared, takeover=True)
+    assert lease.holder.epoch >= before  # not 8, which the one that is not seen may have
+
+
+def test_an_epoch_rises_also_where_the_last_one_was_of_a_clock_ahead(tmp_path: Path) -> None:
+    ahead = int(time.time()) + 86_400
+    taken_by_host(tmp_path, "elsewhere", epoch=ahead)
+    assert Lease.acquire(tmp_path, tmp_path, takeover=True).holder.epoch == ahead + 1
 
 
 def test_a_lease_that_cannot_be_read_is_no_loss_but_no_leave_to_act(tmp_path: Path) -> None:

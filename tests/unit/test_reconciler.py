@@ -452,6 +452,15 @@ async def test_the_first_answer_of_all_is_not_believed_from_a_controller_that_ha
     assert "slurm-unavailable" not in bench.alarmed()
 
 
+async def test_a_restart_long_before_the_first_answer_is_no_doubt(bench: Bench) -> None:
+    await bench.settled()
+    bench.slurm.boot = bench.slurm.now + 1  # while no engine looks
+    bench.slurm.now += 600
+    bench.restart()
+    await bench.polls()
+    assert "slurm-unavailable" not in bench.alarmed()
+
+
 async def test_what_was_adopted_is_heard_before_anything_is_planned(bench: Bench) -> None:
     await bench.settled()
     bench.store.close()

@@ -57,7 +57,7 @@ class SimulatedSite:
         world = self.world
         world.watchers.on_journal = lambda engine, event: self.heard.append(event)
         world.agents.characters[SERVICE] = Character(LOAD_S)
-        world.file.tables = {
+        world.file.written.tables = {
             SERVICE: {
                 "command": ["serve", "--port", "{port}"],
                 "gpus": 4,

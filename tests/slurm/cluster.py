@@ -256,7 +256,7 @@ class Cluster:
         return answer.returncode == 0 and want in answer.stdout
 
     def _start(self, name: str, program: str, *options: str) -> None:
-        argv = [shutil.which(program, path=self.path) or program, *options]
+        argv = clean_login.argv(shutil.which(program, path=self.path) or program, *options)
         log = str(self.dir / f"{name}.out")
         self._order({"start": name, "argv": argv, "log": log, "env": self.environment})
 

@@ -24,6 +24,7 @@ from saia_proxy.config import ProxyConfig, SshUpstream
 from saia_proxy.ping import ping_all
 from saia_proxy.server import listen, serve
 from saia_proxy.transports import Unusable, ssh
+from tests import clean_login
 from tests.unit.proxy_running import KEY, TIMEOUTS, config, until_async
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -93,7 +94,7 @@ def sshd(directory: Path, command: str) -> Iterator[Sshd]:
         "PermitRootLogin prohibit-password\nLogLevel ERROR\n"
     )
     process = subprocess.Popen(
-        [SSHD, "-D", "-e", "-f", str(directory / "sshd_config")], stderr=subprocess.DEVNULL
+        clean_login.argv(SSHD, "-D", "-e", "-f", str(directory / "sshd_config")), stderr=subprocess.DEVNULL
     )
     try:
         for _ in range(100):

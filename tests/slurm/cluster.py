@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import clean_login
 from tests.slurm.versions import LATER, NATIVE, Version, chosen
 
 # Below the kernel's ephemeral range, so that no outgoing connection takes one first.

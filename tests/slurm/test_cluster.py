@@ -82,8 +82,7 @@ def test_nothing_is_left_of_it(ending: int):
         )
         process.send_signal(ending)
         process.wait(20)
-        wait_until(lambda: not directory.exists())
-        assert processes_naming(str(directory)) == []
+        wait_until(lambda: not directory.exists() and processes_naming(str(directory)) == [])
     finally:
         process.kill()
         process.wait()

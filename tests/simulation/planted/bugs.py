@@ -49,24 +49,6 @@ _ALL = (
                     pass
 """,
     ),
-    Bug(
-        "replacement-intent-late",
-        (3, 4, 1),
-        "A replacement is written down with its job's id: one write less.",
-        RECONCILER,
-        """\
-        self._keep(instance)
-        self._explain("launch", name, launch.reason)
-""",
-        """\
-        if launch.replaces:
-            self.instances[name] = instance
-        else:
-            self._keep(instance)
-        self._explain("launch", name, launch.reason)
-""",
-        race=True,
-    ),
     # ------------------------------------------------------------ 4: unknown submits
     Bug(
         "absent-since-sent",
@@ -80,6 +62,17 @@ _ALL = (
             self._keep(replace(self.instances[name], absent_since=now))
             self._record("submit-unknown", Severity.WARNING, name, str(exc))
 """,
+        race=True,
+    ),
+    Bug(
+        "replacement-asked-again",
+        (4, 1, 3),
+        "A replacement is urgent: where Slurm does not show it at the next poll, its submit came to nothing.",
+        "saia_engine.planner.lifecycle",
+        "    if alive or taken_at - instance.absent_since < MESSAGE_TIMEOUT_S + poll_s:\n",
+        "    waited_s = taken_at - instance.absent_since\n"
+        "    urgent = instance.replaces and not instance.job_id and waited_s >= poll_s\n"
+        "    if alive or (waited_s < MESSAGE_TIMEOUT_S + poll_s and not urgent):\n",
         race=True,
     ),
     # ------------------------------------------------------------ 5: a restarted controller
@@ -231,6 +224,15 @@ _ALL = (
         "drain=Drain(kind, now)",
         "drain=Drain(kind, now + self._clock.skew_s)",
     ),
+    Bug(
+        "wall-ages-answers",
+        (14, 22, 23),
+        "How old an answer is, this host's clock tells.",
+        RECONCILER,
+        "        if self._now() - snapshot.taken_at > STALE_POLLS * self._poll_interval_s:\n",
+        "        seen_at = self._now() + self._clock.skew_s\n"
+        "        if seen_at - snapshot.taken_at > STALE_POLLS * self._poll_interval_s:\n",
+    ),
     # ------------------------------------------------------------ 15: health
     Bug(
         "late-word-unrouted",
@@ -251,6 +253,14 @@ _ALL = (
         "self.instances = _remembered(store, now())",
         "self.instances = {name: i for name, i in _remembered(store, now()).items() if i.live}",
         race=True,
+    ),
+    Bug(
+        "unseen-cost-nothing",
+        (16,),
+        "A submit that never reached Slurm is none.",
+        "saia_engine.planner.brakes",
+        "            name: sum(1 for i in own if not moment.reached(i.created_at + HOUR_S))\n",
+        "            name: sum(1 for i in own if not moment.reached(i.created_at + HOUR_S) and not i.vanished)\n",
     ),
     Bug(
         "back-off-of-all",
@@ -385,14 +395,6 @@ _ALL = (
         except LeaseUnreadable as exc:
             self._lease_away = True
 """,
-    ),
-    Bug(
-        "same-word-same-plan",
-        (22, 24, 15),
-        "What an agent says changes its record: the plan hears of it so.",
-        RECONCILER,
-        "            [self._word(i) for i in self.instances.values() if i.live and i.node],\n",
-        "",
     ),
     # ------------------------------------------------------------ 23: in time
     Bug(

@@ -354,6 +354,9 @@ class Reconciler:
         self._planned_on = None if plan.actions else known
         self.alarms.plan(plan.alarms)  # first: an act may fail, or hang
         for action in plan.actions:
+            await self._check_lease()
+            if self._has_recovered(action):
+                break  # what follows was planned without it
             await self._act(action)
         self._watch()
 
@@ -506,7 +509,6 @@ class Reconciler:
     # -- acting
 
     async def _act(self, action: Action) -> None:
-        await self._check_lease()
         if isinstance(action, Launch):
             await self._launch(action)
             return
@@ -523,6 +525,11 @@ class Reconciler:
                 self._explain("drain-withdrawn", instance.id, action.reason)
             case Cancel() if instance.live:
                 await self._cancel(instance, action.reason)
+
+    def _has_recovered(self, action: Action) -> bool:
+        """Who was to be ended for its health; acts take time, and agents are heard meanwhile."""
+        ill = isinstance(action, StartDrain) and action.kind is DrainKind.UNHEALTHY
+        return ill and self.instances[action.instance].state is State.READY
 
     def _act_on_wishes(self, action: Exclude | Settle | Revert) -> None:
         match action:

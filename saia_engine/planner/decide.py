@@ -63,7 +63,7 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
     outlook = Outlook.of(memory.snapshot, memory.exclusions, moment)
     budget = Budget(by_service, memory.submits_per_hour, len(desired.services), moment)
     absent = mass_absent(records, memory.unfrozen_at)
-    silent = health.mass_silent(records, memory.statuses, now)
+    silent = health.mass_silent(records, memory.statuses, moment)
     frozen = {memory.instances[name].service for name in absent}
     found = leads(desired, memory, moment)
     actions: list[Action] = list(

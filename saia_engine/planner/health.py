@@ -16,21 +16,34 @@ from saia_engine.model import (
 )
 from saia_engine.planner.fleet import Fleet
 from saia_engine.planner.lifecycle import fresh
+from saia_engine.planner.moment import Moment
 
 KILL_WINDOW_S = 300.0
 """At most one kill per service in so long."""
+RETURN_S = 30.0
+"""Agents that fell silent together are heard again one by one, within so long."""
 
 
 def mass_silent(
-    instances: Iterable[Instance], statuses: Mapping[str, AgentStatus], now: float
+    instances: Iterable[Instance], statuses: Mapping[str, AgentStatus], moment: Moment
 ) -> frozenset[str]:
-    """Who served and fell silent, if two or more, and half of all, did: then it is the network, or we."""
+    """Who served and fell silent, if two or more, and half of all, did: then it is the network, or we.
+
+    Those who are just back count as silent, too: the others may be heard in a moment.
+    """
     served = [i for i in instances if i.served and i.live and i.node and i.drain is None]
-    silent = [i for i in served if i.state is State.UNREADY and not fresh(statuses.get(i.id), now)]
+    silent = [i for i in served if i.state is State.UNREADY and not fresh(statuses.get(i.id), moment.now)]
+    fell = len(silent) + (sum(1 for i in served if _just_back(i, moment)) if silent else 0)
+    return frozenset(i.id for i in silent) if fell >= 2 and 2 * fell >= len(served) else frozenset()
+
+
+def _just_back(instance: Instance, moment: Moment) -> bool:
+    since = instance.ready_since
     return (
-        frozenset(i.id for i in silent)
-        if len(silent) >= 2 and 2 * len(silent) >= len(served)
-        else frozenset()
+        instance.state is State.READY
+        and since is not None
+        and since != instance.first_ready_at
+        and not moment.passed(since + RETURN_S)
     )
 
 

@@ -350,9 +350,14 @@ class Commands(EngineSlurm):
         printed = slurm_text.squeue(jobs, nonce, self._dialect)
         if self._look == "truncated" and printed:
             window.answered(self._engine, self._look, self._began)
-            # A cut between two rows could not be told from a shorter queue; it is not what happens to pipes.
-            return printed[: self._chance.randrange(len(printed))].rstrip("\n")[:-1]
+            return self._cut_short(printed)
         return printed
+
+    def _cut_short(self, printed: str) -> str:
+        """In the middle of a row: between two it could not be told from a shorter queue."""
+        rows = printed.splitlines()
+        last = self._chance.randrange(len(rows))
+        return "\n".join([*rows[:last], rows[last][: self._chance.randrange(1, len(rows[last]))]])
 
 
 class _Mixed:

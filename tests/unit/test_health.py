@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from saia_engine.model import AgentStatus, Drain, DrainKind, Instance, Plan, State
-from saia_engine.planner.health import KILL_WINDOW_S
+from saia_engine.planner.health import KILL_WINDOW_S, RETURN_S
 from tests.unit.planner_support import (
     NOW,
     TIMING,
@@ -162,6 +162,28 @@ def test_when_half_of_all_fall_silent_none_is_ended_for_it() -> None:
     found = silent(unready("a", 500), unready("b", 500))
     assert (killed(found), waits(found)) == ([], ["mass-silence", "mass-silence"])
     assert ("mass-silence", "agents") in alarms(found)
+
+
+def back(name: str, ago_s: float) -> Instance:
+    """Ready again since then."""
+    return instance(name, ready_since=NOW - ago_s, first_ready_at=NOW - 1000)
+
+
+def test_who_is_just_back_fell_silent_with_who_is_not_heard_yet() -> None:
+    fleet = [unready("a", 500), back("b", RETURN_S), instance("c")]
+    found = plan(*fleet, service=scaled(3), statuses={"b": word(), "c": word()})
+    assert (killed(found), waits(found)) == ([], ["mass-silence"])
+
+
+def test_but_not_for_long() -> None:
+    fleet = [unready("a", 500), back("b", RETURN_S + 1), instance("c")]
+    found = plan(*fleet, service=scaled(3), statuses={"b": word(), "c": word()})
+    assert killed(found) == ["a"]
+
+
+def test_nor_is_who_was_never_away() -> None:
+    fresh = instance("b", ready_since=NOW - 5, first_ready_at=NOW - 5)
+    assert killed(plan(unready("a", 500), fresh, service=scaled(2), statuses={"b": word()})) == ["a"]
 
 
 def test_one_silent_alone_is_no_mass() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from saia_engine.lease import LeaseLost, LeaseUnreadable
-from saia_engine.model import Drain, DrainKind, Node, Override, Reason, State
+from saia_engine.model import Drain, DrainKind, Node, Override, Reason, StartDrain, State
 from saia_engine.store import JournalError
 from saia_engine.wishes import WishRefused
 from tests.unit.memory_slurm import CHAT, LIMIT_S, POLL_S, TIMING, Bench, MemorySlurm
@@ -610,6 +610,31 @@ async def test_a_service_removed_between_plan_and_act_is_not_launched(bench: Ben
     bench.slurm.during_submit = reload
     await bench.polls()
     assert len(bench.slurm.submits) == 1
+
+
+async def test_who_recovers_between_plan_and_act_is_not_ended(bench: Bench) -> None:
+    await bench.settled()
+    (sick, _) = bench.of(State.READY)
+    bench.ears.unready = {sick.id}
+    await bench.polls(int(sick.timing.unready_deadline_s / POLL_S))
+    bench.services["attic"] = replace(CHAT, name="attic", replicas=1)
+    bench.reconciler.configure(bench.services, 120)
+    bench.slurm.now += 2 * POLL_S
+    bench.ears.listen()
+    taken_in: list[asyncio.Task[None]] = []
+
+    def recovers() -> None:
+        bench.ears.unready = set()
+        bench.ears.listen()
+        taken_in.append(asyncio.ensure_future(bench.reconciler.hear()))
+
+    bench.slurm.during_submit = recovers
+    await bench.reconciler.poll()
+    assert [
+        action.instance for action in bench.reconciler.last_plan.actions if isinstance(action, StartDrain)
+    ]
+    assert (taken_in, sick.id) == (taken_in[:1], bench.of(State.READY)[0].id)
+    assert len(bench.slurm.submits) == 3
 
 
 # ---------------------------------------------------------------- who may act, and who can't

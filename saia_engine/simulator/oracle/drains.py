@@ -126,7 +126,11 @@ class Drains:
             return True
         fewest = min(w.replicas for w in wishes if w is not None)
         others = [t for t in ledger.live.get(token.service, {}).values() if t is not token and self._stays(t)]
-        shrunk = ledger.wished_more_since(token.service, min(since, ledger.now - SHRINKS_WITHIN_S))
+        from_, until = ledger.blind
+        lately = ledger.now - SHRINKS_WITHIN_S
+        shrunk = ledger.wished_more_since(
+            token.service, min(since, lately, from_ if until > lately else since)
+        )
         if shrunk and len(others) >= fewest:
             return True
         if len(others) >= fewest and any(t.late for t in (*others, token)):

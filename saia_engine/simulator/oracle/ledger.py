@@ -23,6 +23,8 @@ BAD = frozenset({"failed", "truncated", "late", "young", "clock"})
 """Answers that show that they must not be believed."""
 LIES = frozenset({"empty", "stale"})
 """Answers that look good and are not."""
+BLIND_S = 60.0
+"""With no good answer for longer, whoever was to act has not."""
 ENDS_KEPT = 12
 WISHES_KEPT = 24
 
@@ -83,6 +85,10 @@ class Ledger:
         """The host whose engine started last."""
         self.remembered_from = FAR_PAST
         """Of what was submitted before, the acting engine's journal has nothing."""
+        self.seen_at = FAR_PAST
+        """When an engine was last given a good answer."""
+        self.blind = FAR_PAST, FAR_PAST
+        """The last time that none was, for longer than a moment."""
         self.controller_up = True
         self.disturbed_at = 0.0
         """The last moment at which something kept an engine from doing its work."""
@@ -384,6 +390,9 @@ class Ledger:
                 engine.able_from = event.at
             engine.answers.append((event.began, event.at))
             engine.stale_from = None
+            if event.at - self.seen_at > BLIND_S:
+                self.blind = self.seen_at, event.at
+            self.seen_at = event.at
         else:
             self.disturbed_at = event.at
             if event.quality == "stale":

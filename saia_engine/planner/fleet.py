@@ -115,15 +115,18 @@ class Fleet:
         )
 
     def spare_first(self, instance: Instance) -> tuple[int, float]:
-        """Which to give up first: not yet started, starting, unready, not proven; last the ready, oldest end first."""
-        if instance.state is State.STARTING:
-            rank = 1
-        elif instance.state in COMING:
+        """Which to give up first: never shown by Slurm, not started, starting, unready, not proven; last the ready,
+        oldest end first."""
+        if not instance.job_id:
             rank = 0
-        elif instance.state is not State.READY:
+        elif instance.state is State.STARTING:
             rank = 2
+        elif instance.state in COMING:
+            rank = 1
+        elif instance.state is not State.READY:
+            rank = 3
         else:
-            rank = 4 if self.proven(instance) else 3
+            rank = 5 if self.proven(instance) else 4
         return rank, instance.end_time or 0.0
 
     def heard_out(self, instance: Instance) -> bool:

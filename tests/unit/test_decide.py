@@ -96,6 +96,13 @@ def test_a_twin_that_slurm_has_not_shown_is_left_until_it_does() -> None:
     assert plan_with(job_id=0, submit_time=0.0) == []
 
 
+def test_nor_is_who_slurm_shows_given_up_for_one_that_it_does_not() -> None:
+    unseen = instance("a3", State.INTENDED, replaces="a", job_id=0, submit_time=0.0)
+    fleet = [instance("a", ends_in=500), instance("a2", State.PENDING, replaces="a"), unseen]
+    assert acts(plan(*fleet)) == []
+    assert acts(plan(*fleet[1:], service=scaled(1))) == [("StartDrain", "a3")]
+
+
 def test_a_surplus_instance_takes_its_replacement_along() -> None:
     fleet = [instance("a", ends_in=500), instance("a2", State.PENDING, replaces="a"), instance("b")]
     assert acts(plan(*fleet)) == [("StartDrain", "a2"), ("StartDrain", "a")]

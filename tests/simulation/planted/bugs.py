@@ -255,14 +255,6 @@ _ALL = (
         race=True,
     ),
     Bug(
-        "unseen-cost-nothing",
-        (16,),
-        "A submit that never reached Slurm is none.",
-        "saia_engine.planner.brakes",
-        "            name: sum(1 for i in own if not moment.reached(i.created_at + HOUR_S))\n",
-        "            name: sum(1 for i in own if not moment.reached(i.created_at + HOUR_S) and not i.vanished)\n",
-    ),
-    Bug(
         "back-off-of-all",
         (16, 22, 23),
         "Slurm is one: who fails slows the others, too.",

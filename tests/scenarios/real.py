@@ -330,10 +330,11 @@ class RealWatch:
         ]
         answers = [*self._traffic.streamed, *self._traffic.short]
         failed = [answer for answer in answers if not answer.whole]
-        cut = [answer for answer in failed if answer.instance in self._hit]
-        lost = [
-            answer for answer in failed if answer.instance not in self._hit and self._could_be_served(answer)
-        ]
+        refused_by = self._refused_requests()
+        for answer in failed:
+            answer.instance = answer.instance or refused_by.get(answer.request_id, "")
+        cut = [answer for answer in failed if self._was_cut(answer)]
+        lost = [answer for answer in failed if answer not in cut and self._could_be_served(answer)]
         for answer in lost:
             print(f"lost: {answer.fault} ({answer.instance or 'no answer'}, sent at {answer.sent_at:.1f})")
         return Watched(
@@ -349,9 +350,10 @@ class RealWatch:
         lines = (json.loads(line) for line in self._chain.daemons.log("proxy").read_text().splitlines())
         return {line["request_id"]: line["instance"] for line in lines if line.get("status", 200) >= 500}
 
-    def _was_cut(self, answer: Answer, instance: str) -> bool:
+    def _was_cut(self, answer: Answer) -> bool:
         """Whether it was under way where the job was ended: nobody could save it."""
-        return instance in self._hit and answer.sent_at < self._hit[instance] + HIT_WITHIN_S
+        ended_at = self._hit.get(answer.instance)
+        return ended_at is not None and answer.sent_at < ended_at + HIT_WITHIN_S
 
     def _could_be_served(self, answer: Answer) -> bool:
         """Whether one instance was healthy in every look from shortly before it was sent until it failed."""

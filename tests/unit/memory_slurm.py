@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from saia_engine.clock import SteadyClock
 from saia_engine.front import Endpoint
@@ -218,6 +219,11 @@ class Bench:
         self.dirs = InstanceDirs(directory / "instances")
         self.lease = Lease.acquire(directory, directory)
         self.start()
+
+    def one_replica(self, **changes: Any) -> None:
+        """One is enough, of a service so changed."""
+        self.services["chat"] = replace(CHAT, replicas=1, **changes)
+        self.reconciler.configure(self.services, 120)
 
     def start(self, submits_per_hour: int = 120, installation: str = "k7f3") -> None:
         """The engine's first, or next, start."""

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from saia_engine.control import Control, Pace
 from saia_engine.model import Override, State
@@ -26,14 +22,6 @@ class Published:
 
     def withdraw(self, **rest) -> None:
         pass
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.store.close()
-    bench.lease.release()
 
 
 async def test_while_a_submit_hangs_who_stops_serving_leaves_the_routes(bench: Bench) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -24,14 +23,6 @@ from saia_engine.wishes import WishRefused
 from tests.unit.memory_slurm import CHAT, LIMIT_S, POLL_S, TIMING, Bench
 
 DAY_S = 86400.0
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.store.close()
-    bench.lease.release()
 
 
 def asks(bench: Bench, command: str = "serve", **changes) -> Service:

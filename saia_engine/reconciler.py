@@ -528,8 +528,9 @@ class Reconciler:
 
     def _has_recovered(self, action: Action) -> bool:
         """Who was to be ended for its health; acts take time, and agents are heard meanwhile."""
-        ill = isinstance(action, StartDrain) and action.kind is DrainKind.UNHEALTHY
-        return ill and self.instances[action.instance].state is State.READY
+        if not isinstance(action, StartDrain) or action.kind is not DrainKind.UNHEALTHY:
+            return False
+        return self.instances[action.instance].state is State.READY
 
     def _act_on_wishes(self, action: Exclude | Settle | Revert) -> None:
         match action:

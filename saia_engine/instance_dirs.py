@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,7 @@ STOP_GRACE_S = 10.0
 LARGEST_FILE = 1 << 20
 TAIL_BYTES = 8192
 _ENDPOINT = re.compile(r"endpoint\.([0-9]{1,6})\.json")
+_EXIT = re.compile(r"exit\.([0-9]{1,6})\.json")
 
 
 class Directories(Protocol):
@@ -52,7 +53,7 @@ class Directories(Protocol):
         ...
 
     def unfinished(self) -> list[str]:
-        """Instances of which no exit is told: their jobs may run. Raises OSError."""
+        """Instances whose last run has told no exit: their jobs may run. Raises OSError."""
         ...
 
     def newest_generation(self, instance: str) -> int | None:
@@ -144,9 +145,9 @@ class InstanceDirs:
             return None
 
     def unfinished(self) -> list[str]:
-        """Instances of which no exit is told: their jobs may run. Raises OSError."""
-        directories = self.root.iterdir() if self.root.is_dir() else ()
-        return sorted(each.name for each in directories if not any(each.glob("exit.*.json")))
+        """Instances whose last run has told no exit: their jobs may run. Raises OSError."""
+        entries = [entry for entry in self.root.iterdir() if entry.is_dir()] if self.root.is_dir() else []
+        return sorted(each.name for each in entries if not has_ended(file.name for file in each.iterdir()))
 
     def newest_generation(self, instance: str) -> int | None:
         """Of its endpoint files; None where there is none, or none that can be seen."""
@@ -161,8 +162,18 @@ class InstanceDirs:
 
 def newest_endpoint(names: Iterable[str]) -> int | None:
     """The highest generation of those that name an endpoint file."""
-    found = (_ENDPOINT.fullmatch(name) for name in names)
-    return max((int(match[1]) for match in found if match), default=None)
+    return max(_generations(_ENDPOINT, names), default=None)
+
+
+def has_ended(names: Iterable[str]) -> bool:
+    """Whether the last run that an instance's files tell of has told its exit."""
+    names = list(names)
+    ended = max(_generations(_EXIT, names), default=-1)
+    return ended >= max(_generations(_ENDPOINT, names), default=0)
+
+
+def _generations(pattern: re.Pattern[str], names: Iterable[str]) -> Iterator[int]:
+    return (int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
 
 def exit_told(text: str) -> str:

@@ -266,20 +266,26 @@ class Reconciler:
             raise SlurmUnavailable(f"which instances ran before cannot be told yet: {exc}") from exc
         ours = (name for name in unfinished if self._ours(f"{TOKEN_PREFIX}.{name}"))
         unknown = [name for name in ours if self._store.instance(name) is None]
-        found = await self._offload(self._open_cases, unknown, snapshot)
-        for instance in found:
-            self._record(
-                "trace",
-                Severity.WARNING,
-                instance.id,
-                "there is a directory of it, but neither this journal nor Slurm knows it: it counts until it is"
-                " clear whether it runs",
-            )
+        known = [i for i in self.instances.values() if i.live]
+        for instance, told in await self._offload(self._told_by_directories, unknown, known, snapshot):
+            text = f"{told} and Slurm does not show it: it counts until it is clear whether it runs"
+            self._record("trace", Severity.WARNING, instance.id, text)
             self._keep(instance)
         self._traces_taken = True
 
-    def _open_cases(self, names: list[str], snapshot: Snapshot) -> list[Instance]:
-        return list(traces.open_cases(self._dirs, names, snapshot, self.identity.user))
+    def _told_by_directories(
+        self, unknown: list[str], known: list[Instance], snapshot: Snapshot
+    ) -> list[tuple[Instance, str]]:
+        user = self.identity.user
+        new = traces.open_cases(self._dirs, unknown, snapshot, user)
+        later = traces.later_runs(self._dirs, known, snapshot, user)
+        return [
+            *(
+                (instance, "there is a directory of it, but this journal has nothing of it")
+                for instance in new
+            ),
+            *((instance, "its directory tells of a later run than this journal") for instance in later),
+        ]
 
     def _ours(self, job_name: str) -> bool:
         token = parse_token(job_name)

@@ -1,6 +1,6 @@
-"""Instances that their directories tell of, and a journal does not know: a lost journal's, or another host's.
+"""What instance directories tell, and a journal does not know: a lost one, another host's, or one that took no write.
 
-Slurm may be silent about them when an engine takes over, and be wrong: no record of it would miss them (promises 4, 7).
+Slurm may be silent about it when an engine starts, and be wrong: no record would miss it (promises 4, 7).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from saia_engine.front import EndpointFault
 from saia_engine.instance_dirs import Directories
 from saia_engine.model import Instance, Snapshot, State
+from saia_engine.planner import lifecycle
 
 UNFINISHED_S = 86400.0
 """A trace counts for so long after its time limit: its job may have waited in the queue."""
@@ -42,6 +43,22 @@ def open_cases(dirs: Directories, names: Iterable[str], snapshot: Snapshot, user
                 node=node,
                 absent_since=snapshot.taken_at,
             )
+
+
+def later_runs(
+    dirs: Directories, known: Iterable[Instance], snapshot: Snapshot, user: str
+) -> Iterator[Instance]:
+    """Of `known`, those whom this answer does not show, and who were requeued since they were written down."""
+    shown = {job.name for job in snapshot.jobs if job.user == user}
+    nodes = snapshot.node_by_name
+    for instance in known:
+        if instance.job_name in shown:
+            continue
+        generation = dirs.newest_generation(instance.id)
+        node = _node_of(dirs, instance.id, generation)
+        if generation is not None and generation > instance.generation and node in nodes:
+            again = lifecycle.requeued(instance, generation, snapshot.taken_at)
+            yield replace(again, state=State.LOST, node=node, absent_since=snapshot.taken_at)
 
 
 def may_run(record: Instance, now: float) -> bool:

@@ -65,25 +65,7 @@ def fold_job(
         submit_time=job.submit_time,
     )
     if job.restarts > instance.generation:
-        # Requeued: the process, endpoint and secrets of before are gone (promise 8). Who was unhealthy has still to go.
-        sick = instance.drain is not None and instance.drain.kind is DrainKind.UNHEALTHY
-        instance = _move(
-            replace(
-                instance,
-                generation=job.restarts,
-                ready_since=None,
-                served=False,
-                first_ready_at=None,
-                replace_asked=False,
-                drain=instance.drain if sick else None,
-                cancel_sent_at=None,
-                node="",
-                started_at=None,
-                end_time=None,
-            ),
-            State.DRAINING if sick else State.PENDING,
-            taken_at,
-        )
+        instance = requeued(instance, job.restarts, taken_at)
     if job.ended:
         return _ended(instance, job, taken_at, exited)
     if job.state == "COMPLETING":
@@ -106,6 +88,28 @@ def fold_job(
     if instance.state in (State.INTENDED, State.SUBMITTED, State.LOST):
         return _move(instance, State.DRAINING if instance.drain else State.PENDING, taken_at)
     return instance
+
+
+def requeued(instance: Instance, generation: int, at: float) -> Instance:
+    """The process, endpoint and secrets of before are gone (promise 8). Who was unhealthy has still to go."""
+    sick = instance.drain is not None and instance.drain.kind is DrainKind.UNHEALTHY
+    return _move(
+        replace(
+            instance,
+            generation=generation,
+            ready_since=None,
+            served=False,
+            first_ready_at=None,
+            replace_asked=False,
+            drain=instance.drain if sick else None,
+            cancel_sent_at=None,
+            node="",
+            started_at=None,
+            end_time=None,
+        ),
+        State.DRAINING if sick else State.PENDING,
+        at,
+    )
 
 
 def _with(instance: Instance, **fields: Any) -> Instance:

@@ -10,7 +10,7 @@ import msgspec
 
 from saia_engine.agent import endpoint_name, exit_name
 from saia_engine.front import Endpoint, EndpointFault, parse_endpoint
-from saia_engine.instance_dirs import exit_told, newest_endpoint
+from saia_engine.instance_dirs import exit_told, has_ended, newest_endpoint
 from saia_engine.model import Instance, LaunchSpec
 from saia_engine.simulator.site import SHARED_DELAY_S, Site
 from saia_engine.slurm.port import JobRequest
@@ -99,12 +99,11 @@ class SimDirs:
             return None
 
     def unfinished(self) -> list[str]:
-        names: dict[str, bool] = {}
+        files: dict[str, list[str]] = {}
         for path in self._shared.files:
             name, _, file = path.partition("/")
-            told = file.startswith("exit.") and self._shared.read(path) is not None
-            names[name] = names.get(name, False) or told
-        return sorted(name for name, told in names.items() if not told)
+            files.setdefault(name, []).extend([file] if self._shared.read(path) is not None else [])
+        return sorted(name for name, seen in files.items() if not has_ended(seen))
 
     def newest_generation(self, instance: str) -> int | None:
         paths = [path for path in self._shared.files if path.startswith(f"{instance}/")]

@@ -75,3 +75,24 @@ def test_what_is_no_log_has_no_tail_and_holds_nobody_up(dirs: InstanceDirs, kind
         case "loop":
             log.symlink_to(log)
     assert dirs.log_tail(INSTANCE) == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "unfinished"),
+    [
+        ([], True),
+        (["endpoint.0.json"], True),
+        (["endpoint.0.json", "exit.0.json"], False),
+        (["exit.0.json"], False),
+        (["endpoint.0.json", "exit.0.json", "endpoint.1.json"], True),
+        (["endpoint.0.json", "exit.0.json", "endpoint.1.json", "exit.1.json"], False),
+        (["endpoint.x.json", "exit.json"], True),
+    ],
+)
+def test_unfinished_is_whose_last_run_has_told_no_exit(
+    dirs: InstanceDirs, files: list[str], unfinished: bool
+) -> None:
+    for name in files:
+        (dirs.path(INSTANCE) / name).touch()
+    (dirs.root / "a file").touch()
+    assert dirs.unfinished() == ([INSTANCE] if unfinished else [])

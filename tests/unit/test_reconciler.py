@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from saia_engine.lease import LeaseLost, LeaseUnreadable
-from saia_engine.model import DrainKind, Node, Override, Reason, StartDrain, State
+from saia_engine.model import DrainKind, Instance, Node, Override, Reason, StartDrain, State
 from saia_engine.store import JournalError
 from tests.unit.memory_slurm import CHAT, LIMIT_S, POLL_S, TIMING, Bench, MemorySlurm
 
@@ -399,9 +399,7 @@ async def test_who_runs_by_its_directory_and_answers_is_kept_though_slurm_shows_
     bench.slurm.nodes = {"gpu01": Node("gpu01", "10.0.0.1", "idle", partitions=("gpu",))}
     ready = await bench.settled()
     for i in ready:
-        endpoint = {"version": 1, "protocol": 1, "port": 20001, "host": "gpu01", "written_at": 1.0}
-        endpoint |= {"gate_secret": "a" * 64, "control_secret": "b" * 64}
-        (bench.dirs.path(i.id) / "endpoint.0.json").write_text(json.dumps(endpoint))
+        write_endpoint(bench, i)
     submits = list(bench.slurm.submits)
     bench.store.close()
     (bench.directory / "state.db").unlink()
@@ -414,6 +412,35 @@ async def test_who_runs_by_its_directory_and_answers_is_kept_though_slurm_shows_
     bench.ears.unreachable = {i.id for i in ready}  # and die
     await bench.polls(5)
     assert len(bench.slurm.submits) == len(submits) + 2
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_later_run_that_the_journal_has_missed_is_asked_before_it_is_given_up(
+    bench: Bench, answers: bool
+) -> None:
+    bench.one_replica()
+    bench.slurm.nodes = {"gpu01": Node("gpu01", "10.0.0.1", "idle", partitions=("gpu",))}
+    (mine,) = await bench.settled()
+    submits = list(bench.slurm.submits)
+    bench.store.close()
+    bench.slurm.requeue(mine.job_id)
+    bench.slurm.change(mine.job_id, state="RUNNING", start_time=bench.slurm.now, nodes=("gpu01",))
+    (bench.dirs.path(mine.id) / "exit.0.json").write_text("{}")
+    write_endpoint(bench, mine, generation=1)
+    bench.start()
+    bench.slurm.hidden = set(bench.slurm.jobs)
+    bench.ears.unreachable = set() if answers else {mine.id}
+    await bench.polls(10)
+    assert bench.reconciler.instances[mine.id].generation == 1
+    assert len(bench.slurm.submits) - len(submits) == (0 if answers else 1)
+    assert len(bench.of(State.LOST)) == (1 if answers else 0)
+
+
+def write_endpoint(bench: Bench, instance: Instance, generation: int = 0) -> None:
+    """As its agent does."""
+    endpoint = {"version": 1, "protocol": 1, "port": 20001, "host": "gpu01", "written_at": 1.0}
+    endpoint |= {"gate_secret": "a" * 64, "control_secret": "b" * 64}
+    (bench.dirs.path(instance.id) / f"endpoint.{generation}.json").write_text(json.dumps(endpoint))
 
 
 async def test_a_drain_deadline_runs_from_when_its_agent_has_heard(bench: Bench) -> None:

@@ -500,7 +500,10 @@ class Reconciler:
         status = self._probes.statuses.get(instance.id)
         fresh = lifecycle.fresh(status, self._now())
         heard = fresh, status is not None and status.alive, self._probes.listening_since.get(instance.id)
-        return heard if instance.drain is None else (heard, status)
+        if status is None or instance.drain is None:
+            return heard
+        drained = status.draining, status.open_connections == 0
+        return (heard, status.seen_at > instance.drain.started_at, drained)
 
     @property
     def leads(self) -> dict[str, Lead]:

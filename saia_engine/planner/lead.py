@@ -71,11 +71,15 @@ def lead(
     A wait is what has passed, or what Slurm's own forecast says will have.
     """
     timing = service.timing
-    in_queue = max((_wait(i, learned.queue_s or 0.0, moment) for i in waiting), default=0.0)
+    counted = [i for i in waiting if i.state is State.PENDING and i.submit_time and not held(i)]
+    in_queue = max((_wait(i, moment.now) for i in counted), default=0.0)
     queue_s = max(learned.queue_s or 0.0, in_queue)
     load_s = learned.load_s or 0.0
     needed = (queue_s + load_s) * MARGIN
     cap = longest(service, poll_s)
+    grows_from = max(learned.queue_s or 0.0, timing.lead_floor_s / MARGIN - load_s)
+    for instance in counted:
+        _grows(instance.created_at + grows_from, instance.created_at + cap / MARGIN - load_s, moment)
     seconds = min(max(needed, timing.lead_floor_s), cap)
     if learned.queue_s is None and learned.load_s is None and not in_queue:
         told = "no start is known yet"
@@ -122,13 +126,15 @@ def sample(instance: Instance, at: float, watched: bool) -> WaitSample | None:
     return WaitSample(at, instance.service, shape(instance.spec), queue_s, load_s)
 
 
-def _wait(instance: Instance, known_s: float, moment: Moment) -> float:
-    if instance.state is not State.PENDING or not instance.submit_time or held(instance):
-        return 0.0
-    # What has passed by our clock, what will by Slurm's.
-    if moment.reached(instance.created_at + known_s):
+def _wait(instance: Instance, now: float) -> float:
+    """What has passed by our clock, what will by Slurm's."""
+    return max(0.0, now - instance.created_at, (instance.forecast_at or 0.0) - instance.submit_time)
+
+
+def _grows(since: float, until: float, moment: Moment) -> None:
+    """Between the floor and the cap a lead grows while a job waits."""
+    if moment.reached(since) and not moment.passed(until):
         moment.look_again_in(GROWS_S)
-    return max(0.0, moment.now - instance.created_at, (instance.forecast_at or 0.0) - instance.submit_time)
 
 
 def held(instance: Instance) -> bool:

@@ -70,7 +70,8 @@ class Fleet:
         """The best one of each, where a late twin makes them more."""
         shown = (i for i in heirs if i.job_id)  # of another it is open whether there is anything to spare
         self.twins = [i for i in shown if i is not self.replacement[i.replaces] and self.predecessor(i)]
-        self.ready_left = len(self.ready())
+        self.ready_left = sum(1 for i in self.ready() if not self.admission_over(i))
+        """Who leaves anyway is no one to count on."""
 
     @property
     def wanted(self) -> int:
@@ -103,6 +104,11 @@ class Fleet:
 
     def ready(self) -> list[Instance]:
         return [i for i in self.live if i.state is State.READY]
+
+    def admission_over(self, instance: Instance) -> bool:
+        """Whether it drains now, replacement or not."""
+        end = instance.end_time
+        return end is not None and self.reached(timeline.admit_until(end, self.timing(instance)))
 
     def proven(self, instance: Instance | None) -> bool:
         """Whether it has been ready for `min_ready`, without a break (promise 11)."""
@@ -170,7 +176,7 @@ class Fleet:
 
     def can_spare(self, victim: Instance) -> bool:
         """Whether enough stay ready when this one leaves (promise 10); if so it counts as gone."""
-        if victim.state is not State.READY or self.service is None:
+        if victim.state is not State.READY or self.service is None or self.admission_over(victim):
             return True
         keep = min(self.service.min_available, self.wanted)
         if self.ready_left - 1 < keep:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, State, short_id
 from saia_engine.planner import timeline
 from saia_engine.planner.fleet import Fleet
-from saia_engine.planner.foresight import FAR
 
 BY_TIME = ("replace-before-end", "replace-before-maintenance")
 """Rules of a replacement that can't wait; the others can, until the instance has taken over."""
@@ -57,11 +56,10 @@ def _successor(fleet: Fleet, heir: Instance | None) -> Instance | None:
 
 def _drain(fleet: Fleet, old: Instance, heir: Instance | None, due: Reason | None) -> Iterator[Action]:
     timing = fleet.timing(old)
-    admit_until = FAR if old.end_time is None else timeline.admit_until(old.end_time, timing)
-    over = fleet.reached(admit_until)
+    over = fleet.admission_over(old)
     rolls = heir is not None and heir.revision != old.revision and due is None
     backward = rolls and (fleet.going_back or (heir is not None and heir.revision != fleet.revision))
-    if heir is not None and fleet.proven(heir) and not backward and (over or fleet.can_spare(old)):
+    if heir is not None and fleet.proven(heir) and not backward and fleet.can_spare(old):
         fleet.leaving.add(old.id)
         yield StartDrain(
             old.id,
@@ -73,7 +71,7 @@ def _drain(fleet: Fleet, old: Instance, heir: Instance | None, due: Reason | Non
                 (("wait longer", "its replacement has proven itself: two would hold GPUs for one slot"),),
             ),
         )
-    elif over:
+    elif over and old.end_time is not None:
         fleet.leaving.add(old.id)
         yield StartDrain(
             old.id,
@@ -81,7 +79,7 @@ def _drain(fleet: Fleet, old: Instance, heir: Instance | None, due: Reason | Non
             Reason(
                 "admission-over",
                 "no new request may start before its end, replacement or not",
-                (("admit_until", admit_until), ("end", old.end_time or admit_until)),
+                (("admit_until", timeline.admit_until(old.end_time, timing)), ("end", old.end_time)),
                 (("wait for its replacement", "a request taken now may not end before its job does"),),
             ),
         )

@@ -179,6 +179,16 @@ def test_but_not_longer_than_it_may_admit() -> None:
     assert ("StartDrain", "a") in acts(plan(*fleet, service=scaled(2, min_available=2)))
 
 
+@pytest.mark.parametrize("ends_in", [(100, 800), (800, 100)])
+def test_nobody_counts_on_one_that_may_admit_no_longer(ends_in: tuple[int, int]) -> None:
+    first, second = ends_in
+    fleet = [instance("a", ends_in=first), instance("b", ends_in=second)]
+    late, old = ("a", "b") if first < second else ("b", "a")
+    found = plan(*fleet, instance("c", replaces=old), service=scaled(2, min_available=2))
+    assert [act for act in acts(found) if act[0] == "StartDrain"] == [("StartDrain", late)]
+    assert "min-available" in {reason.rule for reason in found.waiting}
+
+
 def test_an_instance_without_an_end_is_never_replaced() -> None:
     assert acts(plan(instance("a", ends_in=None))) == []
 

@@ -31,6 +31,22 @@ def test_10_no_drain_below_min_available(others_ready: bool, found: set[int]) ->
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("polls", "found"), [(0, set()), (3, {10})])
+def test_10_who_has_just_died_counts_until_that_can_be_known(polls: int, found: set[int]) -> None:
+    story = Story(wants(replicas=2, min_available=2))
+    story.serve("one")
+    story.serve("two")
+    story.polls_until(story.end_of("one") - LATEST_S)
+    story.launch("three")
+    story.poll(times=2)
+    story.wait(2)
+    story.finish("two", "FAILED", "service")
+    story.wait(4)
+    story.poll(times=polls)
+    story.drain("one")
+    assert story.broken() & {10} == found
+
+
 def test_10_an_operator_may_undercut_it() -> None:
     story = Story(wants(min_available=1))
     story.serve("one")

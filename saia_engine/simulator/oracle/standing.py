@@ -169,9 +169,9 @@ def catch_up_s(ledger: Ledger) -> float:
 
 
 def ready_others(ledger: Ledger, token: Token, min_ready_s: float, since: float) -> list[Token]:
-    """Who else of its service serves, does not drain, and has been ready for so long."""
+    """Who else of its service serves, does not drain, and has been ready for so long; or so it may have seemed."""
     found = []
-    for other in ledger.live.get(token.service, {}).values():
+    for other in (*ledger.live.get(token.service, {}).values(), *ledger.unseen_ends.get(token.service, ())):
         agent = ledger.agents.get(other.instance)
         if other is token or agent is None or agent.draining or agent.ready_since is None or not agent.served:
             continue

@@ -141,8 +141,8 @@ _ALL = (
         (10,),
         "Where others serve, a long drain begins in time, with or without a replacement.",
         "saia_engine.planner.handover",
-        "    over = fleet.reached(admit_until)\n",
-        "    over = fleet.reached(admit_until)\n"
+        "    over = fleet.admission_over(old)\n",
+        "    over = fleet.admission_over(old)\n"
         "    others = fleet.wanted > 1 and timing.drain_deadline_s > 2 * timing.admission_margin_s\n"
         "    if others and old.end_time is not None:\n"
         "        over = over or fleet.reached(timeline.drain_by(old.end_time, timing))\n",
@@ -153,8 +153,8 @@ _ALL = (
         (11,),
         "A replacement that comes late has no time to prove itself.",
         "saia_engine.planner.handover",
-        "    over = fleet.reached(admit_until)\n",
-        "    over = fleet.reached(admit_until)\n"
+        "    over = fleet.admission_over(old)\n",
+        "    over = fleet.admission_over(old)\n"
         "    if heir is not None and heir.state is State.READY and old.end_time is not None:\n"
         "        over = over or fleet.reached(timeline.drain_by(old.end_time, timing))\n",
     ),

@@ -218,13 +218,17 @@ class Reconciler:
             self.slurm_fault = ""
             self.alarms.calm("slurm-unavailable", "slurm")
             if self.snapshot is None and any(i.live and i.node for i in self.instances.values()):
-                self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
+                self._begin_to_hear()
             self.snapshot = snapshot
             self._nodes = snapshot.node_by_name
             self._cluster = decide.what_matters(snapshot)
             await self._fold_snapshot(snapshot)
             self._watch()
             await self._advance()
+
+    def _begin_to_hear(self) -> None:
+        # From now, not from the answer's time: a slow one may have taken as long.
+        self._heard_from = self._now() + lifecycle.STATUS_FRESH_S
 
     async def _notice_successor(self) -> None:
         """Also with nothing to do: a second engine's agents must not hear two minds. Raises LeaseLost."""
@@ -427,7 +431,7 @@ class Reconciler:
             )
             was = "is live, though its instance had ended" if known else "was running, but not in the journal"
             self._record("adopted", Severity.WARNING, name, f"job {job.id} {was}")
-            self._heard_from = snapshot.taken_at + lifecycle.STATUS_FRESH_S
+            self._begin_to_hear()
             self._keep(adopted)
         self.alarms.calm_all_but("unknown-job", unknown)
 

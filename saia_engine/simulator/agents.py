@@ -84,6 +84,8 @@ class Agents:
         self.at: dict[tuple[str, int], Agent] = {}
         """By node and port."""
         self.silent_nodes: set[str] = set()
+        self.away: list[Agent] | None = None
+        """Who was started while the network is away; None while it is there."""
         cluster.spawn = self.spawn
 
     def spawn(self, job: SimJob) -> Agent | None:
@@ -104,9 +106,11 @@ class Agents:
             port=self._port(node.name),
             gate_secret=_secret(self.chance),
             control_secret=_secret(self.chance),
-            reachable=node.name not in self.silent_nodes,
+            reachable=node.name not in self.silent_nodes and self.away is None,
             world=self,
         )
+        if self.away is not None:
+            self.away.append(agent)
         self.at[agent.node, agent.port] = agent
         agent.timer = self.site.after(self.chance.uniform(0.3, 2.0), self._begin, agent)
         return agent
@@ -120,6 +124,8 @@ class Agents:
         """The front listens, the endpoint file is written, the service is started."""
         agent.begun = True
         self.tell(agent, "starting")
+        if not agent.reachable:
+            self.site.emit(AgentReachable(self.site.now, agent.instance, agent.generation, False))
         self._write_endpoint(agent)
         luck, chance, site = self.luck, self.chance, self.site
         load_s = self.characters[agent.service].load_s * chance.uniform(0.7, 1.4)

@@ -414,9 +414,11 @@ class Chaos:
         hit = [agent for agent in agents.living() if agent.reachable]
         for agent in hit:
             agents.reach(agent, False)
+        agents.away = []
 
         def over() -> None:
-            for agent in hit:
+            started, agents.away = agents.away or [], None
+            for agent in (*hit, *started):
                 if agent.node not in agents.silent_nodes:
                     agents.reach(agent, True)
 

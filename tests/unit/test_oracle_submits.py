@@ -182,6 +182,22 @@ def test_4_an_unknown_submit_is_repeated_after_two_answers_far_enough_apart(
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("polls", "found"), [(0, set()), (1, {4})])
+def test_4_what_slurm_takes_up_after_it_was_given_up_counts_once_an_answer_shows_it(
+    polls: int, found: set[int]
+) -> None:
+    story = Story()
+    story.submit("one")
+    story.wait(30)
+    story.tell(truth.SubmitRefused, story.engine, token("one"), False)
+    story.poll(times=4)
+    story.accept("one", answered=False)
+    story.poll(times=polls)
+    story.wait(2)
+    story.launch("two")
+    assert story.broken() & {1, 3, 4} == found
+
+
 def test_4_an_unknown_submit_that_ran_is_not_repeated() -> None:
     story = Story()
     story.submit("one")

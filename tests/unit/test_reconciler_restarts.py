@@ -74,13 +74,23 @@ async def test_a_restart_long_before_the_first_answer_is_no_doubt(bench: Bench) 
     assert "slurm-unavailable" not in bench.alarmed()
 
 
-async def test_what_was_adopted_is_heard_before_anything_is_planned(bench: Bench) -> None:
+@pytest.mark.parametrize("takes_s", [0.0, 12.0])
+async def test_what_was_adopted_is_heard_before_anything_is_planned(bench: Bench, takes_s: float) -> None:
     await bench.settled()
     bench.store.close()
     (bench.directory / "state.db").unlink()
     bench.one_replica()  # one of the two is too many now
     bench.start()
+    observe = bench.slurm.observe
+
+    async def slow():
+        answer = await observe()
+        bench.slurm.now += takes_s
+        return answer
+
+    bench.slurm.observe = slow  # type: ignore[method-assign]
     await bench.reconciler.poll()
+    bench.slurm.observe = observe  # type: ignore[method-assign]
     assert "drain" not in bench.codes(), "which of them serves is not known yet"
     await bench.polls()
     assert bench.codes().count("drain") == 1

@@ -65,7 +65,7 @@ class Acts:
         ledger, since = self._ledger, engine.view_from
         taken = standing.occupying(ledger, service, since)
         wanted = max((w.replicas if w else 0) for w in ledger.wishes_since(service, since))
-        for token in taken:
+        for token in ledger.live.get(service, {}).values():
             # Once due, it stays so: its replacement may be under way.
             token.was_due = token.was_due or standing.can_be_due(ledger, token, since)
         due = [t for t in taken if t.was_due]
@@ -87,8 +87,9 @@ class Acts:
         blame, room = self._blame(taken), wanted + len(due) + surge
 
         def judge() -> None:
-            """Whoever was ordered out by the same plan has heard of it by now."""
-            if sum(1 for t in taken if not self._left_since(t, call.at)) >= room:
+            """Whoever was ordered out by the same plan has heard of it by now, if its engine has not ended."""
+            staying = [t for t in taken if not self._left_since(t, call.at)]
+            if sum(1 for t in staying if self._runs(call.engine) or not t.late) >= room:
                 self._report(blame, text, service)
 
         self._later(call.at + grace.HEARING_S, judge)

@@ -266,8 +266,8 @@ class Ledger:
             token.job = job
             token.outcome = "taken" if event.answered else "unknown"
             token.settled_at = event.at
+            # One that was given up stays so until an answer shows it.
             token.late = token.written_off or event.at > token.called_at + grace.LATE_S
-            token.written_off = False
             self.live.setdefault(token.service, {})[token.name] = token
 
     def _act_done(self, event: truth.JobAccepted | truth.SubmitRefused) -> None:

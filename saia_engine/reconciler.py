@@ -363,9 +363,10 @@ class Reconciler:
         # Not after acts: what becomes of them is planned for at once.
         self._planned_on = None if plan.actions else known
         self.alarms.plan(plan.alarms)  # first: an act may fail, or hang
+        unready = {name for name, i in self.instances.items() if i.state is not State.READY}
         for action in plan.actions:
             await self._check_lease()
-            if self._has_recovered(action):
+            if self._is_ready_by_now(action, unready):
                 break  # what follows was planned without it
             await self._act(action)
         self._watch()
@@ -539,9 +540,9 @@ class Reconciler:
             case Cancel() if instance.live:
                 await self._cancel(instance, action.reason)
 
-    def _has_recovered(self, action: Action) -> bool:
-        """Who was to be ended for its health; acts take time, and agents are heard meanwhile."""
-        if not isinstance(action, StartDrain) or action.kind is not DrainKind.UNHEALTHY:
+    def _is_ready_by_now(self, action: Action, unready: set[str]) -> bool:
+        """Who was to be drained while it was not; acts take time, and agents are heard meanwhile."""
+        if not isinstance(action, StartDrain) or action.instance not in unready:
             return False
         return self.instances[action.instance].state is State.READY
 

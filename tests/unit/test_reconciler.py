@@ -231,28 +231,33 @@ async def test_a_service_removed_between_plan_and_act_is_not_launched(bench: Ben
     assert len(bench.slurm.submits) == 1
 
 
-async def test_who_recovers_between_plan_and_act_is_not_ended(bench: Bench) -> None:
+@pytest.mark.parametrize("kind", [DrainKind.UNHEALTHY, DrainKind.SURPLUS])
+async def test_who_gets_ready_between_plan_and_act_is_not_drained(bench: Bench, kind: DrainKind) -> None:
     await bench.settled()
-    (sick, _) = bench.of(State.READY)
-    bench.ears.unready = {sick.id}
-    await bench.polls(int(sick.timing.unready_deadline_s / POLL_S))
+    (mine, _) = bench.of(State.READY)
+    bench.ears.unready = {mine.id}
+    if kind is DrainKind.UNHEALTHY:
+        await bench.polls(int(mine.timing.unready_deadline_s / POLL_S))
+    else:
+        await bench.polls()
+        bench.services["chat"] = replace(CHAT, replicas=1)
     bench.services["attic"] = replace(CHAT, name="attic", replicas=1)
     bench.reconciler.configure(bench.services, 120)
     bench.slurm.now += 2 * POLL_S
     bench.ears.listen()
-    taken_in: list[asyncio.Task[None]] = []
+    hearing: list[asyncio.Task[None]] = []
 
-    def recovers() -> None:
+    def gets_ready() -> None:
         bench.ears.unready = set()
         bench.ears.listen()
-        taken_in.append(asyncio.ensure_future(bench.reconciler.hear()))
+        hearing.append(asyncio.ensure_future(bench.reconciler.hear()))
 
-    bench.slurm.during_submit = recovers
+    bench.slurm.during_submit = gets_ready
     await bench.reconciler.poll()
-    assert [
-        action.instance for action in bench.reconciler.last_plan.actions if isinstance(action, StartDrain)
-    ]
-    assert (taken_in, sick.id) == (taken_in[:1], bench.of(State.READY)[0].id)
+    planned = [action for action in bench.reconciler.last_plan.actions if isinstance(action, StartDrain)]
+    assert [(action.instance, action.kind) for action in planned] == [(mine.id, kind)]
+    assert len(hearing) == 1
+    assert bench.reconciler.instances[mine.id].state is State.READY
     assert len(bench.slurm.submits) == 3
 
 

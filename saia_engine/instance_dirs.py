@@ -146,15 +146,20 @@ class InstanceDirs:
 
     def unfinished(self) -> list[str]:
         """Instances whose last run has told no exit: their jobs may run. Raises OSError."""
-        entries = [entry for entry in self.root.iterdir() if entry.is_dir()] if self.root.is_dir() else []
-        return sorted(each.name for each in entries if not has_ended(file.name for file in each.iterdir()))
+        entries = self.root.iterdir() if self.root.is_dir() else ()
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+        return [name for name in names if not has_ended(self._files(name))]
 
     def newest_generation(self, instance: str) -> int | None:
         """Of its endpoint files; None where there is none, or none that can be seen."""
+        return newest_endpoint(self._files(instance))
+
+    def _files(self, instance: str) -> list[str]:
+        """None where they can't be seen: one such directory must not hold up the engine."""
         try:
-            return newest_endpoint(path.name for path in self.path(instance).iterdir())
+            return [path.name for path in self.path(instance).iterdir()]
         except OSError:
-            return None
+            return []
 
     def remove(self, instance: str) -> None:
         shutil.rmtree(self.path(instance), ignore_errors=True)

@@ -55,8 +55,10 @@ def later_runs(
         if instance.job_name in shown:
             continue
         generation = dirs.newest_generation(instance.id)
+        if generation is None or generation <= instance.generation:
+            continue
         node = _node_of(dirs, instance.id, generation)
-        if generation is not None and generation > instance.generation and node in nodes:
+        if node in nodes:
             again = lifecycle.requeued(instance, generation, snapshot.taken_at)
             yield replace(again, state=State.LOST, node=node, absent_since=snapshot.taken_at)
 

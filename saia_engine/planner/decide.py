@@ -191,7 +191,7 @@ def _cluster_alarms(
             "mass-silence",
             Severity.CRITICAL,
             "agents",
-            f"{len(silent)} agents fell silent at once: none is ended for it; look at the network between here"
+            f"agents fell silent at once, {len(silent)} still are: none is ended for it; look at the network between here"
             " and the nodes",
         )
     for node in sorted(outlook.excluded):

@@ -91,6 +91,12 @@ class Story:
         """An engine calls sbatch."""
         self.tell(truth.SubmitCalled, self.engine, token(short, service), 7200.0, revision)
 
+    def submit_in_vain(self, short: str) -> None:
+        """Lost on its way, without an answer."""
+        self.submit(short)
+        self.wait(30)
+        self.tell(truth.SubmitRefused, self.engine, token(short), False)
+
     def accept(
         self, short: str, answered: bool = True, service: str = "chat", engine: str | None = None
     ) -> None:

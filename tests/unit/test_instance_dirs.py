@@ -96,3 +96,20 @@ def test_unfinished_is_whose_last_run_has_told_no_exit(
         (dirs.path(INSTANCE) / name).touch()
     (dirs.root / "a file").touch()
     assert dirs.unfinished() == ([INSTANCE] if unfinished else [])
+
+
+def test_a_directory_that_cannot_be_read_counts_as_unfinished_and_holds_up_nobody(
+    dirs: InstanceDirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (dirs.root / "other").mkdir()
+    (dirs.root / "other" / "exit.0.json").touch()
+    listed = Path.iterdir
+
+    def iterdir(self: Path):
+        if self == dirs.path(INSTANCE):
+            raise PermissionError(13, "Permission denied")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert dirs.unfinished() == [INSTANCE]
+    assert dirs.newest_generation(INSTANCE) is None

@@ -12,7 +12,6 @@ from tests.unit.oracle_story import (
     EARLIEST_S,
     LATEST_S,
     Story,
-    token,
     wants,
 )
 
@@ -174,9 +173,7 @@ def test_4_an_unknown_submit_is_repeated_after_two_answers_far_enough_apart(
     polls: int, found: set[int]
 ) -> None:
     story = Story()
-    story.submit("one")
-    story.wait(30)
-    story.tell(truth.SubmitRefused, story.engine, token("one"), False)
+    story.submit_in_vain("one")
     story.poll(times=polls)
     story.submit("two")
     assert story.broken() == found
@@ -187,9 +184,7 @@ def test_4_what_slurm_takes_up_after_it_was_given_up_counts_once_an_answer_shows
     polls: int, found: set[int]
 ) -> None:
     story = Story()
-    story.submit("one")
-    story.wait(30)
-    story.tell(truth.SubmitRefused, story.engine, token("one"), False)
+    story.submit_in_vain("one")
     story.poll(times=4)
     story.accept("one", answered=False)
     story.poll(times=polls)

@@ -191,8 +191,8 @@ def _cluster_alarms(
             "mass-silence",
             Severity.CRITICAL,
             "agents",
-            f"agents fell silent at once, {len(silent)} still are: none is ended for it; look at the network between here"
-            " and the nodes",
+            f"agents fell silent at once, {len(silent)} still are: none is ended for it; look at the network between"
+            " here and the nodes",
         )
     for node in sorted(outlook.excluded):
         exclusion = memory.exclusions[node]

@@ -81,10 +81,10 @@ def test_instances_leave_an_excluded_node_and_none_comes(site: Site) -> None:
     site.run()
     (first,) = site.ready(1)
     node = site.instances()[first]["node"]
-    told = saia(site, "exclude", node, "--for", "1h", "--because", "ECC errors")
-    assert told == f"{node}: no new jobs for 1h\n"
-    assert f"excluded: {node}, no new jobs for " in saia(site, "status")
     with site.never_without_a_route():
+        told = saia(site, "exclude", node, "--for", "1h", "--because", "ECC errors")
+        assert told == f"{node}: no new jobs for 1h\n"
+        assert f"excluded: {node}, no new jobs for " in saia(site, "status")
         eventually(lambda: first in site.instances("stopped"))
     site.post("services/chat/scale", replicas=2)
     (other,) = {row["node"] for row in site.ready(2).values()}

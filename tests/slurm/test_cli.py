@@ -17,7 +17,7 @@ from tests.slurm.versions import LATER
 
 pytestmark = pytest.mark.real_slurm
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

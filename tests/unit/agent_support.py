@@ -20,7 +20,7 @@ from saia_engine import agent, front
 
 SERVICE = [sys.executable, str(Path(__file__).with_name("agent_service.py"))]
 INSTANCE = "k7f3.hpc.chat.ab12"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from saia_engine.wire.messages import Admin, Control, Open, Routes
 from saia_engine.wire.mux import Mux, Stream
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 async def eventually(look: Callable[[], Any], what: str = "it") -> Any:

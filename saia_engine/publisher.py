@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -56,6 +57,7 @@ class Publisher:
         self._written: RouteTable | None = None
         self._standing = {r.instance: r for r in self.table.routes}
         """By instance: what was last published as a whole, by the last engine or by us."""
+        self._made_of: dict[str, object] = {}
 
     def addresses(self) -> dict[str, str]:
         """By instance: where those are that were last given traffic."""
@@ -73,26 +75,37 @@ class Publisher:
         now: float,
     ) -> None:
         """Write what changed; a write that fails is kept in `fault` and tried again next time."""
-        routes = []
-        for instance in sorted(instances.values(), key=lambda i: i.id):
-            if not lifecycle.routable(instance, statuses.get(instance.id), now):
-                continue
-            route = _route(
-                instance,
-                services.get(instance.service),
-                endpoints.get(instance.id),
-                addresses.get(instance.id, ""),
-                self._standing.get(instance.id),
-            )
-            if route is not None:
-                routes.append(route)
-        self._standing = {route.instance: route for route in routes}
+        standing: dict[str, Route] = {}
+        made_of: dict[str, object] = {}
+        fit = (i for i in instances.values() if lifecycle.routable(i, statuses.get(i.id), now))
+        for instance in sorted(fit, key=lambda i: i.id):
+            name = instance.id
+            service, endpoint = services.get(instance.service), endpoints.get(name)
+            address, known = addresses.get(name, ""), self._standing.get(name)
+            made_of[name] = (instance, service, endpoint, address)
+            if known is None or made_of[name] != self._made_of.get(name):
+                known = _route(instance, service, endpoint, address, known)
+            if known is not None:
+                standing[name] = known
+        self._standing, self._made_of = standing, made_of
+        ready = Counter(i.service for i in instances.values() if i.state is State.READY)
+        coming = Counter(i.service for i in instances.values() if i.state in COMING)
         self._write(
             structs.replace(
                 self.table,
                 proxies=dict(proxies),
-                services={name: _entry(service, instances) for name, service in services.items()},
-                routes=tuple(routes),
+                services={
+                    name: ServiceEntry(
+                        models=service.models,
+                        methods=service.methods,
+                        paths=service.paths,
+                        replicas=service.replicas,
+                        ready=ready[name],
+                        starting=coming[name],
+                    )
+                    for name, service in services.items()
+                },
+                routes=tuple(standing.values()),
             ),
             now,
         )
@@ -169,16 +182,4 @@ def _route(
         methods=service.methods if service else (),
         paths=service.paths if service else (),
         **times,
-    )
-
-
-def _entry(service: Service, instances: Mapping[str, Instance]) -> ServiceEntry:
-    own = [i for i in instances.values() if i.service == service.name]
-    return ServiceEntry(
-        models=service.models,
-        methods=service.methods,
-        paths=service.paths,
-        replicas=service.replicas,
-        ready=sum(1 for i in own if i.state is State.READY),
-        starting=sum(1 for i in own if i.state in COMING),
     )

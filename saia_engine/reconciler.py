@@ -402,10 +402,10 @@ class Reconciler:
         """Live jobs with our token that no live record claims: late twins, or a lost journal's."""
         unknown: set[str] = set()
         for job in snapshot.jobs:
-            token = parse_token(job.name)
-            if token is None or job.user != self.identity.user or job.ended or job.state == "COMPLETING":
+            if job.user != self.identity.user or job.ended or job.state == "COMPLETING":
                 continue
-            if token[:2] != (self.identity.installation, self.identity.cluster):
+            token = parse_token(job.name)
+            if token is None or token[:2] != (self.identity.installation, self.identity.cluster):
                 continue
             name = instance_id(*token)
             known = self.instances.get(name)

@@ -20,6 +20,6 @@ def gives_way(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    os.setpriority(os.PRIO_PROCESS, 0, before + 5)
     yield
     os.setpriority(os.PRIO_PROCESS, 0, before)

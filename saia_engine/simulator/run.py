@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -174,8 +176,21 @@ def run_all(todo: Iterable[Task], jobs: int) -> Iterator[Report]:
     if jobs <= 1 or len(todo) <= 1:
         yield from map(run_seed, todo)
         return
-    with multiprocessing.get_context("spawn").Pool(min(jobs, len(todo)), maxtasksperchild=8) as pool:
+    workers = min(jobs, len(todo))
+    with multiprocessing.get_context("spawn").Pool(workers, _end_with_parent, maxtasksperchild=8) as pool:
         yield from pool.imap_unordered(run_seed, todo)
+
+
+def _end_with_parent() -> None:
+    """A run that is killed leaves no worker behind, deep in its next hours."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 class Resumed:

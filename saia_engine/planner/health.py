@@ -88,8 +88,11 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
         return None
     timing = fleet.timing(instance)
     status = fleet.statuses.get(instance.id)
+    # It may have served while nobody listened: who does only now, gives it time to serve again.
+    heard_for = fleet.listening.get(instance.id, fleet.now) + timing.unready_deadline_s
     if instance.state is State.STARTING and instance.started_at is not None and fleet.heard_out(instance):
-        deadline = max(instance.started_at, instance.state_since) + timing.startup_deadline_s
+        since = max(instance.started_at, instance.state_since)
+        deadline = max(since + timing.startup_deadline_s, heard_for)
         if fleet.passed(deadline):
             return Reason(
                 "startup-deadline",
@@ -105,7 +108,7 @@ def _sick(fleet: Fleet, instance: Instance) -> Reason | None:
                 (("failing_since", instance.state_since),),
                 (("wait for it to recover", "the probe failed as often as it may"),),
             )
-        deadline = instance.state_since + timing.unready_deadline_s
+        deadline = max(instance.state_since + timing.unready_deadline_s, heard_for)
         if fleet.passed(deadline) and fleet.heard_out(instance):
             return Reason(
                 "unready-deadline",

@@ -65,6 +65,20 @@ def _may_serve_again(fleet: Fleet, instance: Instance) -> bool:
 
 # ---------------------------------------------------------------- ends
 
+NEVER_STARTED = Reason("never-started", "its job has not started, so nothing is connected")
+
+
+def _never_started(instance: Instance) -> bool:
+    return instance.node == "" and instance.state is not State.LOST
+
+
+def _give_up(fleet: Fleet, instance: Instance, kind: DrainKind, reason: Reason) -> Iterator[Action]:
+    """Drain it; where nothing can be connected end it at once, before a launch of this plan makes one too many."""
+    fleet.leaving.add(instance.id)
+    yield StartDrain(instance.id, kind, reason)
+    if _never_started(instance):
+        yield Cancel(instance.id, NEVER_STARTED)
+
 
 def end_drains(fleet: Fleet) -> Iterator[Action]:
     """Cancel what has drained, or has had its time."""
@@ -80,8 +94,8 @@ def end_drains(fleet: Fleet) -> Iterator[Action]:
 
 
 def _drain_is_over(fleet: Fleet, instance: Instance, drain: Drain) -> Reason | None:
-    if instance.node == "" and instance.state is not State.LOST:
-        return Reason("never-started", "its job has not started, so nothing is connected")
+    if _never_started(instance):
+        return NEVER_STARTED
     if drain.kind is DrainKind.UNHEALTHY and not instance.served:
         return Reason("never-served", "it was never ready, so no request was ever sent to it")
     status = fleet.statuses.get(instance.id)
@@ -126,10 +140,8 @@ def resize(fleet: Fleet) -> Iterator[Action]:
     for twin in fleet.twins:
         if twin.id in fleet.leaving or not fleet.can_spare(twin):
             continue
-        fleet.leaving.add(twin.id)
-        yield StartDrain(
-            twin.id, DrainKind.SURPLUS, Reason("twin", f"{twin.replaces} has another replacement")
-        )
+        reason = Reason("twin", f"{twin.replaces} has another replacement")
+        yield from _give_up(fleet, twin, DrainKind.SURPLUS, reason)
     heads = fleet.heads()
     filled = len(heads) + sum(1 for name in fleet.withdrawn if _alone(fleet, name))
     missing = fleet.wanted - filled
@@ -172,5 +184,4 @@ def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Actio
         leaving = [heir, victim] if heir and fleet.predecessor(heir) else [victim]
         if all(fleet.can_spare(i) for i in leaving):
             for each in leaving:
-                fleet.leaving.add(each.id)
-                yield StartDrain(each.id, kind, reason)
+                yield from _give_up(fleet, each, kind, reason)

@@ -411,6 +411,8 @@ class Chaos:
     def deaf(self, kind: str) -> None:
         """The engine's host can't reach the nodes; gates on it can't either."""
         agents = self.world.agents
+        if agents.away is not None:
+            return
         hit = [agent for agent in agents.living() if agent.reachable]
         for agent in hit:
             agents.reach(agent, False)

@@ -179,7 +179,8 @@ class Acts:
         served = agent is not None and agent.served
         by_itself = job.cause in ("service", "fault") and token.cancelled_at < token.called_at
         plain = not token.was_missing and token.found_at < token.called_at and not job.completed_late
-        self._ends.append(_End(event.at, (token.service, token.revision), by_itself and plain and not served))
+        crashed = by_itself and plain and not served and not token.forgotten
+        self._ends.append(_End(event.at, (token.service, token.revision), crashed))
 
     def answered(self, answer: truth.Answered) -> None:
         """What a good answer shows its engine knows; one good end forgives what was seen up to then."""

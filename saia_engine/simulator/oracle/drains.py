@@ -136,9 +136,14 @@ class Drains:
         if len(others) >= fewest and any(t.late for t in (*others, token)):
             wish = ledger.last_wish(token.service)
             proven_s = wish.min_ready_s if wish else 0.0
-            unproven = agent.ready_since is None or ledger.now - agent.ready_since < proven_s
+            unproven = agent.ready_since is None or since < agent.ready_since + proven_s
             return unproven or bool(standing.ready_others(ledger, token, proven_s, since))
-        extras = sum(1 for t in (*others, token) if t.extra and t.instance not in self._heirs)
+        staying_ones = (*others, token)
+        extras = sum(
+            1
+            for t in staying_ones
+            if t.extra and t.instance not in self._heirs and any(_precedes(o, t) for o in staying_ones)
+        )
         # Each takes over from another one that is still there.
         staying = len(others) + 1
         return staying > fewest + min(extras, staying // 2)
@@ -240,3 +245,9 @@ class Drains:
     def _shortest_drain(self, service: str, since: float) -> float:
         wishes = [w for w in self._ledger.wishes_since(service, since) if w is not None]
         return min((w.drain_deadline_s for w in wishes), default=0.0)
+
+
+def _precedes(old: Token, heir: Token) -> bool:
+    """Whether one may be the other's replacement: it ran then, and has not been requeued since."""
+    started_at = old.job.started_at if old.job else None
+    return old is not heir and started_at is not None and started_at < heir.called_at

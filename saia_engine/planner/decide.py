@@ -102,7 +102,13 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
         alarms += worries.alarms(fleet)
         waiting += fleet.waiting
     alarms += _cluster_alarms(budget, memory, absent, silent, outlook)
+    actions.sort(key=_waits_for_slurm)
     return Plan(tuple(actions), tuple(alarms), tuple(waiting), moment.again_at)
+
+
+def _waits_for_slurm(action: Action) -> int:
+    """What is said in a moment need not wait for commands of Slurm, nor a cancel for the slowest of them."""
+    return 2 if isinstance(action, Launch) else 1 if isinstance(action, Cancel) else 0
 
 
 def what_matters(snapshot: Snapshot) -> object:

@@ -72,7 +72,9 @@ def test_the_slot_of_one_that_an_operator_drains_is_filled_again() -> None:
 
 def test_the_surplus_is_drained_those_first_who_serve_nobody() -> None:
     fleet = [instance("a"), instance("b", State.PENDING), instance("c", State.STARTING), instance("d")]
-    assert acts(plan(*fleet, service=scaled(2))) == [("StartDrain", "b"), ("StartDrain", "c")]
+    found = plan(*fleet, service=scaled(2))
+    assert acts(found) == [("StartDrain", "b"), ("StartDrain", "c"), ("Cancel", "b")]
+    assert rules(found)[-1] == "never-started"
 
 
 def test_of_ready_ones_the_surplus_is_who_ends_first() -> None:
@@ -92,7 +94,7 @@ def test_a_twin_that_slurm_has_not_shown_is_left_until_it_does() -> None:
         late = instance("a2", State.PENDING, replaces="a", **fields)
         return acts(plan(instance("a", ends_in=500), late, instance("a3", State.PENDING, replaces="a")))
 
-    assert plan_with() == [("StartDrain", "a2")]
+    assert plan_with() == [("StartDrain", "a2"), ("Cancel", "a2")]
     assert plan_with(job_id=0, submit_time=0.0) == []
 
 
@@ -100,17 +102,17 @@ def test_nor_is_who_slurm_shows_given_up_for_one_that_it_does_not() -> None:
     unseen = instance("a3", State.INTENDED, replaces="a", job_id=0, submit_time=0.0)
     fleet = [instance("a", ends_in=500), instance("a2", State.PENDING, replaces="a"), unseen]
     assert acts(plan(*fleet)) == []
-    assert acts(plan(*fleet[1:], service=scaled(1))) == [("StartDrain", "a3")]
+    assert acts(plan(*fleet[1:], service=scaled(1))) == [("StartDrain", "a3"), ("Cancel", "a3")]
 
 
 def test_a_surplus_instance_takes_its_replacement_along() -> None:
     fleet = [instance("a", ends_in=500), instance("a2", State.PENDING, replaces="a"), instance("b")]
-    assert acts(plan(*fleet)) == [("StartDrain", "a2"), ("StartDrain", "a")]
+    assert acts(plan(*fleet)) == [("StartDrain", "a2"), ("StartDrain", "a"), ("Cancel", "a2")]
 
 
 def test_all_of_a_removed_service_is_drained() -> None:
     found = plan(instance("a"), instance("b", State.PENDING), service=None)
-    assert acts(found) == [("StartDrain", "b"), ("StartDrain", "a")]
+    assert acts(found) == [("StartDrain", "b"), ("StartDrain", "a"), ("Cancel", "b")]
     assert {a.kind for a in found.actions if isinstance(a, StartDrain)} == {DrainKind.REMOVAL}
 
 
@@ -139,7 +141,18 @@ def test_of_two_replacements_only_the_better_one_stays() -> None:
         instance("b", State.STARTING, replaces="a"),
         instance("c", State.PENDING, replaces="a"),
     ]
-    assert acts(plan(*fleet)) == [("StartDrain", "c")]
+    assert acts(plan(*fleet)) == [("StartDrain", "c"), ("Cancel", "c")]
+
+
+def test_a_twin_that_has_not_started_is_ended_before_a_launch_of_the_same_plan_makes_one_too_many() -> None:
+    fleet = [
+        instance("a", ends_in=800),
+        instance("b", State.STARTING, replaces="a"),
+        instance("c", State.PENDING, replaces="a"),
+        instance("d", ends_in=700),
+    ]
+    found = plan(*fleet, service=scaled(2))
+    assert acts(found) == [("StartDrain", "c"), ("Cancel", "c"), ("Launch", "d")]
 
 
 def test_the_old_one_drains_once_the_new_one_was_ready_for_min_ready() -> None:
@@ -164,7 +177,13 @@ def test_without_a_ready_replacement_the_old_one_admits_until_the_last_moment(he
 
 
 def test_a_shortened_limit_that_puts_the_last_moment_into_the_past_drains_and_replaces_at_once() -> None:
-    assert acts(plan(instance("a", ends_in=20))) == [("Launch", "a"), ("StartDrain", "a")]
+    assert acts(plan(instance("a", ends_in=20))) == [("StartDrain", "a"), ("Launch", "a")]
+
+
+def test_no_drain_waits_for_a_command_of_slurm() -> None:
+    fleet = [draining("gone", since_s=400, ends_in=5), instance("a", ends_in=20), instance("b")]
+    found = plan(*fleet, service=scaled(3))
+    assert [act for act, _ in acts(found)] == ["StartDrain", "Cancel", "Launch", "Launch"]
 
 
 def test_a_hand_over_waits_where_it_would_undercut_min_available() -> None:
@@ -195,7 +214,7 @@ def test_an_instance_without_an_end_is_never_replaced() -> None:
 
 def test_a_requeued_instance_that_waits_gives_way_to_its_replacement() -> None:
     waiting = instance("a", State.PENDING)
-    assert acts(plan(waiting, instance("b", replaces="a"))) == [("StartDrain", "a")]
+    assert acts(plan(waiting, instance("b", replaces="a"))) == [("StartDrain", "a"), ("Cancel", "a")]
 
 
 def test_the_replacement_of_one_that_drains_is_replaced_in_its_turn() -> None:

@@ -9,6 +9,7 @@ import pytest
 from saia_engine.model import AgentStatus, Drain, DrainKind, Instance, Plan, State
 from saia_engine.planner.health import KILL_WINDOW_S, RETURN_S
 from tests.unit.planner_support import (
+    CHAT,
     NOW,
     TIMING,
     acts,
@@ -112,10 +113,14 @@ def test_a_drain_is_left_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("sick", [starting("a", 9000), unready("a", 9000)])
-def test_who_was_not_asked_yet_or_not_for_long_is_spared(sick: Instance) -> None:
-    assert killed(plan(sick, listening={})) == []
-    assert killed(plan(sick, listening={"a": NOW - 60})) == []
-    assert killed(plan(sick, listening={"a": NOW - 61})) == ["a"]
+@pytest.mark.parametrize("deadline_s", [20.0, 180.0])
+def test_who_was_not_asked_yet_or_not_for_long_is_spared(sick: Instance, deadline_s: float) -> None:
+    """It may have served meanwhile: it has its time to serve again, and a minute at least."""
+    service = replace(CHAT, timing=replace(TIMING, unready_deadline_s=deadline_s))
+    spared_s = max(60.0, deadline_s)
+    assert killed(plan(sick, service=service, listening={})) == []
+    assert killed(plan(sick, service=service, listening={"a": NOW - spared_s})) == []
+    assert killed(plan(sick, service=service, listening={"a": NOW - spared_s - 1})) == ["a"]
 
 
 def test_but_not_who_says_himself_that_he_hangs() -> None:

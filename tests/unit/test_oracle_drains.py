@@ -95,6 +95,62 @@ def test_11_one_replacement_is_good_for_one_drain() -> None:
     assert story.broken() == {11}
 
 
+@pytest.mark.parametrize(("ready_for", "found"), [(4, set()), (40, {10})])
+def test_10_who_was_not_ready_yet_when_it_was_ordered_leaves_no_gap(ready_for: int, found: set[int]) -> None:
+    story = Story(wants(replicas=2, min_available=1))
+    for short in ("one", "two"):
+        story.submit(short)
+        story.accept(short)
+        story.run(short)
+    story.poll(times=8)
+    story.wish(wants(replicas=1, min_available=1))
+    story.poll()
+    story.agent("two", "ready")
+    story.polls_until(story.at + ready_for)
+    story.drain("two")
+    assert story.broken() == found
+
+
+@pytest.mark.parametrize(("ready_for", "found"), [(16, set()), (100, {11})])
+def test_11_a_late_twin_may_be_given_up_before_it_proves_itself(ready_for: int, found: set[int]) -> None:
+    story = Story()
+    story.submit_in_vain("late")
+    story.poll(times=4)
+    story.submit("two")
+    story.accept("two")
+    story.accept("late", answered=False)
+    story.poll()
+    story.run("two")
+    story.run("late")
+    story.poll(times=2)
+    story.agent("late", "ready")
+    story.polls_until(story.at + ready_for)
+    story.drain("late")
+    assert story.broken() & {11} == found
+
+
+@pytest.mark.parametrize(("requeued", "found"), [(True, set()), (False, {11})])
+def test_11_a_replacement_whose_slot_was_given_up_may_be_one_too_many(
+    requeued: bool, found: set[int]
+) -> None:
+    story = Story()
+    story.serve("one")
+    story.polls_until(story.end_of("one") - LATEST_S)
+    story.submit("two")
+    story.accept("two")
+    story.poll()
+    if requeued:
+        story.requeue("one")
+        story.poll()
+        story.run("one")
+        story.agent("one", "ready")
+    story.run("two")
+    story.agent("two", "ready")
+    story.poll(times=4)
+    story.drain("two")
+    assert story.broken() & {11} == found
+
+
 @pytest.mark.parametrize(("early_s", "found"), [(10, {12}), (0, set())])
 def test_12_in_a_hand_over_no_stream_is_cut_before_last_cut(early_s: int, found: set[int]) -> None:
     story = Story()

@@ -166,3 +166,23 @@ def test_16_a_job_that_crashes_before_it_serves_is_a_failure() -> None:
     story.tell(truth.Answered, story.engine, "good", story.at, 3)
     story.submit("two")
     assert story.broken() == {16}
+
+
+@pytest.mark.parametrize(("journal", "found"), [("new", set()), ("kept", {16})])
+def test_16_whose_journal_is_lost_has_not_got_what_ends_before_it_is_shown(
+    journal: str, found: set[int]
+) -> None:
+    story = Story()
+    story.submit("one")
+    story.accept("one")
+    story.run("one")
+    story.poll()
+    story.end()
+    story.wait(30)
+    story.start("a", journal=journal)
+    story.wait(1)
+    story.finish("one", "FAILED", "service")
+    story.poll()
+    story.wait(1)
+    story.submit("two")
+    assert story.broken() & {16} == found

@@ -134,7 +134,7 @@ def test_max_unavailable_never_undercuts_min_available() -> None:
 def test_surge_and_unavailable_work_together() -> None:
     service = rolling(3, max_surge=1, max_unavailable=1)
     found = roll(old("a", ends_in=30_000), old("b", ends_in=40_000), old("c"), service=service)
-    assert acts(found) == [("Launch", "a"), ("StartDrain", "b"), ("Launch", "")]
+    assert acts(found) == [("StartDrain", "b"), ("Launch", "a"), ("Launch", "")]
 
 
 def test_an_old_one_that_is_not_ready_anyway_goes_within_what_may_be_missing() -> None:
@@ -152,7 +152,7 @@ def test_the_old_one_drains_once_the_new_one_is_proven_as_part_of_the_rollout() 
 
 def test_the_surplus_is_not_rolled_but_drained() -> None:
     found = roll(old("a", ends_in=30_000), old("b", ends_in=40_000), service=scaled(1))
-    assert acts(found) == [("Launch", "b"), ("StartDrain", "a")]
+    assert acts(found) == [("StartDrain", "a"), ("Launch", "b")]
 
 
 def test_a_twin_of_an_old_revision_is_drained_once() -> None:

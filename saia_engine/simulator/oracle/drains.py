@@ -199,8 +199,9 @@ class Drains:
     def _floor(self, token: Token, since: float) -> None:
         """Promise 10: enough others are routable."""
         ledger = self._ledger
-        if token.missing_since is not None:
-            return  # to its engine it is lost already
+        ready_since = ledger.agents[token.instance].ready_since
+        if token.missing_since is not None or ready_since is None or ready_since > since:
+            return  # to its engine it is lost already, or is not ready yet
         wishes = ledger.wishes_since(token.service, since)
         floor = min(min(w.min_available, w.replicas) if w else 0 for w in wishes)
         if floor == 0 or self._confirmed.get(token.service, float("-inf")) >= token.called_at:

@@ -112,16 +112,13 @@ _ALL = (
         (8,),
         "A requeued instance comes back: its gates may keep what they have until then.",
         "saia_engine.publisher",
+        "        self._standing, self._made_of = standing, made_of\n",
         """\
-            if not lifecycle.routable(instance, statuses.get(instance.id), now):
-                continue
-""",
-        """\
-            if not lifecycle.routable(instance, statuses.get(instance.id), now):
-                old = self._standing.get(instance.id)
-                if old is not None and instance.live and old.generation < instance.generation:
-                    routes.append(old)
-                continue
+        for name, old in self._standing.items():
+            instance = instances.get(name)
+            if instance is not None and instance.live and old.generation < instance.generation:
+                standing.setdefault(name, old)
+        self._standing, self._made_of = standing, made_of
 """,
     ),
     # ------------------------------------------------------------ 9: readiness
@@ -130,10 +127,15 @@ _ALL = (
         (9,),
         "Its agent speaks and it has served: it will be back in a moment.",
         "saia_engine.publisher",
-        "            if not lifecycle.routable(instance, statuses.get(instance.id), now):\n",
-        "            status = statuses.get(instance.id)\n"
-        "            back_soon = instance.served and instance.live and lifecycle.fresh(status, now)\n"
-        "            if not back_soon and not lifecycle.routable(instance, status, now):\n",
+        "        fit = (i for i in instances.values() if lifecycle.routable(i, statuses.get(i.id), now))\n",
+        """\
+        fit = (
+            i
+            for i in instances.values()
+            if lifecycle.routable(i, statuses.get(i.id), now)
+            or (i.served and i.live and lifecycle.fresh(statuses.get(i.id), now))
+        )
+""",
     ),
     # ------------------------------------------------------------ 10: min_available
     Bug(
@@ -239,10 +241,15 @@ _ALL = (
         (15,),
         "Whose word is late is passed over until it comes: gates should not wait for it.",
         "saia_engine.publisher",
-        "            if not lifecycle.routable(instance, statuses.get(instance.id), now):\n",
-        "            status = statuses.get(instance.id)\n"
-        "            late = status is not None and now - status.seen_at > 6.5\n"
-        "            if late or not lifecycle.routable(instance, status, now):\n",
+        "        fit = (i for i in instances.values() if lifecycle.routable(i, statuses.get(i.id), now))\n",
+        """\
+        late = {name for name, status in statuses.items() if now - status.seen_at > 6.5}
+        fit = (
+            i
+            for i in instances.values()
+            if i.id not in late and lifecycle.routable(i, statuses.get(i.id), now)
+        )
+""",
     ),
     # ------------------------------------------------------------ 16: back-off
     Bug(

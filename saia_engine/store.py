@@ -66,7 +66,7 @@ Connect = Callable[[Path | str], sqlite3.Connection]
 
 
 class Store:
-    """All methods raise JournalError."""
+    """All methods raise JournalError. Once a write has failed, all that follow do: half a story would mislead."""
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Store:
         """
         self.path = path
         self._on_commit = on_commit
+        self._failed = ""
         with self._guard("open"):
             self._db = (connect or _connect)(path)
             self._db.execute("PRAGMA journal_mode=DELETE")
@@ -325,11 +326,17 @@ class Store:
     @contextmanager
     def _write(self, what: str) -> Iterator[None]:
         """One transaction: all of it is durable at the end, or nothing."""
-        with self._guard("write"):
-            self._on_commit(f"before {what}")
-            with self._transaction():
-                yield
-            self._on_commit(f"after {what}")
+        if self._failed:
+            raise JournalError(self._failed)
+        try:
+            with self._guard("write"):
+                self._on_commit(f"before {what}")
+                with self._transaction():
+                    yield
+                self._on_commit(f"after {what}")
+        except JournalError as exc:
+            self._failed = str(exc)
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

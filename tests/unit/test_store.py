@@ -265,6 +265,18 @@ def test_a_failed_write_leaves_the_old_record(path: Path) -> None:
     assert Store(path).instances(0) == {FULL.id: FULL}
 
 
+def test_once_a_write_has_failed_all_do_until_it_is_opened_again(path: Path) -> None:
+    store = Store(path)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(JournalError, match="readonly"):
+        store.save(FULL)
+    store._db.execute("PRAGMA query_only = OFF")
+    with pytest.raises(JournalError, match="readonly"):
+        store.record(0.0, "c", "info", "s", "t")
+    assert store.instances(0) == {}
+    Store(path).save(FULL)
+
+
 def test_a_read_only_journal_is_an_error_at_each_write(path: Path) -> None:
     store = Store(path)
     store._db.execute("PRAGMA query_only = ON")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from saia_engine.lease import Lease, LeaseLost, LeaseRefused, LeaseUnreadable
+from saia_engine.lease import HostSeat, Lease, LeaseLost, LeaseRefused, LeaseUnreadable
 
 HOLDER = """
 import sys, time
@@ -106,7 +106,19 @@ def test_an_epoch_is_new_though_the_shared_file_still_hides_the_last_one(tmp_pat
 def test_an_epoch_rises_also_where_the_last_one_was_of_a_clock_ahead(tmp_path: Path) -> None:
     ahead = int(time.time()) + 86_400
     taken_by_host(tmp_path, "elsewhere", epoch=ahead)
-    assert Lease.acquire(tmp_path, tmp_path, takeover=True).holder.epoch == ahead + 1
+    assert Lease.acquire(tmp_path, tmp_path, takeover=True).holder.epoch > ahead
+
+
+def test_two_hosts_that_do_not_see_each_others_lease_yet_count_on_differently(tmp_path: Path) -> None:
+    epochs = set()
+    for host in ("login1", "login2"):
+        taken_by_host(tmp_path, "elsewhere", epoch=int(time.time()) + 86_400)
+        seat = HostSeat(tmp_path, tmp_path)
+        seat.host = host
+        lease = Lease.take(seat, takeover=True)
+        lease.release()
+        epochs.add(lease.holder.epoch)
+    assert len(epochs) == 2
 
 
 def test_a_lease_that_cannot_be_read_is_no_loss_but_no_leave_to_act(tmp_path: Path) -> None:

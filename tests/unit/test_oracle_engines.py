@@ -167,6 +167,19 @@ def test_22_an_empty_slot_is_filled(polls: int, found: set[int]) -> None:
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("crashes", "found"), [(True, set()), (False, {22})])
+def test_22_an_intent_of_an_engine_that_crashed_may_use_up_the_bound(crashes: bool, found: set[int]) -> None:
+    story = Story(per_hour=12)
+    for short in ("one", "two", "three", "four"):
+        story.submit_in_vain(short)
+        story.poll(times=4)
+    if crashes:
+        story.end()
+        story.start("a")
+    story.poll(times=60)
+    assert story.broken() & {22} == found
+
+
 @pytest.mark.parametrize(("submits", "found"), [(True, set()), (False, {23})])
 def test_23_a_replacement_is_submitted_in_time(submits: bool, found: set[int]) -> None:
     story = Story()

@@ -186,3 +186,18 @@ def test_16_whose_journal_is_lost_has_not_got_what_ends_before_it_is_shown(
     story.wait(1)
     story.submit("two")
     assert story.broken() & {16} == found
+
+
+@pytest.mark.parametrize(("answered", "found"), [(False, set()), (True, {16})])
+def test_16_what_no_answer_has_ever_shown_is_no_failure(answered: bool, found: set[int]) -> None:
+    story = Story()
+    story.submit("one")
+    story.accept("one", answered=answered)
+    story.run("one")
+    story.finish("one", "FAILED", "service")
+    story.poll("failed", times=20)
+    job = story.jobs["one"]
+    story.tell(truth.JobForgotten, job.job_id, job.name, job.state, False)
+    story.poll()
+    story.submit("two")
+    assert story.broken() & {16} == found

@@ -21,6 +21,7 @@ class _End:
     what: tuple[str, str]
     """Service and revision."""
     crashed: bool
+    token: Token
     seen_at: float = float("inf")
     """When the first answer was asked for that may have shown it."""
 
@@ -180,7 +181,7 @@ class Acts:
         by_itself = job.cause in ("service", "fault") and token.cancelled_at < token.called_at
         plain = not token.was_missing and token.found_at < token.called_at and not job.completed_late
         crashed = by_itself and plain and not served and not token.forgotten
-        self._ends.append(_End(event.at, (token.service, token.revision), crashed))
+        self._ends.append(_End(event.at, (token.service, token.revision), crashed, token))
 
     def answered(self, answer: truth.Answered) -> None:
         """What a good answer shows its engine knows; one good end forgives what was seen up to then."""
@@ -196,8 +197,13 @@ class Acts:
         for end in shown:
             self._failed(end.what, end.seen_at)
         for end in shown:
-            if not end.crashed:
+            if not end.crashed or self._never_shown(end.token):
                 self._crashes.pop(end.what, None)
+
+    def _never_shown(self, token: Token) -> bool:
+        """Nobody has the answer to its submit, and Slurm has forgotten its job before an answer could show it."""
+        answered = token.outcome == "taken" and self._runs(token.engine)
+        return not token.shown and not answered and (token.job is None or not token.job.in_table)
 
     def _failed(self, what: tuple[str, str], seen_at: float) -> None:
         self._crashes.setdefault(what, deque(maxlen=CRASHES_KEPT)).append(seen_at)

@@ -60,7 +60,9 @@ class Progress:
             return True
         recent = [name for at, name in self._ledger.submits if now - at < grace.HOUR_S + grace.REACT_S]
         per_hour = min((bound for _, bound in self._ledger.bounds[-3:]), default=0)
-        return len(recent) >= per_hour - 1 or recent.count(service) >= max(1, per_hour // 2) - 1
+        # Whoever ended within the hour may have left an intent that counts and was never carried out.
+        unseen = 1 + sum(1 for e in self._ledger.engines.values() if now - e.ended_at < grace.HOUR_S)
+        return len(recent) >= per_hour - unseen or recent.count(service) >= max(1, per_hour // 2) - unseen
 
     # -- at each good answer
 
@@ -118,6 +120,8 @@ class Progress:
         )
 
     def _may_fill(self, token: Token) -> bool:
+        if token.written_off and token.job is None:
+            return False
         agent = self._ledger.agents.get(token.instance)
         return agent is None or not agent.draining or agent.state == "gone"
 

@@ -153,9 +153,11 @@ async def test_sigterm_lets_a_request_end_and_exits_0(tmp_path):
 
 
 def test_the_access_log_holds_no_body_and_no_key(tmp_path):
-    with started(write_config(tmp_path)) as (_, url):
+    with started(write_config(tmp_path)) as (process, url):
         body = {"model": "llama", "secret-of-the-client": 1}
         httpx.post(f"{url}/v1/completions", json=body, headers={"authorization": f"Bearer {KEY}"})
+        process.terminate()  # its line is written after the answer
+        process.wait(20)
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     [record] = [line for line in lines if line["event"] == "request"]
     assert record["key"] == "test" and record["model"] == "llama" and record["instance"] == "one"

@@ -22,7 +22,7 @@ SHARED_DELAY_S = 60.0
 """How long a network file system may hide a new lease from the old holder."""
 
 STEPS = 1000
-"""By so much at most an epoch runs ahead."""
+"""Where the clock is behind the last epoch, the next one counts on by so much at most."""
 
 
 class LeaseRefused(Exception):
@@ -99,7 +99,9 @@ class Lease:
                     f"the engine on host {before.host} holds the lease ({seat.place}); if that host is lost,"
                     " run: saia-engine takeover --config FILE"
                 )
-            epoch = max((before.epoch if before else 0) + 1, int(seat.time())) + _own_step(seat)
+            last, now = (before.epoch if before else 0), int(seat.time())
+            # The clock's is new also where the shared file system still hides the last one: see SHARED_DELAY_S.
+            epoch = now if now > last else last + 1 + _own_step(seat)
             holder = Holder(seat.host, seat.boot_id, epoch, seat.pid)
             seat.write(json.dumps(asdict(holder)).encode())
         except BaseException:
@@ -178,7 +180,7 @@ def _read(seat: Seat) -> Holder | None:
 
 
 def _own_step(seat: Seat) -> int:
-    """Two that count on from the same epoch, as a shared file system hides the last one (SHARED_DELAY_S), part ways."""
+    """So that two that count on from the same epoch, neither seeing the other's yet, part ways."""
     return zlib.crc32(f"{seat.host} {seat.boot_id} {seat.pid}".encode()) % STEPS
 
 

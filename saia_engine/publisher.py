@@ -58,6 +58,7 @@ class Publisher:
         self._standing = {r.instance: r for r in self.table.routes}
         """By instance: what was last published as a whole, by the last engine or by us."""
         self._made_of: dict[str, object] = {}
+        """By instance: all that its standing route was made of."""
 
     def addresses(self) -> dict[str, str]:
         """By instance: where those are that were last given traffic."""

@@ -16,10 +16,9 @@ class Stuck(RuntimeError):
 class Timer:
     """A callback that is due at a time: what asyncio's own does, without a context where none is asked for."""
 
-    __slots__ = ("_act", "_args", "_context", "off", "when")
+    __slots__ = ("_act", "_args", "_context", "off")
 
-    def __init__(self, when: float, act: Callable[..., object], args: tuple[Any, ...], context: Any) -> None:
-        self.when = when
+    def __init__(self, act: Callable[..., object], args: tuple[Any, ...], context: Any) -> None:
         self.off = False
         self._act, self._args, self._context = act, args, context
 
@@ -55,7 +54,7 @@ class VirtualLoop(base_events.BaseEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> Timer:
-        timer = Timer(when, callback, args, context)
+        timer = Timer(callback, args, context)
         self._set += 1
         heapq.heappush(self._timers, (when, self._set, timer))
         return timer
@@ -81,9 +80,6 @@ class VirtualLoop(base_events.BaseEventLoop):
             handle = ready.popleft()
             if not handle.cancelled():
                 handle._run()
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass
 
     def _process_events(self, event_list: list[object]) -> None:
         pass

@@ -569,6 +569,15 @@ class WithdrawDrain:
 
 
 @dataclass(frozen=True, slots=True)
+class Reassign:
+    """It is not needed where it was meant to be, and takes over from another one."""
+
+    instance: str
+    replaces: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     instance: str
     reason: Reason
@@ -602,7 +611,7 @@ class Revert:
     reason: Reason
 
 
-Action = Launch | StartDrain | WithdrawDrain | Cancel | Exclude | Settle | Revert
+Action = Launch | StartDrain | WithdrawDrain | Reassign | Cancel | Exclude | Settle | Revert
 
 
 class Severity(StrEnum):

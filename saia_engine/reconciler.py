@@ -37,6 +37,7 @@ from saia_engine.model import (
     Plan,
     Quarantine,
     Reason,
+    Reassign,
     Revert,
     Revision,
     Service,
@@ -537,6 +538,9 @@ class Reconciler:
             case WithdrawDrain() if instance.state is State.DRAINING and instance.cancel_sent_at is None:
                 self._keep(lifecycle.serving_again(instance, self._now()))
                 self._explain("drain-withdrawn", instance.id, action.reason)
+            case Reassign() if instance.live and instance.drain is None:
+                self._keep(replace(instance, replaces=action.replaces))
+                self._explain("reassigned", instance.id, action.reason)
             case Cancel() if instance.live:
                 await self._cancel(instance, action.reason)
 

@@ -18,6 +18,7 @@ from saia_engine.model import (
     Launch,
     Plan,
     Reason,
+    Reassign,
     Revert,
     Settle,
     StartDrain,
@@ -250,6 +251,8 @@ def _act(action: Action) -> dict[str, str]:
             return {"act": "drain", "subject": action.instance, "kind": str(action.kind)}
         case WithdrawDrain():
             return {"act": "withdraw-drain", "subject": action.instance}
+        case Reassign():
+            return {"act": "reassign", "subject": action.instance, "replaces": action.replaces}
         case Cancel():
             return {"act": "cancel", "subject": action.instance}
         case Exclude():

@@ -167,6 +167,7 @@ def _acts(fleet: Fleet, silent: frozenset[str]) -> Iterator[Action]:
     yield from sizing.serve_again(fleet)
     yield from sizing.end_drains(fleet)
     yield from health.end_unhealthy(fleet, silent)
+    yield from handover.reassign(fleet)
     yield from rollout.judge(fleet)
     yield from rollout.roll(fleet)
     yield from sizing.resize(fleet)

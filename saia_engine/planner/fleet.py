@@ -60,6 +60,7 @@ class Fleet:
         self.withdrawn: set[str] = set()
         self.leaving: set[str] = set()
         """Whom an earlier rule of this plan drains."""
+        self._reassigned: dict[str, str] = {}
         self.going_back = False
         """An earlier rule of this plan reverts the rollout: what is asked for now, is not for long."""
         self._planned_ends: list[float] = []
@@ -88,6 +89,17 @@ class Fleet:
             if i.drain is None and i.id not in self.leaving and self.predecessor(i) is None
         ]
 
+    def surplus(self) -> tuple[list[Instance], int]:
+        """Heads in the order in which to give them up, and how many are too many."""
+        # One that Slurm does not show may be gone: for its sake none that runs is given up.
+        shown = [i for i in self.heads() if i.state is not State.LOST]
+        return sorted(shown, key=self.spare_first), max(0, len(shown) - self.wanted)
+
+    def heir(self, old: Instance) -> Instance | None:
+        """Who replaces it while it still has the slot."""
+        heir = self.replacement.get(old.id)
+        return heir if heir is not None and self.predecessor(heir) is old else None
+
     def predecessor(self, instance: Instance) -> Instance | None:
         """Who still has the slot; one that was requeued and waits has lost it."""
         old = self.by_id.get(self._replaces(instance))
@@ -97,10 +109,22 @@ class Fleet:
 
     def _replaces(self, instance: Instance) -> str:
         """Id of whom it replaces. Who was requeued meanwhile has lost the slot to it, and fills another."""
-        old = self.by_id.get(instance.replaces)
-        if old is not None and old.generation and old.submit_time > instance.created_at:
-            return ""
-        return instance.replaces
+        replaced = self._reassigned.get(instance.id, instance.replaces)
+        old = self.by_id.get(replaced)
+        return "" if old is not None and self._lost_its_slot_to(instance, old) else replaced
+
+    def _lost_its_slot_to(self, instance: Instance, old: Instance) -> bool:
+        return bool(old.generation) and old.submit_time > instance.created_at
+
+    def can_take_over(self, instance: Instance, old: Instance) -> bool:
+        return instance.created_at > old.created_at and not self._lost_its_slot_to(instance, old)
+
+    def reassign(self, heir: Instance, old: Instance) -> None:
+        """From now on it replaces this one."""
+        self._reassigned[heir.id] = old.id
+        self.replacement = {name: i for name, i in self.replacement.items() if i is not heir}
+        self.replacement[old.id] = heir
+        self.twins = [i for i in self.twins if i is not heir]
 
     def ready(self) -> list[Instance]:
         return [i for i in self.live if i.state is State.READY]
@@ -167,7 +191,7 @@ class Fleet:
     def _submit_by(self, old: Instance, leaves_by: float, service: Service) -> float:
         """By the timeline; where its time limit has no room for that, it still serves for a while first."""
         timing, limit_s = service.timing, old.spec.time_limit_s
-        lead_s = within(self.lead.seconds, timing, limit_s)
+        lead_s = within(self.lead.seconds, timing, limit_s, self.poll_s)
         submit_by = timeline.submit_by(leaves_by, timing, lead_s, self.poll_s)
         if limit_s <= timeline.shortest_time_limit(timing, self.poll_s):
             started_at = max(old.started_at or 0.0, old.created_at)

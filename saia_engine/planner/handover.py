@@ -4,12 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from saia_engine.model import Action, DrainKind, Instance, Reason, StartDrain, State, short_id
+from saia_engine.model import (
+    COMING,
+    Action,
+    DrainKind,
+    Instance,
+    Reason,
+    Reassign,
+    StartDrain,
+    State,
+    short_id,
+)
 from saia_engine.planner import timeline
 from saia_engine.planner.fleet import Fleet
 
 BY_TIME = ("replace-before-end", "replace-before-maintenance")
 """Rules of a replacement that can't wait; the others can, until the instance has taken over."""
+
+
+def reassign(fleet: Fleet) -> Iterator[Action]:
+    """Who is on its way, and too many where it was meant to be, takes over from another one that is due."""
+    if fleet.service is None:
+        return
+    shown, surplus = fleet.surplus()
+    spare = [*fleet.twins, *(fleet.heir(i) or i for i in shown[:surplus])]
+    spare = [i for i in spare if _on_its_way(fleet, i)]
+    for old in shown[surplus:] if spare else ():
+        heir = fleet.replacement.get(old.id)
+        if (heir is not None and heir.id not in fleet.leaving) or fleet.due(old) is None:
+            continue
+        able = (i for i in spare if fleet.can_take_over(i, old))
+        heir = max(able, key=fleet.spare_first, default=None)
+        if heir is None:
+            continue
+        spare.remove(heir)
+        fleet.reassign(heir, old)
+        yield Reassign(
+            heir.id,
+            old.id,
+            Reason(
+                "reassign",
+                f"{short_id(heir.id)} is one too many, and {short_id(old.id)} must be replaced",
+                (("replaced", heir.replaces or "nobody"),),
+                (("give it up and launch another", "it is on its way already"),),
+            ),
+        )
+
+
+def _on_its_way(fleet: Fleet, instance: Instance) -> bool:
+    if instance.id in fleet.leaving or fleet.due(instance) is not None:
+        return False
+    return instance.state in COMING or (instance.state is State.READY and not fleet.proven(instance))
 
 
 def hand_over(fleet: Fleet) -> Iterator[Action]:

@@ -18,7 +18,8 @@ QUANTILE = 0.9
 MARGIN = 1.2
 HALF_LIFE_S = 3 * 86400.0
 LONGEST_SHARE = 0.75
-"""A replacement is never due in the first quarter of a life: else each would be replaced as soon as it serves."""
+"""No learned lead asks for a replacement in the first quarter of a life: else each would be replaced as soon as it
+serves."""
 GROWS_S = 5.0
 """A wait that is longer than any known is measured so often."""
 REMEMBER_S = 30 * 86400.0
@@ -98,15 +99,13 @@ def lead(
 def longest(service: Service, poll_s: float) -> float:
     """The most a lead may be (s): lead_cap, and what the time limit leaves beside the other terms."""
     timing = service.timing
-    others_s = timeline.shortest_time_limit(timing, poll_s) - timing.lead_floor_s
-    limit_s = service.launch.time_limit_s
-    room_s = max(timing.lead_floor_s, min(limit_s - others_s, LONGEST_SHARE * limit_s))
-    return min(room_s, timing.lead_cap_s) if timing.lead_cap_s else room_s
+    return within(timing.lead_cap_s or float("inf"), timing, service.launch.time_limit_s, poll_s)
 
 
-def within(seconds: float, timing: Timing, limit_s: float) -> float:
+def within(seconds: float, timing: Timing, limit_s: float, poll_s: float) -> float:
     """What remains of a lead where the job itself may run only so long, as one that was fitted or clipped."""
-    return max(timing.lead_floor_s, min(seconds, LONGEST_SHARE * limit_s))
+    others_s = timeline.shortest_time_limit(timing, poll_s) - timing.lead_floor_s
+    return max(timing.lead_floor_s, min(seconds, LONGEST_SHARE * limit_s - others_s))
 
 
 def sample(instance: Instance, at: float, watched: bool) -> WaitSample | None:

@@ -155,10 +155,7 @@ def resize(fleet: Fleet) -> Iterator[Action]:
                 )
             )
         return
-    # One that Slurm does not show may be gone: for its sake none that runs is given up.
-    shown = [i for i in heads if i.state is not State.LOST]
-    if len(shown) > fleet.wanted:
-        yield from _shrink(fleet, shown, len(shown) - fleet.wanted)
+    yield from _shrink(fleet)
 
 
 def _alone(fleet: Fleet, withdrawn: str) -> bool:
@@ -167,21 +164,21 @@ def _alone(fleet: Fleet, withdrawn: str) -> bool:
     return heir is None or heir.id in fleet.leaving
 
 
-def _shrink(fleet: Fleet, heads: list[Instance], surplus: int) -> Iterator[Action]:
+def _shrink(fleet: Fleet) -> Iterator[Action]:
+    heads, surplus = fleet.surplus()
     kind = DrainKind.SURPLUS if fleet.service else DrainKind.REMOVAL
     text = (
         f"{len(heads)} replicas where {fleet.wanted} are wanted"
         if fleet.service
         else "the service was removed from the configuration"
     )
-    spared = sorted(heads, key=fleet.spare_first)[max(0, surplus) :]
     why_spared = tuple(
-        (f"drain {short_id(i.id)} instead", f"it is {i.state}, or ends later") for i in spared[:3]
+        (f"drain {short_id(i.id)} instead", f"it is {i.state}, or ends later") for i in heads[surplus:][:3]
     )
     reason = Reason("too-many", text, (("have", len(heads)), ("wanted", fleet.wanted)), why_spared)
-    for victim in sorted(heads, key=fleet.spare_first)[: max(0, surplus)]:
-        heir = fleet.replacement.get(victim.id)
-        leaving = [heir, victim] if heir and fleet.predecessor(heir) else [victim]
+    for victim in heads[:surplus]:
+        heir = fleet.heir(victim)
+        leaving = [heir, victim] if heir else [victim]
         if all(fleet.can_spare(i) for i in leaving):
             for each in leaving:
                 yield from _give_up(fleet, each, kind, reason)

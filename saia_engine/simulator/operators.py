@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from saia_engine.model import DrainKind, Instance, Override, Reason, State
@@ -15,6 +16,7 @@ from saia_engine.simulator.world import World
 EDITS_PER_HOUR = 1.5
 ORDERS_PER_HOUR = 1.0
 PUT_BACK_S = 300.0
+REGRET_S = 20.0
 UID = 1000
 
 
@@ -74,9 +76,6 @@ class Operators:
 
     def _order(self) -> None:
         self._later("order", ORDERS_PER_HOUR, self._order)
-        engine = self._world.engine
-        if engine is None or not engine.acts or engine.stopped_acting or engine.reconciler is None:
-            return
         acts = [
             self._scale,
             self._scale,
@@ -84,20 +83,29 @@ class Operators:
             self._drain,
             self._drain,
             self._replace,
+            self._change_mind,
             self._rollback,
             self._unpin,
             self._exclude,
             self._include,
             self._unfreeze,
         ]
-        self._chance.choice(acts)(engine, engine.reconciler)
+        self._with_the_engine(self._chance.choice(acts))
+
+    def _with_the_engine(self, act: Callable[[EngineProcess, Reconciler], None]) -> None:
+        engine = self._world.engine
+        if engine is not None and engine.acts and not engine.stopped_acting and engine.reconciler is not None:
+            act(engine, engine.reconciler)
 
     def _scale(self, engine: EngineProcess, reconciler: Reconciler) -> None:
         name = self._chance.choice(sorted(self._world.file.services))
         service = self._world.file.services[name]
         replicas = self._chance.choice([0, 1, 2, 3]) if self._chance.random() < 0.3 else service.replicas + 1
-        self._ordered("scale", name, "", replicas < service.min_available)
-        override = Override(name, min(4, replicas), UID, self._site.now)
+        self._scale_to(engine, name, min(4, replicas))
+
+    def _scale_to(self, engine: EngineProcess, name: str, replicas: int) -> None:
+        self._ordered("scale", name, "", replicas < self._world.file.services[name].min_available)
+        override = Override(name, replicas, UID, self._site.now)
         engine.told(lambda r: r.set_override(override))
 
     def _clear(self, engine: EngineProcess, reconciler: Reconciler) -> None:
@@ -121,6 +129,25 @@ class Operators:
         if instance is not None:
             self._ordered("replace", instance.service, instance.id, False)
             engine.told(lambda r: r.ask_replace(instance.id, UID))
+
+    def _change_mind(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        """One more; or rather as many as before, with another in place of one of them."""
+        instance = self._one_ready(reconciler)
+        if instance is None or instance.service not in self._world.file.services:
+            return
+        self._scale_to(engine, instance.service, self._world.file.services[instance.service].replicas + 1)
+        rather = partial(self._rather_replace, instance)
+        self._timers["regret"] = self._site.after(REGRET_S, lambda: self._with_the_engine(rather))
+
+    def _rather_replace(self, instance: Instance, engine: EngineProcess, reconciler: Reconciler) -> None:
+        self._ordered("clear-override", instance.service, "", False)
+        self._ordered("replace", instance.service, instance.id, False)
+
+        def tell(r: Reconciler) -> None:
+            r.clear_override(instance.service)
+            r.ask_replace(instance.id, UID)
+
+        engine.told(tell)
 
     def _rollback(self, engine: EngineProcess, reconciler: Reconciler) -> None:
         name = self._chance.choice(sorted(self._world.file.services))

@@ -24,6 +24,7 @@ from saia_engine.model import (
     LaunchSpec,
     Node,
     Partition,
+    Reassign,
     Revert,
     Revision,
     Rolling,
@@ -376,6 +377,9 @@ class Planner(RuleBasedStateMachine):
                     self.change_revision(action.revision, failed_at=self.now)
                     if action.to:
                         reverted_to = action.to
+                case Reassign():
+                    record = self.records[action.instance]
+                    self.records[action.instance] = replace(record, replaces=action.replaces)
                 case WithdrawDrain():
                     self.records[action.instance] = lifecycle.serving_again(
                         self.records[action.instance], self.now
@@ -399,7 +403,7 @@ class Planner(RuleBasedStateMachine):
         self.nobody_admits_too_long()
 
     def lead_of(self, old: Instance) -> float:
-        return lead.within(self.leads["chat"].seconds, TIMING, old.spec.time_limit_s)
+        return lead.within(self.leads["chat"].seconds, TIMING, old.spec.time_limit_s, POLL_S)
 
     def launch(self, action: Launch) -> None:
         assert self.service

@@ -110,6 +110,57 @@ def test_a_surplus_instance_takes_its_replacement_along() -> None:
     assert acts(plan(*fleet)) == [("StartDrain", "a2"), ("StartDrain", "a"), ("Cancel", "a2")]
 
 
+def late(name: str = "b", **fields) -> Instance:
+    """One whose replacement is due."""
+    return instance(name, ends_in=500, **fields)
+
+
+@pytest.mark.parametrize(
+    "coming",
+    [
+        instance("a2", State.PENDING, replaces="a", created_at=NOW - 50),
+        instance("a2", State.STARTING, replaces="a", created_at=NOW - 50),
+        instance("a2", State.INTENDED, replaces="a", created_at=NOW - 50, job_id=0, submit_time=0.0),
+        instance("a2", replaces="a", created_at=NOW - 50, ready_since=NOW - 1),
+    ],
+)
+def test_who_is_on_its_way_and_one_too_many_takes_over_from_another_that_is_due(coming: Instance) -> None:
+    found = plan(late(), coming)
+    assert acts(found) == [("Reassign", "a2")]
+    assert found.actions[0].replaces == "b"  # type: ignore[union-attr]
+    assert acts(plan(late(), replace(coming, replaces="b"))) == []
+
+
+def test_so_does_a_twin() -> None:
+    twins = [instance(n, State.PENDING, replaces="a", created_at=NOW - 50) for n in ("a2", "a3")]
+    found = plan(late("a"), late("b"), *twins, service=scaled(2))
+    assert acts(found) == [("Reassign", "a2")]
+
+
+def test_so_does_the_replacement_of_one_that_is_given_up() -> None:
+    first = instance("a", ends_in=400)
+    heir = instance("a2", State.PENDING, replaces="a", created_at=NOW - 50)
+    assert acts(plan(first, late(), heir)) == [("Reassign", "a2"), ("StartDrain", "a")]
+
+
+@pytest.mark.parametrize(
+    "spare",
+    [
+        instance("a2", State.UNREADY, replaces="a", created_at=NOW - 50),
+        instance("a2", State.PENDING, replaces="a", created_at=NOW - 6000),
+        instance("a2", State.STARTING, replaces="a", created_at=NOW - 50, ends_in=400),
+    ],
+)
+def test_who_is_ill_or_older_or_must_leave_soon_itself_takes_over_from_nobody(spare: Instance) -> None:
+    assert ("Launch", "b") in acts(plan(late(), spare))
+
+
+def test_nor_does_one_that_lost_its_slot_to_who_was_requeued_later() -> None:
+    requeued = late(generation=1, submit_time=NOW - 20)
+    spare = instance("a2", State.PENDING, replaces="a", created_at=NOW - 50)
+    assert ("Launch", "b") in acts(plan(requeued, spare))
+
+
 def test_all_of_a_removed_service_is_drained() -> None:
     found = plan(instance("a"), instance("b", State.PENDING), service=None)
     assert acts(found) == [("StartDrain", "b"), ("StartDrain", "a"), ("Cancel", "b")]

@@ -10,7 +10,7 @@ from saia_engine.model import Instance, LaunchSpec, State, WaitSample
 from saia_engine.planner import lead
 from saia_engine.planner.lead import HALF_LIFE_S, Lead, Learned
 from saia_engine.planner.moment import Moment
-from tests.unit.planner_support import CHAT, LIMIT_S, NOW, POLL_S, TIMING, alarms, instance, plan
+from tests.unit.planner_support import CHAT, LIMIT_S, NOW, POLL_S, TIMING, acts, alarms, instance, plan
 
 
 def learned(queue_s: float | None = None, load_s: float | None = None) -> Learned:
@@ -77,7 +77,7 @@ def test_a_jump_of_slurms_clock_lengthens_no_wait(jump_s: float) -> None:
 def test_it_is_capped_where_a_time_limit_has_no_more_room_and_that_is_an_alarm() -> None:
     found = of(learned(LIMIT_S, 0))
     assert found.capped
-    assert found.seconds == 0.75 * LIMIT_S
+    assert found.seconds == 0.75 * LIMIT_S - (10 + 300 + 30 + 2 * POLL_S)
     assert "capped at" in found.because
     assert ("lead-capped", "chat") in alarms(
         plan(instance("a", ends_in=80_000), learned={"chat": learned(LIMIT_S)})
@@ -91,7 +91,16 @@ def test_a_configured_cap_counts_if_it_is_less() -> None:
 
 def test_a_short_time_limit_leaves_room_for_the_rest_of_the_timeline() -> None:
     service = replace(CHAT, launch=replace(CHAT.launch, time_limit_s=1200))
-    assert of(learned(5000, 0), service=service).seconds == 1200 - (10 + 300 + 30 + 2 * POLL_S)
+    assert of(learned(5000, 0), service=service).seconds == TIMING.lead_floor_s
+
+
+def test_no_learned_lead_makes_a_replacement_due_in_the_first_quarter_of_a_life() -> None:
+    def at(age_s: float) -> list[tuple[str, str]]:
+        one = instance("a", ends_in=LIMIT_S - age_s, created_at=NOW - age_s)
+        return acts(plan(one, learned={"chat": learned(LIMIT_S)}))
+
+    assert at(LIMIT_S / 4 - 1) == []
+    assert at(LIMIT_S / 4) == [("Launch", "a")]
 
 
 def test_a_learned_lead_makes_a_replacement_due_earlier() -> None:

@@ -6,6 +6,7 @@ Times of calm come in between, in which all that was broken is mended and there 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from saia_engine.model import parse_token
@@ -30,6 +31,8 @@ BOOTS_WRONG_SHARE = 0.3
 """Of the jumps of a clock: so many come with a restart of the engine, as with its host's."""
 LONG_AWAY_SHARE = 0.25
 """Of the times without a network: in so many all who serve would be past their deadline."""
+HANG_TOGETHER_SHARE = 0.4
+"""Of the hangs: so many befall all instances of a service, as from one poisonous request."""
 ROOM_GPUS = 26
 """Free for ours in a calm: twice all that is wanted."""
 
@@ -294,11 +297,12 @@ class Chaos:
         return [agent for agent in self.world.agents.living() if agent.node == node.name]
 
     def maintenance(self, kind: str) -> None:
-        """A window on one or two nodes, announced half an hour to six hours ahead."""
+        """A window on one or two nodes, most likely of ours, announced half an hour to three hours ahead."""
         nodes = [node for node in self.world.cluster.nodes.values() if node.usable and node.partition == GPU]
         if len(nodes) < 6 or self.world.cluster.reservations:
             return
-        chosen = self.chance.sample(nodes, self.chance.choice([1, 2]))
+        nodes.sort(key=lambda node: not any(job.spec is not None for job in node.running.values()))
+        chosen = self.chance.sample(nodes[:4], self.chance.choice([1, 2]))
         start = self.site.now + self.chance.uniform(1800.0, 3 * 3600.0)
         window = Reserved(
             f"maint{int(self.site.now)}", start, start + 1800.0, tuple(node.name for node in chosen)
@@ -385,12 +389,14 @@ class Chaos:
     # -- services
 
     def hang(self, kind: str) -> None:
-        agent = self.one_agent()
-        if agent is None:
+        first = self.one_agent()
+        if first is None:
             return
-        self.world.agents.hang(agent)
+        alike = [a for a in self.world.agents.living() if a.service == first.service and a.ready]
         seconds = self.chance.uniform(60.0, 3600.0)
-        self.lasting(kind, agent.instance, seconds, lambda: self.world.agents.unhang(agent))
+        for agent in alike if self.chance.random() < HANG_TOGETHER_SHARE else [first]:
+            self.world.agents.hang(agent)
+            self.lasting(kind, agent.instance, seconds, partial(self.world.agents.unhang, agent))
 
     def die(self, kind: str) -> None:
         agent = self.one_agent()
@@ -581,7 +587,7 @@ KINDS: dict[str, tuple[float, Act]] = {
     "node-down": (0.7, Chaos.node_down),
     "node-drain": (0.7, Chaos.node_drain),
     "node-flaps": (1.0, Chaos.node_flaps),
-    "maintenance": (1.0, Chaos.maintenance),
+    "maintenance": (2.0, Chaos.maintenance),
     "stuck-completing": (0.7, Chaos.stuck_completing),
     "job-held": (0.7, Chaos.hold),
     "requeue": (1.0, Chaos.requeue),
@@ -589,10 +595,10 @@ KINDS: dict[str, tuple[float, Act]] = {
     "limit-shorter": (1.0, Chaos.limit),
     "limit-longer": (0.7, Chaos.limit),
     "foreign-scancel": (1.0, Chaos.foreign_scancel),
-    "hang": (0.7, Chaos.hang),
+    "hang": (1.0, Chaos.hang),
     "service-dies": (1.5, Chaos.die),
     "agent-silent": (1.5, Chaos.silent),
-    "network-away": (0.7, Chaos.deaf),
+    "network-away": (1.2, Chaos.deaf),
     "clock-jump": (0.7, Chaos.clock_jump),
     "journal-full": (0.3, Chaos.journal_full),
     "journal-refuses": (0.3, Chaos.journal_refuses),

@@ -14,7 +14,7 @@ from saia_engine.simulator.truth import ConfigRefused, OperatorOrdered
 from saia_engine.simulator.world import World
 
 EDITS_PER_HOUR = 1.5
-ORDERS_PER_HOUR = 1.0
+ORDERS_PER_HOUR = 1.5
 PUT_BACK_S = 300.0
 REGRET_S = 20.0
 UID = 1000

@@ -69,8 +69,7 @@ class Fleet:
         heirs = sorted((i for i in self.live if i.drain is None and self._replaces(i)), key=self.spare_first)
         self.replacement = {i.replaces: i for i in heirs}
         """The best one of each, where a late twin makes them more."""
-        shown = (i for i in heirs if i.job_id)  # of another it is open whether there is anything to spare
-        self.twins = [i for i in shown if i is not self.replacement[i.replaces] and self.predecessor(i)]
+        self.twins = [i for i in heirs if i is not self.replacement[i.replaces] and self.predecessor(i)]
         self.ready_left = sum(1 for i in self.ready() if not self.admission_over(i))
         """Who leaves anyway is no one to count on."""
 
@@ -89,6 +88,15 @@ class Fleet:
             if i.drain is None and i.id not in self.leaving and self.predecessor(i) is None
         ]
 
+    def missing(self) -> int:
+        """How many slots are empty; negative where there are more than are wanted."""
+        return self.wanted - len(self.heads()) - sum(1 for name in self.withdrawn if self._alone(name))
+
+    def _alone(self, withdrawn: str) -> bool:
+        """Whether no replacement counts for its slot."""
+        heir = self.replacement.get(withdrawn)
+        return heir is None or heir.id in self.leaving
+
     def surplus(self) -> tuple[list[Instance], int]:
         """Heads in the order in which to give them up, and how many are too many."""
         # One that Slurm does not show may be gone: for its sake none that runs is given up.
@@ -98,7 +106,8 @@ class Fleet:
     def heir(self, old: Instance) -> Instance | None:
         """Who replaces it while it still has the slot."""
         heir = self.replacement.get(old.id)
-        return heir if heir is not None and self.predecessor(heir) is old else None
+        stays = heir is not None and heir.id not in self.leaving and self.predecessor(heir) is old
+        return heir if stays else None
 
     def predecessor(self, instance: Instance) -> Instance | None:
         """Who still has the slot; one that was requeued and waits has lost it."""
@@ -119,11 +128,12 @@ class Fleet:
     def can_take_over(self, instance: Instance, old: Instance) -> bool:
         return instance.created_at > old.created_at and not self._lost_its_slot_to(instance, old)
 
-    def reassign(self, heir: Instance, old: Instance) -> None:
-        """From now on it replaces this one."""
-        self._reassigned[heir.id] = old.id
+    def reassign(self, heir: Instance, old: Instance | None = None) -> None:
+        """From now on it replaces this one, or nobody."""
+        self._reassigned[heir.id] = old.id if old else ""
         self.replacement = {name: i for name, i in self.replacement.items() if i is not heir}
-        self.replacement[old.id] = heir
+        if old is not None:
+            self.replacement[old.id] = heir
         self.twins = [i for i in self.twins if i is not heir]
 
     def ready(self) -> list[Instance]:

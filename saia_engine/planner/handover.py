@@ -23,38 +23,37 @@ BY_TIME = ("replace-before-end", "replace-before-maintenance")
 
 
 def reassign(fleet: Fleet) -> Iterator[Action]:
-    """Who is on its way, and too many where it was meant to be, takes over from another one that is due."""
+    """Who is one too many where it was meant to be, fills an empty slot, or takes over from another one that is due."""
     if fleet.service is None:
         return
     shown, surplus = fleet.surplus()
+    twins = [i for i in fleet.twins if _is_of_use(fleet, i)]
+    for heir in twins[: max(0, fleet.missing())]:
+        fleet.reassign(heir)
+        yield _reassigned(heir, "", "a slot is empty")
     spare = [*fleet.twins, *(fleet.heir(i) or i for i in shown[:surplus])]
-    spare = [i for i in spare if _on_its_way(fleet, i)]
+    spare = [i for i in spare if _is_of_use(fleet, i)]
     for old in shown[surplus:] if spare else ():
-        heir = fleet.replacement.get(old.id)
-        if (heir is not None and heir.id not in fleet.leaving) or fleet.due(old) is None:
+        if fleet.heir(old) is not None or fleet.due(old) is None:
             continue
         able = (i for i in spare if fleet.can_take_over(i, old))
-        heir = max(able, key=fleet.spare_first, default=None)
-        if heir is None:
-            continue
-        spare.remove(heir)
-        fleet.reassign(heir, old)
-        yield Reassign(
-            heir.id,
-            old.id,
-            Reason(
-                "reassign",
-                f"{short_id(heir.id)} is one too many, and {short_id(old.id)} must be replaced",
-                (("replaced", heir.replaces or "nobody"),),
-                (("give it up and launch another", "it is on its way already"),),
-            ),
-        )
+        best = max(able, key=fleet.spare_first, default=None)
+        if best is not None:
+            spare.remove(best)
+            fleet.reassign(best, old)
+            yield _reassigned(best, old.id, f"{short_id(old.id)} must be replaced")
 
 
-def _on_its_way(fleet: Fleet, instance: Instance) -> bool:
+def _is_of_use(fleet: Fleet, instance: Instance) -> bool:
     if instance.id in fleet.leaving or fleet.due(instance) is not None:
         return False
-    return instance.state in COMING or (instance.state is State.READY and not fleet.proven(instance))
+    return instance.state in COMING or instance.state is State.READY
+
+
+def _reassigned(heir: Instance, replaces: str, why: str) -> Reassign:
+    text = f"{short_id(heir.id)} is one too many, and {why}"
+    refused = (("give it up and launch another", "it is there or on its way already"),)
+    return Reassign(heir.id, replaces, Reason("reassign", text, (("replaced", heir.replaces),), refused))
 
 
 def hand_over(fleet: Fleet) -> Iterator[Action]:

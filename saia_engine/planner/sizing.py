@@ -138,13 +138,13 @@ def drain_ends(fleet: Fleet, instance: Instance, drain: Drain) -> tuple[str, flo
 def resize(fleet: Fleet) -> Iterator[Action]:
     """As many filled slots as wanted, each with one replacement at most: launch, or drain the surplus."""
     for twin in fleet.twins:
-        if twin.id in fleet.leaving or not fleet.can_spare(twin):
+        # Of one that Slurm has not shown it is open whether there is anything to spare.
+        if twin.id in fleet.leaving or not twin.job_id or not fleet.can_spare(twin):
             continue
         reason = Reason("twin", f"{twin.replaces} has another replacement")
         yield from _give_up(fleet, twin, DrainKind.SURPLUS, reason)
-    heads = fleet.heads()
-    filled = len(heads) + sum(1 for name in fleet.withdrawn if _alone(fleet, name))
-    missing = fleet.wanted - filled
+    missing = fleet.missing()
+    filled = fleet.wanted - missing
     if missing > 0:
         for _ in range(missing):
             yield fleet.launch(
@@ -156,12 +156,6 @@ def resize(fleet: Fleet) -> Iterator[Action]:
             )
         return
     yield from _shrink(fleet)
-
-
-def _alone(fleet: Fleet, withdrawn: str) -> bool:
-    """Whether no replacement counts for its slot."""
-    heir = fleet.replacement.get(withdrawn)
-    return heir is None or heir.id in fleet.leaving
 
 
 def _shrink(fleet: Fleet) -> Iterator[Action]:

@@ -137,6 +137,16 @@ def test_so_does_a_twin() -> None:
     assert acts(found) == [("Reassign", "a2")]
 
 
+@pytest.mark.parametrize("job_id", [7, 0])
+def test_a_twin_fills_an_empty_slot(job_id: int) -> None:
+    sure = instance("a2", State.STARTING, replaces="a", created_at=NOW - 50)
+    fields = {"job_id": job_id, "submit_time": job_id and NOW - 50}
+    twin = instance("a3", State.SUBMITTED, replaces="a", created_at=NOW - 50, **fields)
+    found = plan(late("a"), sure, twin, service=scaled(2))
+    assert acts(found) == [("Reassign", "a3")]
+    assert found.actions[0].replaces == ""  # type: ignore[union-attr]
+
+
 def test_so_does_the_replacement_of_one_that_is_given_up() -> None:
     first = instance("a", ends_in=400)
     heir = instance("a2", State.PENDING, replaces="a", created_at=NOW - 50)

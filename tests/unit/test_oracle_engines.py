@@ -180,6 +180,22 @@ def test_22_an_intent_of_an_engine_that_crashed_may_use_up_the_bound(crashes: bo
     assert story.broken() & {22} == found
 
 
+@pytest.mark.parametrize(("refuses", "found"), [(True, set()), (False, {22})])
+def test_22_a_failure_that_no_journal_keeps_is_learned_anew(refuses: bool, found: set[int]) -> None:
+    story = Story()
+    story.serve("one")
+    story.finish("one", "FAILED", "service")
+    story.poll()
+    if refuses:
+        story.tell(truth.JournalRefused, story.engine, "disk full")
+    story.poll(times=10)
+    story.end()
+    story.wait(150)
+    story.start("a")
+    story.poll(times=14)
+    assert story.broken() & {22} == found
+
+
 @pytest.mark.parametrize(("submits", "found"), [(True, set()), (False, {23})])
 def test_23_a_replacement_is_submitted_in_time(submits: bool, found: set[int]) -> None:
     story = Story()

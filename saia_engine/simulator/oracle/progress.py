@@ -50,6 +50,11 @@ class Progress:
             self._failed_at[token.service] = event.at
             self._unseen.add(token.service)
 
+    def stopped(self, event: truth.EngineEnded | truth.JournalRefused) -> None:
+        """What it had just learned it may not have written down: the next one learns it anew."""
+        just_now = event.at - grace.REACT_S
+        self._unseen.update(service for service, at in self._failed_at.items() if at >= just_now)
+
     def _braked(self, service: str) -> bool:
         """A back-off may run, or the hourly bound may be reached."""
         now = self._ledger.now
@@ -70,10 +75,10 @@ class Progress:
         ledger = self._ledger
         if answer.quality != "good":
             return
-        for service in self._unseen:
-            self._failed_at[service] = ledger.now
-        self._unseen.clear()
         engine = ledger.engines.get(answer.engine)
+        if engine is None or engine.refused_at is None:  # what a full journal does not keep, the next one learns
+            self._failed_at.update(dict.fromkeys(self._unseen, ledger.now))
+            self._unseen.clear()
         if engine is None or standing.hindered(ledger):
             ledger.disturbed_at = max(ledger.disturbed_at, ledger.now if engine else 0.0)
             return

@@ -76,7 +76,9 @@ class Progress:
         if answer.quality != "good":
             return
         engine = ledger.engines.get(answer.engine)
-        if engine is None or engine.refused_at is None:  # what a full journal does not keep, the next one learns
+        if (
+            engine is None or engine.refused_at is None
+        ):  # what a full journal does not keep, the next one learns
             self._failed_at.update(dict.fromkeys(self._unseen, ledger.now))
             self._unseen.clear()
         if engine is None or standing.hindered(ledger):

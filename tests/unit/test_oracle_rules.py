@@ -188,6 +188,28 @@ def test_16_whose_journal_is_lost_has_not_got_what_ends_before_it_is_shown(
     assert story.broken() & {16} == found
 
 
+@pytest.mark.parametrize(("crashes_after_s", "found"), [(1, set()), (20, {16})])
+def test_16_who_crashes_as_it_learns_of_a_failure_may_not_have_noted_it(
+    crashes_after_s: float, found: set[int]
+) -> None:
+    story = Story(wants(replicas=2))
+    for short in ("one", "two"):
+        story.submit(short)
+        story.accept(short)
+        story.run(short)
+    story.finish("one", "FAILED", "service")
+    story.poll()
+    story.wait(crashes_after_s)
+    story.end()
+    story.wait(90)
+    story.finish("two", "FAILED", "service")
+    story.start("a")
+    story.poll()
+    story.wait(15)
+    story.submit("three")
+    assert story.broken() & {16} == found
+
+
 @pytest.mark.parametrize(("answered", "found"), [(False, set()), (True, {16})])
 def test_16_what_no_answer_has_ever_shown_is_no_failure(answered: bool, found: set[int]) -> None:
     story = Story()

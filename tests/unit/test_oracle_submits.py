@@ -193,6 +193,21 @@ def test_4_what_slurm_takes_up_after_it_was_given_up_counts_once_an_answer_shows
     assert story.broken() & {1, 3, 4} == found
 
 
+@pytest.mark.parametrize(("before_s", "found"), [(0.1, set()), (0.3, {4})])
+def test_4_nor_does_what_slurm_takes_up_after_the_answer_that_gives_it_up_was_made(
+    before_s: float, found: set[int]
+) -> None:
+    story = Story()
+    story.submit_in_vain("one")
+    story.poll(times=3)
+    story.wait(15 - before_s)
+    story.accept("one", answered=False)
+    story.wait(before_s)
+    story.tell(truth.Answered, story.engine, "good", story.at - 0.2, 3)
+    story.launch("two")
+    assert story.broken() & {1, 3, 4} == found
+
+
 def test_4_an_unknown_submit_that_ran_is_not_repeated() -> None:
     story = Story()
     story.submit("one")

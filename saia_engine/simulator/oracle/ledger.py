@@ -409,17 +409,16 @@ class Ledger:
             for token in list(tokens.values()):
                 if token.called_at > answer.began:
                     continue
-                if not lies and token.job is not None and token.job.in_table:
-                    if token.job.accepted_at <= answer.began:
-                        if token.forgotten or token.missing_since is not None:
-                            token.found_at = self.now
-                        token.shown, token.missing_since, token.written_off = True, None, False
-                        token.forgotten = False
-                        token.known_on.add(engine.host)
-                        started_at = token.job.started_at
-                        if started_at is not None and token.start_shown[0] != started_at:
-                            token.start_shown = started_at, answer.at
-                        token.shown_running = started_at is not None and started_at <= answer.began
+                job = token.job
+                if not lies and job is not None and job.in_table and job.accepted_at <= answer.began:
+                    if token.forgotten or token.missing_since is not None:
+                        token.found_at = self.now
+                    token.shown, token.missing_since, token.written_off = True, None, False
+                    token.forgotten = False
+                    token.known_on.add(engine.host)
+                    if job.started_at is not None and token.start_shown[0] != job.started_at:
+                        token.start_shown = job.started_at, answer.at
+                    token.shown_running = job.started_at is not None and job.started_at <= answer.began
                     continue
                 if token.missing_since is None:
                     token.missing_since, token.was_missing = answer.began, True

@@ -620,6 +620,7 @@ class Front:
         status["gpus"] = self.gpus.newest()
         status["uptime_s"] = round(self._loop.time() - self._started_at, 3)
         status["alive"] = self.alive
+        status["served"] = self.served.is_set()
         status["fault"] = self.death or self.fault
         return status
 

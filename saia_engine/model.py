@@ -429,6 +429,8 @@ class AgentStatus:
     """What the probe that fails got to hear: of the liveness probe where `alive` is false."""
     alive: bool = True
     """False: the liveness probe failed as often in a row as its spec says, and has not succeeded since."""
+    served: bool = False
+    """Its service has been ready in this generation, whoever listened then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,14 +267,16 @@ def parse_status(line: bytes, now: float) -> AgentStatus:
         state, ready, opened = data["state"], data["ready"], data["open"]
         gpus = tuple(_gpu(item) for item in data.get("gpus", [])[:64])
         fault = str(data.get("fault", ""))[:500]
-        alive = data.get("alive", True)  # an agent that was launched by an older engine says nothing of it
+        # An agent that was launched by an older engine says nothing of these.
+        alive, served = data.get("alive", True), data.get("served", False)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise ValueError(f"a status that can't be read: {exc}") from exc
-    if state not in ("serving", "draining") or not isinstance(ready, bool) or not isinstance(alive, bool):
+    truths = all(isinstance(value, bool) for value in (ready, alive, served))
+    if state not in ("serving", "draining") or not truths:
         raise ValueError("a status with an unknown state")
     if type(opened) is not int or opened < 0:
         raise ValueError("a status without a count of open connections")
-    return AgentStatus(now, ready, state == "draining", opened, False, gpus, fault, alive)
+    return AgentStatus(now, ready, state == "draining", opened, False, gpus, fault, alive, served)
 
 
 def _gpu(item: dict[str, object]) -> Gpu:

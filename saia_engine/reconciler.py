@@ -505,7 +505,8 @@ class Reconciler:
         """What the planner hears in its agent's last word."""
         status = self._probes.statuses.get(instance.id)
         fresh = lifecycle.fresh(status, self._now())
-        heard = fresh, status is not None and status.alive, self._probes.listening_since.get(instance.id)
+        said = status is not None and (status.alive, status.served)
+        heard = fresh, said, self._probes.listening_since.get(instance.id)
         if status is None or instance.drain is None:
             return heard
         drained = status.draining, status.open_connections == 0

@@ -96,9 +96,12 @@ def end_drains(fleet: Fleet) -> Iterator[Action]:
 def _drain_is_over(fleet: Fleet, instance: Instance, drain: Drain) -> Reason | None:
     if _never_started(instance):
         return NEVER_STARTED
-    if drain.kind is DrainKind.UNHEALTHY and not instance.served:
-        return Reason("never-served", "it was never ready, so no request was ever sent to it")
     status = fleet.statuses.get(instance.id)
+    served = instance.served or (
+        status is not None and status.served
+    )  # maybe while another journal knew of it
+    if drain.kind is DrainKind.UNHEALTHY and not served:
+        return Reason("never-served", "it was never ready, so no request was ever sent to it")
     known = status if status is not None and fresh(status, fleet.now) else None
     if (
         known is not None

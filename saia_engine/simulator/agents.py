@@ -58,6 +58,7 @@ class Agent:
     hung: bool = False
     alive: bool = True
     """Its liveness probe's word, where it has one."""
+    served: bool = False
     gone: bool = False
     reachable: bool = True
     draining: bool = False
@@ -173,7 +174,7 @@ class Agents:
 
     def _found_ready(self, agent: Agent) -> None:
         if not agent.gone and not agent.hung:
-            agent.ready, agent.alive = True, True
+            agent.ready, agent.alive, agent.served = True, True, True
             self.tell(agent, "ready")
 
     # -- what befalls it

@@ -117,20 +117,22 @@ class SimEars:
         else:
             self._answer(line, agent, self._said(agent))
 
-    def _said(self, agent: Agent) -> tuple[bool, bool, int, bool]:
-        return agent.ready, agent.draining, len(agent.streams), agent.alive
+    def _said(self, agent: Agent) -> tuple[bool, bool, int, bool, bool]:
+        return agent.ready, agent.draining, len(agent.streams), agent.alive, agent.served
 
-    def _answer(self, line: _Line, agent: Agent, said: tuple[bool, bool, int, bool]) -> None:
+    def _answer(self, line: _Line, agent: Agent, said: tuple[bool, bool, int, bool, bool]) -> None:
         name = line.target.instance
         if self._lines.get(name) is not line or agent.gone or not agent.reachable:
             return
-        ready, draining, opened, alive = said
+        ready, draining, opened, alive, served = said
         if line.agent is not agent:
             line.agent, line.verified = agent, False
         if ready and not draining and not line.verified:
             line.verified = not agent.hung
         before = self.statuses.get(name)
-        self.statuses[name] = AgentStatus(self._now(), ready, draining, opened, line.verified, alive=alive)
+        self.statuses[name] = AgentStatus(
+            self._now(), ready, draining, opened, line.verified, alive=alive, served=served
+        )
         if (
             before is None
             or (before.ready, before.draining, before.verified)

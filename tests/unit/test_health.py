@@ -214,6 +214,14 @@ def test_who_never_served_is_cancelled_at_once() -> None:
     assert rules(plan(sick, instance("b"))) == ["never-served"]
 
 
+def test_who_served_while_another_journal_knew_of_it_may_end_its_streams() -> None:
+    sick = draining("a", DrainKind.UNHEALTHY, since_s=2, served=False)
+    for busy in (1, 0):
+        heard = {"a": status(served=True, open_connections=busy)}
+        expected = [] if busy else ["drained"]
+        assert rules(plan(sick, instance("b"), statuses=heard)) == expected
+
+
 def test_who_served_may_end_its_streams() -> None:
     sick = draining("a", DrainKind.UNHEALTHY, since_s=299)
     busy = {"a": status(open_connections=1)}

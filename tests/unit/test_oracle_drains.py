@@ -111,6 +111,28 @@ def test_10_who_was_not_ready_yet_when_it_was_ordered_leaves_no_gap(ready_for: i
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("polls", "found"), [(0, set()), (3, {10})])
+def test_10_what_one_engine_ordered_and_could_not_say_the_next_one_says_at_once(
+    polls: int, found: set[int]
+) -> None:
+    story = Story(wants(replicas=2, min_available=1))
+    for short in ("one", "two"):
+        story.submit(short)
+        story.accept(short)
+        story.run(short)
+    story.poll(times=8)
+    story.wish(wants(replicas=1, min_available=1))
+    story.end()
+    story.wait(5)
+    story.agent("two", "ready")
+    story.wait(200)
+    story.start("a")
+    story.poll()
+    story.poll(times=polls)
+    story.drain("two")
+    assert story.broken() & {10} == found
+
+
 @pytest.mark.parametrize(("ready_for", "found"), [(16, set()), (100, {11})])
 def test_11_a_late_twin_may_be_given_up_before_it_proves_itself(ready_for: int, found: set[int]) -> None:
     story = Story()

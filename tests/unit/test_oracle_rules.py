@@ -30,6 +30,20 @@ def test_13_a_changed_limit_counts_within_a_poll(polls: int, found: set[int]) ->
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("polls", "found"), [(2, set()), (4, {13})])
+def test_13_a_controller_that_has_just_restarted_may_not_be_believed_yet(polls: int, found: set[int]) -> None:
+    story = Story()
+    story.serve("one")
+    old = story.route("one")
+    story.poll()
+    story.tell(truth.ControllerUp, False)
+    story.change("one", end=story.end_of("one") - 3000, cause="foreign")
+    story.poll(times=polls)
+    story.wait(11)
+    story.tell(truth.RoutesRead, "a", (old,))
+    assert story.broken() == found
+
+
 @pytest.mark.parametrize(("ends", "found"), [(True, set()), (False, {13})])
 def test_13_an_engine_that_acts_asks_on(ends: bool, found: set[int]) -> None:
     story = Story(wants(replicas=0))

@@ -243,10 +243,12 @@ def test_a_status_is_read() -> None:
     assert (status.seen_at, status.ready, status.open_connections, status.verified) == (5.0, True, 2, False)
     assert (status.gpus[0].utilisation_percent, status.gpus[0].memory_total_mib) == (35.0, None)
     assert not parse_status(json.dumps(GOOD | {"alive": False}).encode(), 5.0).alive
+    assert parse_status(json.dumps(GOOD | {"served": True}).encode(), 5.0).served
 
 
 def test_an_agent_of_an_older_engine_that_says_nothing_of_its_service_s_life_has_one_that_lives() -> None:
-    assert "alive" not in GOOD and parse_status(json.dumps(GOOD).encode(), 5.0).alive
+    status = parse_status(json.dumps(GOOD).encode(), 5.0)
+    assert not {"alive", "served"} & GOOD.keys() and status.alive and not status.served
 
 
 @pytest.mark.parametrize(
@@ -266,6 +268,7 @@ def test_an_agent_of_an_older_engine_that_says_nothing_of_its_service_s_life_has
                 {"ready": "yes"},
                 {"alive": "yes"},
                 {"alive": None},
+                {"served": 1},
                 {"open": -1},
                 {"open": True},
                 {"open": None},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from saia_engine.simulator import truth
 from saia_engine.simulator.oracle import grace, standing, timeline
@@ -38,8 +38,6 @@ class Acts:
         """By service and revision: when each failure in a row was seen. A good revision need not wait for a bad one."""
         self._ends: list[_End] = []
         """Those that no good answer has shown yet."""
-        self._shown: list[_End] = []
-        """Those that the last one has shown."""
 
     # -- submits
 
@@ -194,7 +192,7 @@ class Acts:
                 end.seen_at = min(end.seen_at, answer.began)
         if answer.quality != "good":
             return  # whoever exits may have left its word, which counts with any answer that lacks its job
-        shown = self._shown = [end for end in self._ends if end.at <= answer.began]
+        shown = [end for end in self._ends if end.at <= answer.began]
         self._ends = [end for end in self._ends if end.at > answer.began]
         for end in shown:
             self._failed(end.what, end.seen_at)
@@ -211,12 +209,10 @@ class Acts:
         self._crashes.setdefault(what, deque(maxlen=CRASHES_KEPT)).append(seen_at)
 
     def stopped(self, event: truth.EngineEnded | truth.JournalRefused) -> None:
-        """What it had just learned it may not have written down: the next one learns it anew."""
+        """What it had just learned may be noted, or learned anew by the next one: it does not count."""
         just_now = event.at - grace.REACT_S
         for what, seen in self._crashes.items():
             self._crashes[what] = deque((at for at in seen if at < just_now), maxlen=CRASHES_KEPT)
-        self._ends += [replace(end, seen_at=float("inf")) for end in self._shown if end.seen_at >= just_now]
-        self._shown = []
 
     def configured(self, event: truth.Configured) -> None:
         """What changed may start afresh."""
@@ -229,7 +225,6 @@ class Acts:
         if self._ledger.remembered_from == event.at:
             self._crashes.clear()
             self._ends.clear()
-            self._shown = []
 
     # -- cancels
 

@@ -19,6 +19,8 @@ from saia_engine.simulator.oracle.records import (
 )
 from saia_engine.simulator.truth import Event, ReadRoute, Wish
 
+UNREAD = frozenset({"failed", "truncated", "late", "clock"})
+"""Answers of which an engine learns nothing."""
 BAD = frozenset({"failed", "truncated", "late", "young", "clock"})
 """Answers that show that they must not be believed."""
 LIES = frozenset({"empty", "stale"})
@@ -90,6 +92,7 @@ class Ledger:
         self.blind = FAR_PAST, FAR_PAST
         """The last time that none was, for longer than a moment."""
         self.controller_up = True
+        self.controller_up_at = 0.0
         self.disturbed_at = 0.0
         """The last moment at which something kept an engine from doing its work."""
         self.jumped_at = FAR_PAST
@@ -374,7 +377,7 @@ class Ledger:
         self.disturbed_at = event.at
 
     def _on_controller_up(self, event: truth.ControllerUp) -> None:
-        self.controller_up = True
+        self.controller_up, self.controller_up_at = True, event.at
         self.disturbed_at = event.at
         if event.lost_state:
             self.windows.clear()
@@ -384,11 +387,17 @@ class Ledger:
         if engine is None:
             return
         engine.quality = event.quality
+        if event.quality not in UNREAD and engine.boot_at != self.controller_up_at:
+            # It does not believe a controller whose restart it has seen until that has settled.
+            seen_before, engine.boot_at = engine.boot_at != FAR_PAST, self.controller_up_at
+            if seen_before:
+                engine.doubts_until = event.at + self.began.message_timeout_s + self.began.poll_s
         engine.believes = engine.believes or (bool(engine.answers) and not engine.doubts)
         if event.quality == "good":
             if not engine.believes:
                 engine.able_from = event.at
-            engine.answers.append((event.began, event.at))
+            if event.began >= engine.doubts_until:
+                engine.answers.append((event.began, event.at))
             engine.stale_from = None
             if event.at - self.seen_at > BLIND_S:
                 self.blind = self.seen_at, event.at

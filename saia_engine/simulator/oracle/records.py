@@ -159,6 +159,9 @@ class EngineSeen:
     refused_at: float | None = None
     """Its journal took no write any more."""
     believes: bool = False
+    boot_at: float = FAR_PAST
+    """When the controller that it asks came up."""
+    doubts_until: float = FAR_PAST
     """It has taken an answer for what is: before, it knows of nothing that runs, nor publishes."""
     able_from: float = float("inf")
     """When it began to."""

@@ -61,6 +61,7 @@ class Fleet:
         self.leaving: set[str] = set()
         """Whom an earlier rule of this plan drains."""
         self._reassigned: dict[str, str] = {}
+        """By instance: whom it replaces from this plan on."""
         self.going_back = False
         """An earlier rule of this plan reverts the rollout: what is asked for now, is not for long."""
         self._planned_ends: list[float] = []

@@ -97,9 +97,8 @@ def _drain_is_over(fleet: Fleet, instance: Instance, drain: Drain) -> Reason | N
     if _never_started(instance):
         return NEVER_STARTED
     status = fleet.statuses.get(instance.id)
-    served = instance.served or (
-        status is not None and status.served
-    )  # maybe while another journal knew of it
+    # Its agent knows of the time when another journal did.
+    served = instance.served or (status is not None and status.served)
     if drain.kind is DrainKind.UNHEALTHY and not served:
         return Reason("never-served", "it was never ready, so no request was ever sent to it")
     known = status if status is not None and fresh(status, fleet.now) else None

@@ -145,8 +145,8 @@ def roll(fleet: Fleet) -> Iterator[Action]:
     )
     heads = sorted(fleet.heads(), key=fleet.spare_first)
     for old in heads[max(0, len(heads) - fleet.wanted) :]:  # the surplus goes anyway
-        if old.revision == fleet.revision or not old.node:
-            continue
+        if old.revision == fleet.revision or not old.node or old.state is State.LOST:
+            continue  # who may be gone, or was long ago, needs no replacement yet
         if old.id in fleet.replacement or fleet.due(old) is not None:
             continue
         reason = Reason(

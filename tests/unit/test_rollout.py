@@ -67,6 +67,13 @@ def test_where_all_runs_what_is_wanted_nothing_is_rolled() -> None:
     assert acts(roll(new("a"), revisions=(revision(good_at=NOW - 10),))) == []
 
 
+def test_one_that_slurm_does_not_show_is_not_rolled() -> None:
+    ghost = old("a", State.LOST, created_at=NOW - 90_000)
+    for service in (scaled(2), rolling(2, max_unavailable=1)):
+        assert acts(roll(ghost, new("b"), service=service)) == []
+        assert acts(roll(replace(ghost, state=State.READY), new("b"), service=service)) != []
+
+
 @pytest.mark.parametrize("surge", [1, 2, 3, 5])
 def test_no_more_than_max_surge_are_above_the_number_wanted(surge: int) -> None:
     found = roll(old("a"), old("b"), old("c"), service=rolling(3, max_surge=surge))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ def main() -> None:
     report, grace_s, *program = sys.argv[1:]
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise SystemExit("cannot become the reaper")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell that puts us in the background has it ignored
     child = subprocess.Popen(program)
     write(report, {"pid": child.pid})
     code = child.wait()

@@ -97,7 +97,7 @@ def lead(
 
 
 def longest(service: Service, poll_s: float) -> float:
-    """The most a lead may be (s): lead_cap, and what the time limit leaves beside the other terms."""
+    """The most a lead may be (s): lead_cap, and what leaves the first quarter of a life alone."""
     timing = service.timing
     return within(timing.lead_cap_s or float("inf"), timing, service.launch.time_limit_s, poll_s)
 

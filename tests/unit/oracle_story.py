@@ -152,13 +152,17 @@ class Story:
             self.agent(short, "gone")
         self.change(short, state=state, end=self.at, cause=cause)
 
-    def launch(
-        self, short: str, service: str = "chat", lasts_s: float = 7200.0, revision: str = "r1"
-    ) -> None:
-        """All of it at once, up to readiness."""
+    def begin(self, short: str, service: str = "chat", lasts_s: float = 7200.0, revision: str = "r1") -> None:
+        """Submitted, taken and started, all at once."""
         self.submit(short, service, revision)
         self.accept(short, service=service)
         self.run(short, lasts_s)
+
+    def launch(
+        self, short: str, service: str = "chat", lasts_s: float = 7200.0, revision: str = "r1"
+    ) -> None:
+        """The same, up to readiness."""
+        self.begin(short, service, lasts_s, revision)
         self.agent(short, "ready")
 
     def serve(self, short: str, service: str = "chat", lasts_s: float = 7200.0, for_s: float = 120.0) -> None:

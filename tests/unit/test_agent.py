@@ -318,7 +318,8 @@ async def test_service_that_falls_sick_is_unready_and_recovers(agents: Agents):
             (running.directory / trouble).touch()
             while json.loads(await watch.readline())["ready"]:
                 pass
-            assert word in (await running.status())["fault"]
+            status = await running.status()
+            assert word in status["fault"] and status["served"]
             (running.directory / trouble).unlink()
             while not json.loads(await watch.readline())["ready"]:
                 pass
@@ -339,7 +340,7 @@ async def test_data_is_refused_while_the_service_does_not_listen(agents: Agents)
             await running.ask("GET /")
         assert refused.value.code == "service"
         status = await running.status()
-        assert (status["ready"], status["open"]) == (False, 0)
+        assert (status["ready"], status["served"], status["open"]) == (False, False, 0)
         assert status["fault"]
 
 

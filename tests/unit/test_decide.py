@@ -147,7 +147,7 @@ def test_a_twin_fills_an_empty_slot(job_id: int) -> None:
     assert found.actions[0].replaces == ""  # type: ignore[union-attr]
 
 
-def test_so_does_the_replacement_of_one_that_is_given_up() -> None:
+def test_the_replacement_of_one_that_is_given_up_takes_over_from_one_that_is_due() -> None:
     first = instance("a", ends_in=400)
     heir = instance("a2", State.PENDING, replaces="a", created_at=NOW - 50)
     assert acts(plan(first, late(), heir)) == [("Reassign", "a2"), ("StartDrain", "a")]

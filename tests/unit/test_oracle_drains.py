@@ -98,10 +98,8 @@ def test_11_one_replacement_is_good_for_one_drain() -> None:
 @pytest.mark.parametrize(("ready_for", "found"), [(4, set()), (40, {10})])
 def test_10_who_was_not_ready_yet_when_it_was_ordered_leaves_no_gap(ready_for: int, found: set[int]) -> None:
     story = Story(wants(replicas=2, min_available=1))
-    for short in ("one", "two"):
-        story.submit(short)
-        story.accept(short)
-        story.run(short)
+    story.begin("one")
+    story.begin("two")
     story.poll(times=8)
     story.wish(wants(replicas=1, min_available=1))
     story.poll()
@@ -116,10 +114,8 @@ def test_10_what_one_engine_ordered_and_could_not_say_the_next_one_says_at_once(
     polls: int, found: set[int]
 ) -> None:
     story = Story(wants(replicas=2, min_available=1))
-    for short in ("one", "two"):
-        story.submit(short)
-        story.accept(short)
-        story.run(short)
+    story.begin("one")
+    story.begin("two")
     story.poll(times=8)
     story.wish(wants(replicas=1, min_available=1))
     story.end()

@@ -207,10 +207,8 @@ def test_16_who_crashes_as_it_learns_of_a_failure_may_not_have_noted_it(
     crashes_after_s: float, found: set[int]
 ) -> None:
     story = Story(wants(replicas=2))
-    for short in ("one", "two"):
-        story.submit(short)
-        story.accept(short)
-        story.run(short)
+    story.begin("one")
+    story.begin("two")
     story.finish("one", "FAILED", "service")
     story.poll()
     story.wait(crashes_after_s)

@@ -57,6 +57,22 @@ async def test_overrides_count_until_cleared(bench: Bench) -> None:
     assert len(bench.slurm.live()) == 2
 
 
+async def test_who_is_not_needed_any_more_takes_over_from_one_that_must_go(bench: Bench) -> None:
+    (old, _) = await bench.settled()
+    bench.reconciler.set_override(Override("chat", 3, 1000, bench.slurm.now))
+    await bench.polls()
+    (new,) = (i for i in bench.reconciler.instances.values() if i.state is not State.READY)
+    bench.reconciler.clear_override("chat")
+    bench.reconciler.ask_replace(old.id, 1000)
+    await bench.polls()
+    bench.restart()
+    assert bench.reconciler.instances[new.id].replaces == old.id
+    await bench.polls(6)
+    assert len(bench.slurm.submits) == 3
+    assert bench.reconciler.instances[old.id].state is State.STOPPED
+    assert {i.state for i in bench.reconciler.instances.values() if i.live} == {State.READY}
+
+
 async def test_between_polls_a_drain_is_ended_as_soon_as_its_agent_says_so(bench: Bench) -> None:
     ready = await bench.settled()
     bench.ears.open = {i.id: 1 for i in ready}

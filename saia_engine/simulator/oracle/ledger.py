@@ -21,7 +21,7 @@ from saia_engine.simulator.truth import Event, ReadRoute, Wish
 
 UNREAD = frozenset({"failed", "truncated", "late", "clock"})
 """Answers of which an engine learns nothing."""
-BAD = frozenset({"failed", "truncated", "late", "young", "clock"})
+BAD = UNREAD | {"young"}
 """Answers that show that they must not be believed."""
 LIES = frozenset({"empty", "stale"})
 """Answers that look good and are not."""

@@ -53,7 +53,9 @@ def _is_of_use(fleet: Fleet, instance: Instance) -> bool:
 def _reassigned(heir: Instance, replaces: str, why: str) -> Reassign:
     text = f"{short_id(heir.id)} is one too many, and {why}"
     refused = (("give it up and launch another", "it is there or on its way already"),)
-    return Reassign(heir.id, replaces, Reason("reassign", text, (("replaced", heir.replaces or "nobody"),), refused))
+    return Reassign(
+        heir.id, replaces, Reason("reassign", text, (("replaced", heir.replaces or "nobody"),), refused)
+    )
 
 
 def hand_over(fleet: Fleet) -> Iterator[Action]:

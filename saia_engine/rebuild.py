@@ -195,7 +195,7 @@ def _as_routed(instance: Instance, route: Route | None, now: float) -> Instance:
         return instance
     instance = replace(instance, served=True, first_ready_at=now, state_since=now)
     if route.draining:
-        return replace(instance, state=State.DRAINING, drain=Drain(DrainKind.HANDOVER, now))
+        return replace(instance, state=State.DRAINING, drain=Drain(DrainKind.HANDOVER, now, heard_at=now))
     return replace(instance, state=State.READY, ready_since=now)
 
 

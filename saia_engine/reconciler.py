@@ -109,6 +109,8 @@ class Reconciler:
         offload: Offload = in_thread,
     ) -> None:
         now = clock.now
+        self._began_at = now()
+        """What was written down before is an earlier engine's, or of a wrong clock."""
         self.identity = identity
         self.instances = _remembered(store, now())
         self.wishes = Wishes(store, specs, services, poll_interval_s, now)
@@ -314,6 +316,7 @@ class Reconciler:
         self.learning = Learning(self._store, self._now, self._poll_interval_s)
         self._probes.watch(())  # what agents said has a wrong time, too
         self.snapshot, self._planned_on, self._heard_from = None, None, 0.0
+        self._began_at = now
         self._belief.begin_anew()
         self._traces_taken = False
         return moved_s
@@ -371,6 +374,8 @@ class Reconciler:
                 break  # what follows was planned without it
             await self._act(action)
         self._watch()
+        if plan.actions:
+            self._fold_statuses()  # who serves again is ready at once where its agent has said so
 
     # -- observing
 
@@ -462,7 +467,7 @@ class Reconciler:
                 address=self.address(i),
                 node_names=(i.node,),
                 readiness=i.spec.readiness_probe,
-                drain=i.drain is not None,
+                drain=i.drain is not None and not lifecycle.never_told(i, self._began_at),
             )
             for i in self.instances.values()
             if i.live and i.node and (self.snapshot is not None or i.id in routed)
@@ -488,6 +493,7 @@ class Reconciler:
             self._quarantine,
             self._probes.listening_since,
             self.wishes.unfrozen_at,
+            self._began_at,
         )
 
     def _known(self) -> object:

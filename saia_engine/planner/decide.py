@@ -53,6 +53,8 @@ class Memory:
     """By instance: since when its agent has been asked; who is not in it has not been asked yet."""
     unfrozen_at: float = 0.0
     """When an operator last ended a freeze."""
+    began_at: float = 0.0
+    """When this engine began, or its clock was set right."""
 
 
 def plan(desired: Desired, memory: Memory, now: float) -> Plan:
@@ -85,6 +87,7 @@ def plan(desired: Desired, memory: Memory, now: float) -> Plan:
             outlook=ahead,
             revisions=memory.revisions.get(name, ()),
             poll_s=desired.poll_interval_s,
+            began_at=memory.began_at,
             moment=moment,
         )
         for action in _acts(fleet, silent):

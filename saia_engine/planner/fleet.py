@@ -40,6 +40,7 @@ class Fleet:
         outlook: Outlook,
         revisions: Sequence[Revision],
         poll_s: float,
+        began_at: float,
         moment: Moment,
     ) -> None:
         self.name = name
@@ -53,6 +54,7 @@ class Fleet:
         self.outlook = outlook
         self.revisions = revisions
         self.poll_s = poll_s
+        self.began_at = began_at
         self.reached, self.passed = moment.reached, moment.passed
         self.now = moment.now
         self.all = instances

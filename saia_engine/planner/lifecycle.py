@@ -149,7 +149,7 @@ def dated_anew(instance: Instance, since: float, now: float) -> Instance:
     """After a wrong clock was set right: what is dated later than `since` counts as of now."""
     wrong: dict[str, Any] = {name: now for name in OWN_TIMES if (getattr(instance, name) or 0.0) > since}
     if instance.drain is not None and instance.drain.started_at > since:
-        wrong["drain"] = replace(instance.drain, started_at=now, heard_at=None)
+        wrong["drain"] = replace(instance.drain, started_at=now, heard_at=instance.drain.heard_at and now)
     return replace(instance, **wrong) if wrong else instance
 
 
@@ -296,6 +296,23 @@ def draining(instance: Instance, at: float) -> Instance:
     return _move(instance, State.DRAINING, at)
 
 
+def never_told(instance: Instance, began_at: float) -> bool:
+    """Whether an earlier engine wrote down, and nobody heard, that it drains: the reason may have gone since.
+
+    `began_at` is when this engine began. An operator's word stands.
+    """
+    drain = instance.drain
+    return (
+        drain is not None
+        and drain.heard_at is None
+        and drain.started_at <= began_at
+        and drain.kind is not DrainKind.OPERATOR
+        and instance.node != ""
+        and instance.cancel_sent_at is None
+    )
+
+
 def serving_again(instance: Instance, at: float) -> Instance:
     """The state after a drain was withdrawn: readiness must be proven anew."""
-    return _move(replace(instance, drain=None, ready_since=None), State.UNREADY, at)
+    state = State.UNREADY if instance.served else State.STARTING
+    return _move(replace(instance, drain=None, ready_since=None), state, at)

@@ -18,19 +18,30 @@ from saia_engine.model import (
 )
 from saia_engine.planner import timeline
 from saia_engine.planner.fleet import Fleet
-from saia_engine.planner.lifecycle import fresh
+from saia_engine.planner.lifecycle import fresh, never_told
 
 CANCEL_AGAIN_S = 30.0
 """A cancel without effect is sent again after so long."""
 
 
 def serve_again(fleet: Fleet) -> Iterator[Action]:
-    """Withdraw a drain for a replacement that is not ready any more."""
+    """Withdraw a drain for a replacement that is not ready any more, and what no agent was ever told."""
+    for old in fleet.live:
+        if old.state is State.DRAINING and never_told(old, fleet.began_at):
+            fleet.withdrawn.add(old.id)
+            yield WithdrawDrain(
+                old.id,
+                Reason(
+                    "never-told",
+                    "an earlier engine wrote down that it drains, and its agent was never told",
+                    refused=(("tell it now", "the reason may have gone: it is decided anew"),),
+                ),
+            )
     if fleet.service is None:
         return
-    missing = fleet.wanted - len(fleet.heads())
+    missing = fleet.missing()
     for old in fleet.live:
-        if not _may_serve_again(fleet, old):
+        if old.id in fleet.withdrawn or not _may_serve_again(fleet, old):
             continue
         heir = fleet.replacement.get(old.id)
         if heir is None:

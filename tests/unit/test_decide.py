@@ -11,6 +11,7 @@ from saia_engine.model import (
     AgentStatus,
     Cancel,
     Desired,
+    Drain,
     DrainKind,
     Instance,
     Launch,
@@ -318,6 +319,34 @@ def test_one_that_serves_again_fills_its_slot_although_its_replacement_is_ended(
     sick = instance("b", State.UNREADY, replaces="a", state_since=NOW - 500)
     found = plan(draining("a", ends_in=50_000), sick)
     assert acts(found) == [("WithdrawDrain", "a"), ("StartDrain", "b")]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DrainKind if kind is not DrainKind.OPERATOR])
+def test_what_an_earlier_engine_wrote_down_and_nobody_heard_is_decided_anew(kind: DrainKind) -> None:
+    found = plan(draining("a", kind, since_s=100), service=scaled(1), began_at=NOW - 60)
+    assert acts(found) == [("WithdrawDrain", "a")]
+    assert found.actions[0].reason.rule == "never-told"
+
+
+def test_what_was_never_told_is_withdrawn_also_where_nothing_is_missing_or_the_service_has_gone() -> None:
+    unheard = draining("a", DrainKind.SURPLUS, since_s=100)
+    for fleet, service in ([unheard, instance("b")], scaled(1)), ([unheard], None):
+        assert acts(plan(*fleet, service=service, began_at=NOW - 60)) == [("WithdrawDrain", "a")]
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        draining("a", DrainKind.OPERATOR, since_s=100),
+        draining("a", DrainKind.SURPLUS, since_s=50),
+        draining("a", DrainKind.SURPLUS, since_s=100, cancel_sent_at=NOW - 1),
+        instance("a", State.DRAINING, drain=Drain(DrainKind.SURPLUS, NOW - 100, heard_at=NOW - 99)),
+    ],
+)
+def test_a_drain_is_not_decided_anew_when_it_was_told_or_is_somebodys_will(
+    old: Instance,
+) -> None:
+    assert acts(plan(old, instance("b"), service=scaled(1), began_at=NOW - 60)) == []
 
 
 # ---------------------------------------------------------------- the end of a drain

@@ -359,9 +359,11 @@ def test_one_that_slurm_does_not_know_may_have_traffic_once_it_has_proven_itself
     assert (after.state, after.served) == (State.LOST, True)
 
 
-def test_a_withdrawn_drain_proves_its_readiness_anew() -> None:
-    after = lifecycle.serving_again(instance(State.DRAINING, drain=HANDOVER, ready_since=NOW - 50), NOW)
-    assert (after.state, after.drain, after.ready_since) == (State.UNREADY, None, None)
+@pytest.mark.parametrize(("served", "state"), [(True, State.UNREADY), (False, State.STARTING)])
+def test_a_withdrawn_drain_proves_its_readiness_anew(served: bool, state: State) -> None:
+    before = instance(State.DRAINING, drain=HANDOVER, ready_since=NOW - 50, served=served)
+    after = lifecycle.serving_again(before, NOW)
+    assert (after.state, after.drain, after.ready_since) == (state, None, None)
     assert heard(after, word()).state is State.READY
 
 

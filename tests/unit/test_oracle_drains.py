@@ -109,15 +109,18 @@ def test_10_who_was_not_ready_yet_when_it_was_ordered_leaves_no_gap(ready_for: i
     assert story.broken() == found
 
 
-@pytest.mark.parametrize(("polls", "found"), [(0, set()), (3, {10})])
-def test_10_what_one_engine_ordered_and_could_not_say_the_next_one_says_at_once(
-    polls: int, found: set[int]
+@pytest.mark.parametrize(("asked", "polls", "found"), [(True, 0, set()), (True, 3, {10}), (False, 0, {10})])
+def test_10_what_an_operator_told_an_engine_that_could_not_pass_it_on_the_next_one_says_at_once(
+    asked: bool, polls: int, found: set[int]
 ) -> None:
     story = Story(wants(replicas=2, min_available=1))
     story.begin("one")
     story.begin("two")
     story.poll(times=8)
-    story.wish(wants(replicas=1, min_available=1))
+    if asked:
+        story.order("drain", "two", confirmed=False)
+    else:
+        story.wish(wants(replicas=1, min_available=1))
     story.end()
     story.wait(5)
     story.agent("two", "ready")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from saia_engine.model import Drain, DrainKind, Override, Reason, State
+from saia_engine.model import Drain, DrainKind, Instance, Override, Reason, State
+from saia_engine.planner import lifecycle
 from saia_engine.wishes import WishRefused
 from tests.unit.memory_slurm import LIMIT_S, POLL_S, TIMING, Bench
 
@@ -171,6 +173,32 @@ async def test_a_drain_is_ordered_again_after_a_restart(bench: Bench) -> None:
     assert bench.reconciler.instances[mine.id].drain == Drain(
         DrainKind.OPERATOR, mine_drain_at(bench, mine.id)
     )
+
+
+async def never_told(bench: Bench, kind: DrainKind) -> Instance:
+    """Its drain is durable, and the engine crashes before a word reaches its agent."""
+    (mine, _) = await bench.settled()
+    bench.store.save(lifecycle.draining(replace(mine, drain=Drain(kind, now(bench))), now(bench)))
+    bench.restart()
+    return mine
+
+
+async def test_a_drain_that_nobody_heard_is_decided_anew_before_it_is_told(bench: Bench) -> None:
+    mine = await never_told(bench, DrainKind.SURPLUS)
+    for _ in range(3):
+        await bench.polls()
+        assert not bench.ears.targets[mine.id].drain
+    assert bench.codes().count("drain-withdrawn") == 1
+    assert bench.reconciler.instances[mine.id].state is State.READY
+    assert bench.slurm.cancels == [] and len(bench.slurm.live()) == 2
+
+
+async def test_after_a_drain_that_nobody_heard_who_is_too_many_still_goes(bench: Bench) -> None:
+    await never_told(bench, DrainKind.SURPLUS)
+    bench.one_replica()
+    await bench.polls(4)
+    assert bench.codes().count("drain-withdrawn") == bench.codes().count("drain") == 1
+    assert len(bench.of(State.READY)) == len(bench.slurm.live()) == 1
 
 
 def mine_drain_at(bench: Bench, name: str) -> float:

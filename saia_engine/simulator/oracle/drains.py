@@ -99,8 +99,10 @@ class Drains:
         """What was so before this and still is, the engine knew when it gave the order."""
         ledger = self._ledger
         engines: list[EngineSeen] = ledger.running or list(ledger.latest)
-        if any(ledger.now - e.able_from < grace.HEARING_S for e in ledger.running):
-            # An order of the one before, which nobody could pass on until now.
+        if token.ordered_out_at > token.called_at and any(
+            ledger.now - e.able_from < grace.HEARING_S for e in ledger.running
+        ):
+            # An operator's word to the engine before, which nobody could pass on until now.
             engines = [*engines, *[e for e in ledger.latest if e.answers and not e.running][-1:]]
         known = min((e.view_from for e in engines), default=ledger.now)
         agent = ledger.agents[token.instance]

@@ -71,6 +71,22 @@ def test_18_two_engines_never_take_turns() -> None:
     assert 18 in story.broken()
 
 
+@pytest.mark.parametrize(("hidden_s", "found"), [(30, set()), (70, {18})])
+def test_18_the_last_lease_counts_though_a_wrong_clock_gave_a_hidden_one_a_higher_epoch(
+    hidden_s: int, found: set[int]
+) -> None:
+    story = Story()
+    story.end()
+    story.epoch = 1000
+    story.start("a")
+    story.wait(hidden_s)
+    story.epoch = 10
+    story.start("b", takeover=True, wait_s=90)
+    story.poll()
+    story.submit("one")
+    assert story.broken() == found
+
+
 def test_18_no_act_after_the_end() -> None:
     story = Story()
     story.end()

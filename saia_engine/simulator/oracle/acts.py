@@ -302,21 +302,20 @@ class Acts:
             return None
         if engine.refused_at is not None:
             self._report(19, f"{name} {told} after its journal had failed", name)
-        newer = [e for e in ledger.running if e.epoch > engine.epoch and e.host == engine.host]
-        if newer or ledger.highest_acted > engine.epoch:
+        newer = [e for e in ledger.running if e.turn > engine.turn and e.host == engine.host]
+        if newer or ledger.last_acted > engine.turn:
             self._report(18, f"{name} {told} after a newer engine acts", name)
-        for lease in ledger.leases[-LEASES_LOOKED_AT:]:
-            if lease.epoch > engine.epoch:
-                hidden_s = 0.0 if lease.host == engine.host else ledger.began.shared_delay_s
-                if ledger.now > lease.at + hidden_s + grace.LEASE_GAP_S:
-                    self._report(
-                        18, f"{name} {told}, {ledger.now - lease.at:.0f} s after its lease was taken", name
-                    )
+        for lease in ledger.leases[engine.turn + 1 :]:
+            hidden_s = 0.0 if lease.host == engine.host else ledger.began.shared_delay_s
+            if ledger.now > lease.at + hidden_s + grace.LEASE_GAP_S:
+                self._report(
+                    18, f"{name} {told}, {ledger.now - lease.at:.0f} s after its lease was taken", name
+                )
         self._waited(engine, told)
         if ledger.now > engine.busy_until:
             engine.plan_from = ledger.now
         engine.busy_until = ledger.now + ledger.began.command_timeout_s + grace.NEXT_ACT_S
-        ledger.highest_acted = max(ledger.highest_acted, engine.epoch)
+        ledger.last_acted = max(ledger.last_acted, engine.turn)
         return engine
 
     def _waited(self, engine: EngineSeen, told: str) -> None:

@@ -32,10 +32,22 @@ class Leases:
                 f"{event.engine} started on {event.host} while {before[-1].host} holds the lease",
                 event.engine,
             )
-        if any(lease.epoch >= event.epoch for lease in before):
+        if self._seen_by(event) >= event.epoch or any(lease.epoch == event.epoch for lease in before):
             self._report(
                 18, f"{event.engine} started with epoch {event.epoch}, which is not new", event.engine
             )
+
+    def _seen_by(self, event: truth.EngineStarted) -> int:
+        """The epoch that it must have read before it wrote its own: a younger one may have been hidden."""
+        leases = self._ledger.leases
+        own = next((lease for lease in reversed(leases) if lease.engine == event.engine), None)
+        if own is None:
+            return 0
+        surely = own.at - self._ledger.began.shared_delay_s
+        for lease in reversed(leases):
+            if lease is not own and (lease.at <= surely or lease.host == event.host):
+                return lease.epoch
+        return 0
 
     def refused(self, event: truth.EngineRefused) -> None:
         """A crashed engine leaves nothing that needs hands."""

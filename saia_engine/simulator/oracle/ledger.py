@@ -64,8 +64,8 @@ class Ledger:
         self.running: list[EngineSeen] = []
         self.latest: deque[EngineSeen] = deque(maxlen=4)
         """Who started last."""
-        self.highest_acted = 0
-        """The highest epoch under which an engine has acted."""
+        self.last_acted = -1
+        """The turn of the newest engine that has acted."""
         self.leases: list[truth.LeaseWritten] = []
         self.routes: dict[str, dict[str, ReadRoute]] = {}
         """By host and instance: what its gates know."""
@@ -472,7 +472,8 @@ class Ledger:
     # -- engines
 
     def _on_engine_started(self, event: truth.EngineStarted) -> None:
-        engine = EngineSeen(event.engine, event.host, event.epoch, event.at, event.journal)
+        turn = max((i for i, lease in enumerate(self.leases) if lease.engine == event.engine), default=-1)
+        engine = EngineSeen(event.engine, event.host, turn, event.at, event.journal)
         self.engines[event.engine] = engine
         self.running.append(engine)
         self.latest.append(engine)
@@ -493,7 +494,7 @@ class Ledger:
     def _on_lease_written(self, event: truth.LeaseWritten) -> None:
         self.leases.append(event)
         for engine in self.running:
-            if engine.superseded_at is None and engine.epoch < event.epoch:
+            if engine.superseded_at is None:
                 engine.superseded_at = event.at
         self.disturbed_at = event.at
 

@@ -151,7 +151,8 @@ class AgentSeen:
 class EngineSeen:
     name: str
     host: str
-    epoch: int
+    turn: int
+    """Its lease's place among all that were written: the last one counts, whatever its epoch."""
     started_at: float
     journal: str
     running: bool = True

@@ -159,7 +159,7 @@ def hindered(ledger: Ledger) -> bool:
 
 def may_act(ledger: Ledger, engine: EngineSeen) -> bool:
     """Whether no newer lease than its own has been written."""
-    return not ledger.leases or ledger.leases[-1].epoch <= engine.epoch
+    return not ledger.leases or len(ledger.leases) == engine.turn + 1
 
 
 def catch_up_s(ledger: Ledger) -> float:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import pytest
 
+from saia_engine.simulator import truth
 from tests.unit.oracle_story import (
     ADMIT_S,
     LATEST_S,
     Story,
+    token,
     wants,
 )
 
@@ -93,6 +95,22 @@ def test_11_one_replacement_is_good_for_one_drain() -> None:
     story.drain("one")
     story.drain("two")
     assert story.broken() == {11}
+
+
+@pytest.mark.parametrize(("later_s", "found"), [(0.1, set()), (60, {11})])
+def test_11_who_was_launched_in_one_plan_with_one_that_slurm_refused_may_be_a_replacement(
+    later_s: float, found: set[int]
+) -> None:
+    story = Story(wants(replicas=2))
+    story.serve("one")
+    story.polls_until(story.end_of("one") - LATEST_S)
+    story.submit("two")
+    story.tell(truth.SubmitRefused, story.engine, token("two"), True)
+    story.wait(later_s)
+    story.launch("three")
+    story.poll(times=4)
+    story.drain("one")
+    assert story.broken() & {11} == found
 
 
 @pytest.mark.parametrize(("ready_for", "found"), [(4, set()), (40, {10})])

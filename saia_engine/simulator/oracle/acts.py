@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from saia_engine.simulator import truth
@@ -36,6 +36,8 @@ class Acts:
         self._extra = self._filler = False
         self._crashes: dict[tuple[str, str], deque[float]] = {}
         """By service and revision: when each failure in a row was seen. A good revision need not wait for a bad one."""
+        self._refused: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=8))
+        """By service: when Slurm refused a launch."""
         self._ends: list[_End] = []
         """Those that no good answer has shown yet."""
 
@@ -73,6 +75,8 @@ class Acts:
         surge = standing.rolling(ledger, service, [*taken, _of(call, service)], since)
         self._extra = len(taken) >= wanted
         known = len(ledger.live.get(service, ())) + len(ledger.unseen_ends.get(service, ()))
+        # What was refused just before had a slot in the same plan.
+        known += sum(at >= engine.plan_from for at in self._refused[service])
         # What its predecessor wrote down just before it ended, and never did, is in its records.
         intents_known = ledger.now - engine.started_at > grace.INTENT_S
         self._filler = intents_known and known < min(
@@ -168,6 +172,7 @@ class Acts:
     def refused(self, event: truth.SubmitRefused) -> None:
         token = self._ledger.tokens.get(event.name)
         if token is not None and event.answered:
+            self._refused[token.service].append(event.at)
             self._failed((token.service, token.revision), event.at)
 
     def ended(self, event: truth.JobChanged) -> None:

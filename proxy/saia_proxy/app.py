@@ -81,7 +81,7 @@ class App:
             "status": "ok" if connected else "no upstream is connected",
             "maintenance": self._maintenance.on,
             "upstreams": {"connected": connected, "configured": self._upstreams},
-            "in_flight": self._table.in_flight.total(),
+            "in_flight": self._table.in_flight,
         }
         await exchange.answer(200 if connected else 503, msgspec.json.encode(state), _JSON)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 ADMIT_SLACK_S = 1.0
 """A request takes this long to reach the gate: so close to `admit_until`, others are better."""
 CLOCK_SKEW_S = 60.0
 """Our clock and the cluster's may differ by this much; the gate has the last word on `admit_until`."""
+AFFINITY_BOUND = 1.25
+"""Affinity yields where its instance has so many times the average under way (consistent hashing with bounded loads,
+Mirrokni, Thorup, Zadimoghaddam 2018)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +31,53 @@ def choose(
     targets: Iterable[Target],
     *,
     now: float,
-    in_flight: Mapping[str, int],
+    in_flight: Callable[[str], int],
+    doubtful: Callable[[Target], bool] = lambda target: False,
     draining: Collection[str] = (),
-    resting: Collection[Target] = (),
     tried: Collection[Target] = (),
-    pick: Callable[[Sequence[Target]], Target] = random.choice,
+    affinity: bytes = b"",
+    sample: Callable[[Sequence[Target], int], list[Target]] = random.sample,
 ) -> Target | None:
-    """The target with the fewest of our requests in flight, or None.
+    """The target for a request, or None.
 
-    `draining` are instances that said so since the last routes, `resting` targets that just refused: these,
-    and targets at the edge of `admit_until`, get a request only where nothing better is left.
+    Of two at random the one with fewer requests under way ("the power of two choices", Mitzenmacher 2001): several
+    proxies that know nothing of each other's do not all run to the same. With an affinity, the instance to which
+    it always goes, unless that has much more to do than the others. `draining` are instances that said so since
+    the last routes. Targets that are doubtful, or at the edge of `admit_until`, get a request only where nothing
+    better is left.
     """
-    best: list[Target] = []
-    best_rank: tuple[bool, int] | None = None
+    good: list[Target] = []
+    poor: list[Target] = []
     for target in targets:
         if target.draining or target in tried or target.instance in draining:
             continue
         left_s = target.admit_until - now
         if left_s <= -CLOCK_SKEW_S:
             continue
-        rank = (left_s <= ADMIT_SLACK_S or target in resting, in_flight.get(target.instance, 0))
-        if best_rank is None or rank < best_rank:
-            best, best_rank = [target], rank
-        elif rank == best_rank:
-            best.append(target)
-    if not best:
-        return None
-    return best[0] if len(best) == 1 else pick(best)
+        (poor if left_s <= ADMIT_SLACK_S or doubtful(target) else good).append(target)
+    candidates = good or poor
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    if affinity:
+        return _faithful(candidates, affinity, in_flight, sample)
+    one, other = sample(candidates, 2)
+    return other if in_flight(other.instance) < in_flight(one.instance) else one
+
+
+def _faithful(
+    candidates: Sequence[Target],
+    affinity: bytes,
+    in_flight: Callable[[str], int],
+    sample: Callable[[Sequence[Target], int], list[Target]],
+) -> Target:
+    """By rendezvous hashing: who comes or goes moves only its own share."""
+    instances = {target.instance for target in candidates}
+    most = AFFINITY_BOUND * (sum(map(in_flight, instances)) + 1) / len(instances)
+    ranked = sorted(instances, key=lambda instance: _weight(affinity, instance), reverse=True)
+    chosen = next(instance for instance in ranked if in_flight(instance) < most)
+    ways = [target for target in candidates if target.instance == chosen]
+    return sample(ways, 1)[0]
+
+
+def _weight(affinity: bytes, instance: str) -> bytes:
+    return blake2b(affinity + b"\0" + instance.encode(), digest_size=8).digest()

@@ -24,9 +24,12 @@ from saia_engine.edge import durations, sizes, words
 from saia_engine.edge.door import Door, Table, Wrong
 from saia_engine.edge.faults import ConfigFaults, Fault, read_toml
 from saia_engine.edge.text import clean
+from saia_proxy.health import TOLERANCE, Tolerance
 
 __all__ = [
+    "BY_KEY",
     "ApiKey",
+    "Balancing",
     "ConfigFaults",
     "Fault",
     "ProxyConfig",
@@ -88,6 +91,21 @@ class Timeouts:
     total_s: float
 
 
+BY_KEY = "key"
+
+
+@dataclass(frozen=True, slots=True)
+class Balancing:
+    """Which instance gets a request."""
+
+    affinity: str = ""
+    """`key`, or the name of a header, in lower case: requests that agree in it go to the same instance."""
+    tolerance: Tolerance = TOLERANCE
+
+
+BALANCING = Balancing()
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A client's key, known by its hash only."""
@@ -108,6 +126,7 @@ class ProxyConfig:
     upstreams: tuple[SshUpstream | SubprocessUpstream, ...]
     timeouts: Timeouts
     keys: tuple[ApiKey, ...]
+    balancing: Balancing = BALANCING
 
 
 def hash_key(key: str) -> str:
@@ -149,6 +168,12 @@ def _client_model(word: str) -> str:
     return word if word == "*" else words.model(word)
 
 
+def _affinity(word: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{0,64}", word):
+        raise ValueError('must be "key" or the name of a header, such as "x-session-id"')
+    return word.lower()
+
+
 def _at_least_a_second(seconds: float) -> float:
     if seconds < 1:
         raise ValueError("must be 1s or longer")
@@ -172,6 +197,7 @@ class _File(Table):
     server: dict[str, Any] = {}
     upstreams: list[Any] = []
     timeouts: dict[str, Any] = {}
+    balancing: dict[str, Any] = {}
     keys: dict[str, Any] = {}
 
 
@@ -203,6 +229,13 @@ class _Timeouts(Table):
     total: _Duration = 3600.0
 
 
+class _Balancing(Table):
+    affinity: Annotated[str, AfterValidator(_affinity)] = ""
+    eject_after: Annotated[int, Field(ge=1, le=1000)] = TOLERANCE.eject_after
+    eject_for: _Duration = TOLERANCE.eject_for_s
+    stall_after: _Duration = TOLERANCE.stall_after_s
+
+
 class _Key(Table):
     hash: Annotated[str, AfterValidator(_hash)] = ""
     models: Annotated[list[Annotated[str, AfterValidator(_client_model)]], Field(min_length=1)] = ["*"]
@@ -224,6 +257,7 @@ def load(path: Path | str) -> ProxyConfig:
     timeouts, timeouts_bad = door.open(_Timeouts, top.timeouts, "timeouts")
     if not timeouts_bad:
         door.add(_timeout_faults(timeouts), "timeouts")
+    balancing, _ = door.open(_Balancing, top.balancing, "balancing")
     if not top.upstreams and "upstreams" not in top_bad:
         door.add([("upstreams", "is required", "add an [[upstreams]] table for each login node")])
     upstreams = [_upstream(door, index, data) for index, data in enumerate(top.upstreams)]
@@ -245,6 +279,9 @@ def load(path: Path | str) -> ProxyConfig:
         upstreams=tuple(_upstream_value(door, table) for table in upstreams),
         timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total),
         keys=tuple(keys.values()),
+        balancing=Balancing(
+            balancing.affinity, Tolerance(balancing.eject_after, balancing.eject_for, balancing.stall_after)
+        ),
     )
 
 

@@ -13,9 +13,10 @@ from saia_engine.wire.messages import Head, Open
 from saia_engine.wire.mux import WINDOW, MuxClosed, Stream, StreamReset
 from saia_proxy.admin import Maintenance
 from saia_proxy.balancer import Target
-from saia_proxy.config import Timeouts
+from saia_proxy.config import BY_KEY, Balancing, Timeouts
 from saia_proxy.errors import ApiError
 from saia_proxy.exchange import ClientGone, Exchange
+from saia_proxy.health import Use
 from saia_proxy.keys import Keyring, may
 from saia_proxy.routing import Offer, RoutingTable
 
@@ -36,6 +37,8 @@ _LOSSES = {
     messages.BAD_RESPONSE: "The service gave an answer that is not HTTP.",
     messages.OVERFLOW: "The cluster's gate is overloaded; the work may have begun.",
 }
+
+_FAULTS_OF_INSTANCES = frozenset({messages.INSTANCE_LOST, messages.BAD_RESPONSE, messages.REFUSED})
 
 
 class Opener(Protocol):
@@ -71,6 +74,7 @@ class Forwarder:
         tunnels: Mapping[str, Opener],
         maintenance: Maintenance,
         timeouts: Timeouts,
+        balancing: Balancing,
         max_body: int,
     ) -> None:
         self._keys = keys
@@ -78,6 +82,7 @@ class Forwarder:
         self._tunnels = tunnels
         self._maintenance = maintenance
         self._timeouts = timeouts
+        self._balancing = balancing
         self._max_body = max_body
 
     async def forward(self, exchange: Exchange) -> None:
@@ -103,9 +108,10 @@ class Forwarder:
         loop = asyncio.get_running_loop()
         tried: set[Target] = set()
         give_up_at = 0.0
+        affinity = self._affinity(exchange)
         while True:
             offer = self._offer(exchange)
-            target = self._table.choose(offer, tried)
+            target = self._table.choose(offer, tried, affinity)
             if exchange.gone:
                 raise ClientGone
             if target is None:
@@ -120,11 +126,19 @@ class Forwarder:
                 continue
             tried.add(target)
             exchange.instance = target.instance
-            with self._table.load(target):
-                reset = await attempt.at(target, self._tunnels[target.upstream])
+            with self._table.use(target) as use:
+                reset = await attempt.at(target, self._tunnels[target.upstream], use)
             if reset is None:
                 return
             self._table.not_taken(target, reset.code)
+
+    def _affinity(self, exchange: Exchange) -> bytes:
+        """What binds a client's requests to one instance."""
+        if self._balancing.affinity == BY_KEY:
+            return exchange.key.encode()
+        if self._balancing.affinity:
+            return exchange.header(self._balancing.affinity.encode()) or b""
+        return b""
 
     def _offer(self, exchange: Exchange) -> Offer:
         """Raises ApiError where the model does not exist, or does not take this path."""
@@ -164,7 +178,7 @@ class _Attempt:
         if self._stream is not None:
             self._stream.reset(messages.CANCELLED, "the client went away")
 
-    async def at(self, target: Target, tunnel: Opener) -> StreamReset | None:
+    async def at(self, target: Target, tunnel: Opener, use: Use) -> StreamReset | None:
         """None once the client has its answer or was cut off; the reset where the instance took nothing.
 
         Raises ApiError while nothing has been sent, ClientGone.
@@ -185,9 +199,12 @@ class _Attempt:
                 stream.end()
             head = await stream.response()
         except StreamReset as reset:
+            if self._speaks_against_it(reset):
+                use.failed()
             return self._not_taken(reset)
         else:
-            await self._answer(stream, head)
+            use.answered(head.status)
+            await self._answer(stream, head, use)
             return None
         finally:
             self._disarm()
@@ -196,7 +213,7 @@ class _Attempt:
                 upload.cancel()
             stream.reset(messages.CANCELLED)
 
-    async def _answer(self, stream: Stream, head: Head) -> None:
+    async def _answer(self, stream: Stream, head: Head, use: Use) -> None:
         exchange, now = self._exchange, self._loop.time
         self._disarm()
         await exchange.start(head)
@@ -205,10 +222,13 @@ class _Attempt:
         try:
             while data := await stream.receive():
                 self._waiting_since = None
+                use.heard()
                 await exchange.write(data)
                 self._waiting_since = now()
         except StreamReset as reset:
             exchange.outcome = self._why(reset)
+            if self._speaks_against_it(reset):
+                use.failed()
             if not exchange.gone:
                 await exchange.cut()
         else:
@@ -229,6 +249,12 @@ class _Attempt:
             return reset
         code = reset.code if reset.code in _LOSSES else messages.INSTANCE_LOST
         raise ApiError(502, code, _LOSSES[code])
+
+    def _speaks_against_it(self, reset: StreamReset) -> bool:
+        """Whether it is the instance that failed: not its client, nor the way to it."""
+        if self._exchange.gone:
+            return False
+        return bool(self._late) or reset.code in _FAULTS_OF_INSTANCES
 
     def _why(self, reset: StreamReset) -> str:
         if self._late:

@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from saia_engine.wire.messages import DRAINING, Routes, ServiceState
 from saia_proxy.balancer import Target, choose
+from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use, in_use
 
 REST_S = 1.0
 """A target that refused gets no other request for this long, where there is a better one."""
@@ -47,18 +48,31 @@ class Offer:
 
 
 class RoutingTable:
-    """One owner of routes and of requests in flight; only touched from the event loop."""
+    """One owner of routes and of requests in flight; only touched from the event loop.
 
-    def __init__(self, upstreams: tuple[str, ...], clock: Callable[[], float] = time.time) -> None:
+    `clock` is the wall's, which routes go by; `steady` the one that runs on whatever is done to that.
+    """
+
+    def __init__(
+        self,
+        upstreams: tuple[str, ...],
+        tolerance: Tolerance = TOLERANCE,
+        *,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._upstreams = upstreams
+        self._tolerance = tolerance
         self._clock = clock
+        self._steady = steady
         self._routes: dict[str, Routes] = {}
         self._connected: set[str] = set()
         self._draining: set[str] = set()
         self._resting: dict[Target, float] = {}
         self._waiters: set[asyncio.Future[None]] = set()
+        self._conditions: dict[str, Condition] = {}
+        """By instance; of those that are in the routes, or have requests under way."""
         self.offers: dict[str, Offer] = {}
-        self.in_flight: Counter[str] = Counter()
         self.queued: Counter[str] = Counter()
 
     @property
@@ -84,36 +98,47 @@ class RoutingTable:
         self._connected.discard(upstream)
         self._rebuild()
 
-    def choose(self, offer: Offer, tried: set[Target]) -> Target | None:
-        now = self._clock()
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, in all."""
+        return sum(condition.in_flight for condition in self._conditions.values())
+
+    def choose(self, offer: Offer, tried: set[Target], affinity: bytes = b"") -> Target | None:
+        """Where the next request for this offer should go; None where nobody is left."""
+        steady = self._steady()
         if self._resting:
-            self._resting = {target: until for target, until in self._resting.items() if until > now}
+            self._resting = {target: until for target, until in self._resting.items() if until > steady}
+
+        def doubtful(target: Target) -> bool:
+            condition = self._conditions.get(target.instance)
+            bad = condition is not None and condition.doubtful(steady, self._tolerance)
+            return bad or target in self._resting
+
         return choose(
             offer.targets,
-            now=now,
-            in_flight=self.in_flight,
+            now=self._clock(),
+            in_flight=self._in_flight_at,
+            doubtful=doubtful,
             draining=self._draining,
-            resting=self._resting,
             tried=tried,
+            affinity=affinity,
         )
+
+    def _in_flight_at(self, instance: str) -> int:
+        condition = self._conditions.get(instance)
+        return condition.in_flight if condition is not None else 0
 
     def not_taken(self, target: Target, code: str) -> None:
         """The target refused a request with this reset code."""
         if code == DRAINING:
             self._draining.add(target.instance)
         else:
-            self._resting[target] = self._clock() + REST_S
+            self._resting[target] = self._steady() + REST_S
 
-    @contextmanager
-    def load(self, target: Target) -> Iterator[None]:
-        """Counts a request as in flight."""
-        self.in_flight[target.instance] += 1
-        try:
-            yield
-        finally:
-            self.in_flight[target.instance] -= 1
-            if not self.in_flight[target.instance]:
-                del self.in_flight[target.instance]
+    def use(self, target: Target) -> AbstractContextManager[Use]:
+        """Counts a request as under way there; what comes of it is said to the `Use`."""
+        condition = self._conditions.setdefault(target.instance, Condition())
+        return in_use(condition, self._steady, self._tolerance)
 
     @contextmanager
     def waiting(self, offer: Offer) -> Iterator[None]:
@@ -153,6 +178,12 @@ class RoutingTable:
         self.offers = {
             model: Offer(model, tuple(services[model]), tuple(targets.get(model, ())))
             for model in sorted(services)
+        }
+        routed = {instance.id for routes in self._routes.values() for instance in routes.instances}
+        self._conditions = {
+            name: condition
+            for name, condition in self._conditions.items()
+            if condition.in_flight or name in routed
         }
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:

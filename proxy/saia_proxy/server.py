@@ -79,7 +79,7 @@ async def serve(
 ) -> None:
     """Serve on a bound socket until `stop` is set; the tunnels outlast the last open request."""
     names = tuple(upstream.name for upstream in config.upstreams)
-    table = RoutingTable(names)
+    table = RoutingTable(names, config.balancing.tolerance)
     maintenance = Maintenance(config.server.state_dir)
     tunnels = {
         upstream.name: Tunnel(
@@ -98,6 +98,7 @@ async def serve(
         tunnels=tunnels,
         maintenance=maintenance,
         timeouts=config.timeouts,
+        balancing=config.balancing,
         max_body=config.server.max_body_bytes,
     )
     app = App(forwarder=forwarder, keys=keys, table=table, maintenance=maintenance, upstreams=len(names))

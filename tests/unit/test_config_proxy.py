@@ -6,6 +6,7 @@ import pytest
 
 from saia_proxy import config
 from saia_proxy.config import ApiKey, ConfigFaults, ProxyConfig, SshUpstream, SubprocessUpstream
+from saia_proxy.health import Tolerance
 
 HASH = "sha256:" + "ab" * 32
 SERVER = '[server]\nstate_dir = "state"\n'
@@ -72,6 +73,11 @@ def test_every_key_arrives(keyed: Path) -> None:
     first_byte = "2s"
     idle = "3s"
     total = "4s"
+    [balancing]
+    affinity = "X-Session-Id"
+    eject_after = 2
+    eject_for = "7s"
+    stall_after = "1m"
     [keys.alice]
     hash = "{HASH}"
     models = ["llama-3"]
@@ -86,6 +92,7 @@ def test_every_key_arrives(keyed: Path) -> None:
         ),
         timeouts=config.Timeouts(1, 2, 3, 4),
         keys=(ApiKey("alice", HASH, ("llama-3",)),),
+        balancing=config.Balancing("x-session-id", Tolerance(2, 7.0, 60.0)),
     )
 
 
@@ -110,6 +117,9 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         transport = "telnet"
         [timeouts]
         idle = "2h"
+        [balancing]
+        affinity = "session id"
+        eject_after = 0
         [keys.one]
         hash = "{HASH}"
         [keys.two]
@@ -124,6 +134,8 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         "server.state_dir: is required; a directory of the proxy's own, such as /var/lib/saia-proxy",
         "server.tls_certificate: is required beside the other half; give both for TLS, or none behind a TLS proxy",
         "timeouts.idle: is longer than total, 1h; raise total or lower it",
+        'balancing.affinity: must be "key" or the name of a header, such as "x-session-id"',
+        "balancing.eject_after: must be at least 1",
         "upstreams[0].host: must be a host name or an address",
         'upstreams[0].user: is required for transport = "ssh"',
         'upstreams[0].key: is required for transport = "ssh"',

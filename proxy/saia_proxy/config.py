@@ -115,6 +115,10 @@ class ApiKey:
     """As `hash_key` makes it."""
     models: tuple[str, ...]
     """`*` stands for all."""
+    concurrency: int = 0
+    """Requests at once; 0: no limit but the gate's."""
+    per_minute: int = 0
+    """Requests a minute; 0: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +243,8 @@ class _Balancing(Table):
 class _Key(Table):
     hash: Annotated[str, AfterValidator(_hash)] = ""
     models: Annotated[list[Annotated[str, AfterValidator(_client_model)]], Field(min_length=1)] = ["*"]
+    concurrency: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    requests_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] = 0
 
 
 _SSH_KEYS = ("host", "user", "key", "known_hosts")
@@ -382,7 +388,9 @@ def _keys(door: Door, tables: Mapping[str, Any]) -> dict[str, ApiKey]:
             wrong = ("hash", f"is that of {keys[table.hash].name} too", "give each client a key of its own")
             door.add([wrong], "keys", name)
         else:
-            keys[table.hash] = ApiKey(name, table.hash, tuple(table.models))
+            keys[table.hash] = ApiKey(
+                name, table.hash, tuple(table.models), table.concurrency, table.requests_per_minute
+            )
     return keys
 
 
@@ -395,6 +403,15 @@ def _upstream_value(door: Door, table: _Upstream) -> SshUpstream | SubprocessUps
 
 
 # ---------------------------------------------------------------- for people
+
+
+def _rights(key: ApiKey) -> str:
+    words = ["all models" if "*" in key.models else ", ".join(key.models)]
+    if key.concurrency:
+        words.append(f"{key.concurrency} requests at once")
+    if key.per_minute:
+        words.append(f"{key.per_minute} requests a minute")
+    return "; ".join(words)
 
 
 def check_lines(config: ProxyConfig) -> list[str]:
@@ -420,10 +437,7 @@ def check_lines(config: ProxyConfig) -> list[str]:
         f"waits: connection {durations.spell(timeouts.connect_s)}, first byte {durations.spell(timeouts.first_byte_s)},"
         f" next byte {durations.spell(timeouts.idle_s)}, in all {durations.spell(timeouts.total_s)}"
     )
-    lines += [
-        f"key {key.name}: {'all models' if '*' in key.models else ', '.join(key.models)}"
-        for key in config.keys
-    ]
+    lines += [f"key {key.name}: {_rights(key)}" for key in config.keys]
     if not config.keys:
         lines.append("no keys: every request will be refused")
     return [clean(line) for line in lines]

@@ -18,6 +18,7 @@ from saia_proxy.errors import ApiError
 from saia_proxy.exchange import ClientGone, Exchange
 from saia_proxy.health import Use
 from saia_proxy.keys import Keyring, may
+from saia_proxy.quota import Quotas
 from saia_proxy.routing import Offer, RoutingTable
 
 PATIENCE_S = 2.0
@@ -75,6 +76,7 @@ class Forwarder:
         maintenance: Maintenance,
         timeouts: Timeouts,
         balancing: Balancing,
+        quotas: Quotas,
         max_body: int,
     ) -> None:
         self._keys = keys
@@ -83,6 +85,7 @@ class Forwarder:
         self._maintenance = maintenance
         self._timeouts = timeouts
         self._balancing = balancing
+        self._quotas = quotas
         self._max_body = max_body
 
     async def forward(self, exchange: Exchange) -> None:
@@ -97,6 +100,10 @@ class Forwarder:
         exchange.model = model
         if not may(key, model):
             raise ApiError(403, "model_not_allowed", "This API key may not use this model.", param="model")
+        with self._quotas.admit(key):
+            await self._carry(exchange, body)
+
+    async def _carry(self, exchange: Exchange, body: bytes) -> None:
         attempt = _Attempt(exchange, body, self._timeouts)
         exchange.watch(attempt.client_gone)
         try:

@@ -21,6 +21,7 @@ from saia_proxy.config import ProxyConfig, SshUpstream, SubprocessUpstream
 from saia_proxy.connection import Connection
 from saia_proxy.forward import Forwarder
 from saia_proxy.keys import Keyring
+from saia_proxy.quota import Quotas
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import LIFELINE, Connect
 from saia_proxy.tunnel import Tunnel
@@ -99,6 +100,7 @@ async def serve(
         maintenance=maintenance,
         timeouts=config.timeouts,
         balancing=config.balancing,
+        quotas=Quotas(),
         max_body=config.server.max_body_bytes,
     )
     app = App(forwarder=forwarder, keys=keys, table=table, maintenance=maintenance, upstreams=len(names))

@@ -81,6 +81,8 @@ def test_every_key_arrives(keyed: Path) -> None:
     [keys.alice]
     hash = "{HASH}"
     models = ["llama-3"]
+    concurrency = 5
+    requests_per_minute = 60
     """
     assert load(keyed, text) == ProxyConfig(
         file=keyed / "proxy.toml",
@@ -91,7 +93,7 @@ def test_every_key_arrives(keyed: Path) -> None:
             SshUpstream("hpc", "login1.example.org", 2222, "saia-gate", keyed / "id", keyed / "hosts"),
         ),
         timeouts=config.Timeouts(1, 2, 3, 4),
-        keys=(ApiKey("alice", HASH, ("llama-3",)),),
+        keys=(ApiKey("alice", HASH, ("llama-3",), 5, 60),),
         balancing=config.Balancing("x-session-id", Tolerance(2, 7.0, 60.0)),
     )
 

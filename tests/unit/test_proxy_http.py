@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 
 import httpx
 import openai
@@ -15,7 +16,7 @@ from saia_engine.wire import messages
 from saia_engine.wire.messages import Admin, Head, Routes
 from saia_engine.wire.mux import Stream
 from saia_proxy import connection, forward, tunnel
-from saia_proxy.config import Timeouts
+from saia_proxy.config import ApiKey, Timeouts, hash_key
 from tests.unit.proxy_gate import EVENTS, JSON, Gate, echo, instance, read_all, service
 from tests.unit.proxy_running import BODY, KEY, RESTRICTED_KEY, config, raw_post, running, until, until_async
 
@@ -219,6 +220,26 @@ async def test_a_key_sees_and_reaches_only_its_models(tmp_path):
     assert error_of(refused) == error_of(absent)
     assert hidden.status_code == 404
     assert allowed.status_code == 200
+
+
+async def test_a_keys_own_limits_are_429_with_the_time_to_wait(tmp_path):
+    gate = Gate([service()], [instance("one")])
+    gate.answers["one"] = silent
+    limited = ApiKey("all", hash_key(KEY), ("*",), concurrency=2, per_minute=3)
+    settings = replace(config(tmp_path, "a"), keys=(limited,))
+    async with running(settings, gate) as proxy:
+        waiting = [asyncio.create_task(proxy.chat()) for _ in range(2)]
+        await until(lambda: len(gate.opened) == 2)
+        third = await proxy.chat()
+        del gate.answers["one"]
+        for task in waiting:
+            task.cancel()
+        await until(lambda: len(gate.resets) == 2)
+        answers = [await proxy.chat() for _ in range(2)]
+    assert (third.status_code, error_of(third)["code"]) == (429, "too_many_concurrent_requests")
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert error_of(answers[1])["code"] == "rate_limit_exceeded"
+    assert 1 <= int(answers[1].headers["retry-after"]) <= 120
 
 
 @pytest.mark.parametrize(

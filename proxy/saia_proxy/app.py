@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address, ip_network
 from time import monotonic
 from typing import Any
 
@@ -15,9 +16,11 @@ from saia_proxy.errors import ApiError
 from saia_proxy.exchange import ClientGone, Exchange
 from saia_proxy.forward import Forwarder
 from saia_proxy.keys import Keyring, may
+from saia_proxy.metrics import CONTENT_TYPE, Metrics
 from saia_proxy.routing import Offer, RoutingTable
 
 CLIENT_GONE_STATUS = 499
+_OF_OPERATORS = frozenset({"/healthz", "/metrics"})
 _JSON = ((b"content-type", b"application/json"),)
 
 
@@ -29,17 +32,24 @@ class App:
         keys: Keyring,
         table: RoutingTable,
         maintenance: Maintenance,
+        metrics: Metrics,
+        scrapers: Sequence[str],
+        trusts: bool,
         upstreams: int,
     ) -> None:
         self._forwarder = forwarder
         self._keys = keys
         self._table = table
         self._maintenance = maintenance
+        self._metrics = metrics
+        self._trusts = trusts
+        self._scrapers = tuple(ip_network(network) for network in scrapers)
         self._upstreams = upstreams
         self._log = get_logger("access")
 
     async def __call__(self, scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
         exchange = Exchange(scope, receive, send)
+        self._metrics.in_flight.inc()
         try:
             await self._serve(exchange)
         except ApiError as error:
@@ -57,7 +67,8 @@ class App:
             )
         finally:
             exchange.close()
-            if exchange.raw_path != "/healthz":
+            self._metrics.in_flight.dec()
+            if exchange.raw_path not in _OF_OPERATORS:
                 self._record(exchange)
 
     async def _serve(self, exchange: Exchange) -> None:
@@ -65,6 +76,9 @@ class App:
         if path == "/healthz":
             _only(method, "GET", "HEAD")
             await self._health(exchange)
+        elif path == "/metrics" and self._may_scrape(exchange):
+            _only(method, "GET", "HEAD")
+            await exchange.answer(200, self._metrics.text(), ((b"content-type", CONTENT_TYPE),))
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             _only(method, "GET", "HEAD")
             await self._models(exchange, exchange.scope["path"].removeprefix("/v1/models").removeprefix("/"))
@@ -73,6 +87,17 @@ class App:
             await self._forwarder.forward(exchange)
         else:
             raise ApiError(404, "unknown_url", "There is nothing at this path.")
+
+    def _may_scrape(self, exchange: Exchange) -> bool:
+        """By the client's own address: one that came through a proxy which is not trusted is nobody's."""
+        client = exchange.scope["client"]
+        if client is None or (exchange.header(b"x-forwarded-for") is not None and not self._trusts):
+            return False
+        try:
+            address = ip_address(client[0])
+        except ValueError:
+            return False
+        return any(address in network for network in self._scrapers)
 
     async def _health(self, exchange: Exchange) -> None:
         """For load balancers; unauthenticated, so it holds counts and no names."""
@@ -105,6 +130,8 @@ class App:
             await exchange.answer(error.status, error.body(), error.headers())
 
     def _record(self, exchange: Exchange) -> None:
+        model = exchange.model if exchange.model in self._table.offers else ""
+        self._metrics.finished(exchange, model)
         client = exchange.scope["client"]
         self._log.info(
             "request",

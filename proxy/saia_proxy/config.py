@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 KEY_PREFIX = "sk-saia-"
+LOCAL = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Server:
     """Addresses or networks whose X-Forwarded-For is believed."""
     tls_certificate: Path | None
     tls_key: Path | None
+    metrics_from: tuple[str, ...] = LOCAL
+    """Addresses or networks that may read /metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +216,7 @@ class _Server(Table):
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = []
     tls_certificate: _FilePath = ""
     tls_key: _FilePath = ""
+    metrics_from: list[Annotated[str, AfterValidator(_network)]] = list(LOCAL)
 
 
 class _Upstream(Table):
@@ -281,6 +285,7 @@ def load(path: Path | str) -> ProxyConfig:
             trusted_proxies=tuple(server.trusted_proxies),
             tls_certificate=door.path(server.tls_certificate) if server.tls_certificate else None,
             tls_key=door.path(server.tls_key) if server.tls_key else None,
+            metrics_from=tuple(server.metrics_from),
         ),
         upstreams=tuple(_upstream_value(door, table) for table in upstreams),
         timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total),

@@ -24,6 +24,7 @@ _OURS = frozenset(
     {"x-request-id", "date", "server", "connection", "keep-alive", "transfer-encoding", "upgrade"}
 )
 
+_EVENT_STREAM = "text/event-stream"
 _BODYLESS = frozenset({204, 304})
 
 Message = dict[str, Any]
@@ -40,13 +41,16 @@ class Exchange:
         self.scope = scope
         self.began_at = monotonic()
         self.status = 0
-        self.bytes_out = 0
+        self.bytes_out = self.events = 0
+        self.taken_at: float | None = None
+        self.answered_at: float | None = None
         self.begun = False
         self.gone = False
         self.outcome = "ok"
         self.key = self.model = self.instance = ""
         self._receive = receive
         self._send = send
+        self._is_events = False
         self._watcher: asyncio.Task[None] | None = None
         given = self.header(b"x-request-id")
         usable = given is not None and _REQUEST_ID.fullmatch(given)
@@ -117,13 +121,18 @@ class Exchange:
         for name, value in head.headers:
             if name.lower() not in dropped and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
                 headers.append((name.encode(), value.encode("latin-1")))
+                if value.startswith(_EVENT_STREAM) and name.lower() == "content-type":
+                    self._is_events = True
         self.begun = True
+        self.answered_at = monotonic()
         self.status = head.status
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
         """Waits while the client reads slowly."""
         self.bytes_out += len(data)
+        if self._is_events:
+            self.events += data.count(b"\n\n")
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:

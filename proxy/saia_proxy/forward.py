@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from saia_proxy.errors import ApiError
 from saia_proxy.exchange import ClientGone, Exchange
 from saia_proxy.health import Use
 from saia_proxy.keys import Keyring, may
+from saia_proxy.metrics import Metrics
 from saia_proxy.quota import Quotas
 from saia_proxy.routing import Offer, RoutingTable
 
@@ -77,6 +79,7 @@ class Forwarder:
         timeouts: Timeouts,
         balancing: Balancing,
         quotas: Quotas,
+        metrics: Metrics,
         max_body: int,
     ) -> None:
         self._keys = keys
@@ -86,6 +89,7 @@ class Forwarder:
         self._timeouts = timeouts
         self._balancing = balancing
         self._quotas = quotas
+        self._metrics = metrics
         self._max_body = max_body
 
     async def forward(self, exchange: Exchange) -> None:
@@ -127,17 +131,19 @@ class Forwarder:
                     retry_s = RETRY_STARTING_S if offer.starting else RETRY_NONE_S
                     text = "No instance of this model is ready; please try again."
                     raise ApiError(503, "no_instance", text, retry_after_s=retry_s)
-                with self._table.waiting(offer):
+                with self._table.waiting(offer), self._metrics.queued.labels(offer.name).track_inprogress():
                     await self._table.changed(LOOK_AGAIN_S)
                 tried.clear()
                 continue
             tried.add(target)
             exchange.instance = target.instance
+            exchange.taken_at = monotonic()
             with self._table.use(target) as use:
                 reset = await attempt.at(target, self._tunnels[target.upstream], use)
             if reset is None:
                 return
             self._table.not_taken(target, reset.code)
+            self._metrics.not_taken(reset.code)
 
     def _affinity(self, exchange: Exchange) -> bytes:
         """What binds a client's requests to one instance."""

@@ -26,6 +26,11 @@ class Offer:
     targets: tuple[Target, ...] = ()
 
     @property
+    def name(self) -> str:
+        """Of the first service, under which its waiting requests count."""
+        return self.services[0].name if self.services else ""
+
+    @property
     def ready(self) -> int:
         """Instances that take requests now; one that two upstreams reach counts once."""
         return len({target.instance for target in self.targets if not target.draining})
@@ -143,7 +148,7 @@ class RoutingTable:
     @contextmanager
     def waiting(self, offer: Offer) -> Iterator[None]:
         """Counts a request as queued for the first service of the offer."""
-        name = offer.services[0].name if offer.services else ""
+        name = offer.name
         self.queued[name] += 1
         try:
             yield

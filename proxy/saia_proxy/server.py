@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -21,6 +22,7 @@ from saia_proxy.config import ProxyConfig, SshUpstream, SubprocessUpstream
 from saia_proxy.connection import Connection
 from saia_proxy.forward import Forwarder
 from saia_proxy.keys import Keyring
+from saia_proxy.metrics import Metrics
 from saia_proxy.quota import Quotas
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import LIFELINE, Connect
@@ -80,6 +82,7 @@ async def serve(
 ) -> None:
     """Serve on a bound socket until `stop` is set; the tunnels outlast the last open request."""
     names = tuple(upstream.name for upstream in config.upstreams)
+    metrics = Metrics(time.monotonic)
     table = RoutingTable(names, config.balancing.tolerance)
     maintenance = Maintenance(config.server.state_dir)
     tunnels = {
@@ -88,6 +91,7 @@ async def serve(
             connect(upstream, config.timeouts.connect_s),
             table=table,
             maintenance=maintenance,
+            on_link=metrics.connected.labels(upstream.name).inc,
             handshake_s=config.timeouts.connect_s,
         )
         for upstream in config.upstreams
@@ -101,9 +105,19 @@ async def serve(
         timeouts=config.timeouts,
         balancing=config.balancing,
         quotas=Quotas(),
+        metrics=metrics,
         max_body=config.server.max_body_bytes,
     )
-    app = App(forwarder=forwarder, keys=keys, table=table, maintenance=maintenance, upstreams=len(names))
+    app = App(
+        forwarder=forwarder,
+        keys=keys,
+        table=table,
+        maintenance=maintenance,
+        metrics=metrics,
+        scrapers=config.server.metrics_from,
+        trusts=bool(config.server.trusted_proxies),
+        upstreams=len(names),
+    )
     server = _Server(_uvicorn_config(config, app))
     host, port = listener.getsockname()[:2]
     get_logger("server").info("listening", host=host, port=port)

@@ -37,7 +37,10 @@ class Backoff:
 
 
 class Tunnel:
-    """Owns the connection to one upstream. `run` keeps it; `open` starts a request on it."""
+    """Owns the connection to one upstream. `run` keeps it; `open` starts a request on it.
+
+    `on_link` is told +1 as it is connected, and -1 as it is lost.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Tunnel:
         *,
         table: RoutingTable,
         maintenance: Maintenance,
+        on_link: Callable[[int], object] = lambda change: None,
         handshake_s: float = 10.0,
         backoff: Backoff = Backoff(),
     ) -> None:
@@ -55,6 +59,7 @@ class Tunnel:
         self._connect = connect
         self._table = table
         self._maintenance = maintenance
+        self._on_link = on_link
         self._handshake_s = handshake_s
         self._backoff = backoff
         self._mux: Mux | None = None
@@ -89,6 +94,7 @@ class Tunnel:
             self._mux = link.mux
             self.connected_since = time.time()
             self._log.info("upstream connected", gate=plain(hello.program, 60))
+            self._on_link(+1)
             reporter = asyncio.create_task(self._report(link.mux))
             try:
                 await link.mux.wait_closed()
@@ -97,6 +103,8 @@ class Tunnel:
             raise Unusable(Trouble.GATE_ENDED, plain(link.mux.closed_because, 500))
         finally:
             self._mux = None
+            if self.connected_since is not None:
+                self._on_link(-1)
             self.connected_since = None
             self._table.lost(self.name)
             self._maintenance.lost(self.name)

@@ -15,6 +15,7 @@ import click
 from saia_engine.edge import logs, words
 from saia_engine.edge.text import plain
 from saia_proxy import config as configuration
+from saia_proxy import workers
 from saia_proxy.config import ConfigFaults, ProxyConfig
 
 FAILED, USAGE, TAKEN, UNREACHABLE = 1, 2, 4, 7
@@ -37,10 +38,12 @@ def main() -> None:
 def run(file: Path, log_level: str, log_file: Path | None) -> None:
     """Serve until SIGTERM; an upstream that is down is tried again and again."""
     config = _load(file)
-    from saia_proxy import server
-
     try:
         logs.set_up(log_level, log_file)
+        if config.server.workers > 1:
+            workers.share_metrics(config.server.state_dir / "metrics")
+        from saia_proxy import server
+
         server.run(config)
     except ssl.SSLError as exc:
         _fail(USAGE, f"the TLS certificate or key is of no use: {plain(exc)}")

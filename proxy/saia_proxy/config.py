@@ -62,6 +62,8 @@ class Server:
     tls_key: Path | None
     metrics_from: tuple[str, ...] = LOCAL
     """Addresses or networks that may read /metrics."""
+    workers: int = 1
+    """Processes that serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class _Server(Table):
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = []
     tls_certificate: _FilePath = ""
     tls_key: _FilePath = ""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
     metrics_from: list[Annotated[str, AfterValidator(_network)]] = list(LOCAL)
 
 
@@ -286,6 +289,7 @@ def load(path: Path | str) -> ProxyConfig:
             tls_certificate=door.path(server.tls_certificate) if server.tls_certificate else None,
             tls_key=door.path(server.tls_key) if server.tls_key else None,
             metrics_from=tuple(server.metrics_from),
+            workers=server.workers,
         ),
         upstreams=tuple(_upstream_value(door, table) for table in upstreams),
         timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total),

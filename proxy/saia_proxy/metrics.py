@@ -1,7 +1,6 @@
 """What the proxy counts, in Prometheus' form, over all its workers. No client's text becomes a label.
 
-Several workers share one directory (`MULTIPROCESS`, which prometheus-client reads as it is imported); whichever of them
-is asked tells the sum.
+Several workers share one directory (`workers.share_metrics`); whichever of them is asked tells the sum.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from prometheus_client import (
     multiprocess,
 )
 
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+from saia_proxy.workers import METRICS
+
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _QUICK_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
@@ -133,7 +133,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, of all workers."""
-        if MULTIPROCESS not in os.environ:
+        if METRICS not in os.environ:
             return generate_latest(self._registry)
         whole = CollectorRegistry()
         multiprocess.MultiProcessCollector(whole)

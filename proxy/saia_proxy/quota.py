@@ -1,12 +1,13 @@
-"""How much a key may ask for: requests at once, and requests a minute."""
+"""How much a key may ask for: requests at once, and requests a minute; over all workers of the proxy."""
 
 from __future__ import annotations
 
 import math
+import mmap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from enum import IntEnum
 
 from saia_proxy.config import ApiKey
 from saia_proxy.errors import ApiError
@@ -14,67 +15,126 @@ from saia_proxy.errors import ApiError
 WINDOW_S = 60.0
 
 
-@dataclass(slots=True)
+class _Cell(IntEnum):
+    IN_FLIGHT = 0
+    REQUESTS = 1
+    REFUSED = 2
+    WINDOW = 3
+    NOW = 4
+    BEFORE = 5
+
+
 class Usage:
-    """One key's requests: those under way, and those of this window and the one before."""
+    """One key's requests in one worker: that one's to write, and all workers' to read."""
 
-    in_flight: int = 0
-    requests: int = 0
-    """Admitted, in all."""
-    refused: int = 0
-    """By its own limits, in all."""
-    window: int = 0
-    now: int = 0
-    before: int = 0
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
 
-    def roll(self, window: int) -> None:
-        if window != self.window:
-            self.before = self.now if window == self.window + 1 else 0
-            self.window, self.now = window, 0
+    @property
+    def in_flight(self) -> int:
+        return self._cells[_Cell.IN_FLIGHT]
 
-    def wait_s(self, per_minute: int, at: float) -> float:
-        """Until one more is within the limit: 0 or less, and it is now.
+    @property
+    def requests(self) -> int:
+        """Admitted, in all."""
+        return self._cells[_Cell.REQUESTS]
 
-        The last minute's requests are those of this window and, as if evenly spread, the part of the one
-        before that it still covers (a "sliding window counter").
-        """
-        elapsed = at % WINDOW_S
-        if self.now + self.before * (1 - elapsed / WINDOW_S) + 1 <= per_minute:
-            return 0.0
-        if (
-            self.now + 1 > per_minute
-        ):  # this window alone is too much: in the next one its share must fall enough
-            return WINDOW_S - elapsed + WINDOW_S * (1 - (per_minute - 1) / self.now)
-        return WINDOW_S * (1 - (per_minute - 1 - self.now) / self.before) - elapsed
+    @property
+    def refused(self) -> int:
+        """By the key's own limits, in all."""
+        return self._cells[_Cell.REFUSED]
+
+    def windows(self, window: int) -> tuple[int, int]:
+        """Requests admitted in this window, and in the one before."""
+        cells = self._cells
+        if cells[_Cell.WINDOW] == window:
+            return cells[_Cell.NOW], cells[_Cell.BEFORE]
+        return 0, cells[_Cell.NOW] if cells[_Cell.WINDOW] == window - 1 else 0
+
+    def begin(self, window: int) -> None:
+        cells = self._cells
+        now, before = self.windows(window)
+        cells[_Cell.WINDOW], cells[_Cell.NOW], cells[_Cell.BEFORE] = window, now + 1, before
+        cells[_Cell.REQUESTS] += 1
+        cells[_Cell.IN_FLIGHT] += 1
+
+    def end(self) -> None:
+        self._cells[_Cell.IN_FLIGHT] -= 1
+
+    def refuse(self) -> None:
+        self._cells[_Cell.REFUSED] += 1
+
+    def forget_open(self) -> None:
+        """The worker that wrote here has ended, and its requests with it."""
+        self._cells[_Cell.IN_FLIGHT] = 0
+
+
+class Board:
+    """The counts of all keys in all workers, in memory that they share; made before they are."""
+
+    def __init__(self, keys: Iterable[ApiKey], workers: int = 1) -> None:
+        names = [key.name for key in keys]
+        size = len(_Cell)
+        cells = memoryview(mmap.mmap(-1, max(1, len(names) * workers * size) * 8)).cast("Q")
+        starts = iter(range(0, len(names) * workers * size, size))
+        self._usage = {
+            name: tuple(
+                Usage(cells[start : start + size]) for start, _ in zip(starts, range(workers), strict=False)
+            )
+            for name in names
+        }
+
+    def of(self, key: str) -> tuple[Usage, ...]:
+        """By worker."""
+        return self._usage[key]
+
+    def forget_open(self, worker: int) -> None:
+        for usage in self._usage.values():
+            usage[worker].forget_open()
 
 
 class Quotas:
-    """Counts each key's requests; only touched from the event loop."""
+    """Holds each key to its limits, in one worker; only touched from its event loop."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, board: Board, worker: int = 0, clock: Callable[[], float] = time.time) -> None:
+        self._board = board
+        self._worker = worker
         self._clock = clock
-        self.usage: dict[str, Usage] = {}
-        """By the key's name."""
 
     @contextmanager
     def admit(self, key: ApiKey) -> Iterator[None]:
         """Counts one request as under way. Raises ApiError (429) where the key's limits forbid it."""
-        usage = self.usage.setdefault(key.name, Usage())
-        now = self._clock()
-        usage.roll(int(now // WINDOW_S))
-        if key.concurrency and usage.in_flight >= key.concurrency:
-            usage.refused += 1
+        everywhere = self._board.of(key.name)
+        own, now = everywhere[self._worker], self._clock()
+        window = int(now // WINDOW_S)
+        if key.concurrency and sum(usage.in_flight for usage in everywhere) >= key.concurrency:
+            own.refuse()
             text = f"This API key has {key.concurrency} requests under way, as many as it may."
             raise ApiError(429, "too_many_concurrent_requests", text, retry_after_s=1)
-        wait_s = usage.wait_s(key.per_minute, now) if key.per_minute else 0.0
-        if wait_s > 0:
-            usage.refused += 1
-            text = f"This API key may make {key.per_minute} requests a minute."
-            raise ApiError(429, "rate_limit_exceeded", text, retry_after_s=max(1, math.ceil(wait_s)))
-        usage.now += 1
-        usage.requests += 1
-        usage.in_flight += 1
+        if key.per_minute:
+            counts = [usage.windows(window) for usage in everywhere]
+            wait_s = _wait_s(
+                key.per_minute, sum(n for n, _ in counts), sum(b for _, b in counts), now % WINDOW_S
+            )
+            if wait_s > 0:
+                own.refuse()
+                text = f"This API key may make {key.per_minute} requests a minute."
+                raise ApiError(429, "rate_limit_exceeded", text, retry_after_s=max(1, math.ceil(wait_s)))
+        own.begin(window)
         try:
             yield
         finally:
-            usage.in_flight -= 1
+            own.end()
+
+
+def _wait_s(per_minute: int, now: int, before: int, elapsed_s: float) -> float:
+    """Until one more is within the limit; 0 or less, and it is already.
+
+    The last minute's requests are those of this window and, as if evenly spread, the part of the one before that
+    it still covers (a "sliding window counter").
+    """
+    if now + before * (1 - elapsed_s / WINDOW_S) + 1 <= per_minute:
+        return 0.0
+    if now + 1 > per_minute:  # this window alone is too much: in the next one its share must fall enough
+        return WINDOW_S - elapsed_s + WINDOW_S * (1 - (per_minute - 1) / now)
+    return WINDOW_S * (1 - (per_minute - 1 - now) / before) - elapsed_s

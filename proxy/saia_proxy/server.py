@@ -9,12 +9,14 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 
 import uvicorn
 import uvloop
 
+from saia_engine.edge.lifeline import follow
 from saia_engine.edge.logs import get_logger
 from saia_proxy.admin import Maintenance
 from saia_proxy.app import App
@@ -23,13 +25,16 @@ from saia_proxy.connection import Connection
 from saia_proxy.forward import Forwarder
 from saia_proxy.keys import Keyring
 from saia_proxy.metrics import Metrics
-from saia_proxy.quota import Quotas
+from saia_proxy.quota import Board, Quotas
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import LIFELINE, Connect
 from saia_proxy.tunnel import Tunnel
+from saia_proxy.workers import Keeper
 
 GRACE_S = 10
 """How long open requests may go on after SIGTERM."""
+KILL_AFTER_S = 5
+"""After that a worker which still runs is killed."""
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 """Longer than clients and load balancers keep an idle connection: who closes first must not be us."""
@@ -37,23 +42,58 @@ KEEP_ALIVE_S = 75
 
 def run(config: ProxyConfig) -> None:
     """Serve until SIGTERM or SIGINT. Raises OSError where it can't listen or can't use its state directory."""
-    config.server.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.closing(listen(config.server.host, config.server.port)) as listener:
-        _raise_file_limit()
-        _log_uvicorn()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_signalled(config, listener))
+    server = config.server
+    server.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _raise_file_limit()
+    _log_uvicorn()
+    board = Board(config.keys, server.workers)
+    with contextlib.closing(listen(server.host, server.port)) as listener:
+        if server.workers == 1:
+            _run_worker(config, listener, board)
+            return
+        if server.tls_certificate is not None:  # said once, and before any worker
+            ssl.create_default_context().load_cert_chain(server.tls_certificate, server.tls_key)
+        address = listener.getsockname()[:2]
+    # Each worker listens for itself, and the kernel spreads connections over them. This socket keeps the port.
+    with contextlib.closing(_reserve(*address)):
+        _keep_workers(config, address, board)
 
 
-async def _until_signalled(config: ProxyConfig, listener: socket.socket) -> None:
+def _keep_workers(config: ProxyConfig, address: tuple[str, int], board: Board) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    def work(number: int, lifeline: int) -> None:
+        with contextlib.closing(_reserve(*address)) as listener:
+            listener.listen(BACKLOG)
+            _run_worker(config, listener, board, number, lifeline)
+
+    def ended(number: int, pid: int) -> None:
+        board.forget_open(number)
+        mark_process_dead(pid)
+
+    Keeper(config.server.workers, work, grace_s=GRACE_S + KILL_AFTER_S, on_end=ended).run()
+
+
+def _run_worker(
+    config: ProxyConfig, listener: socket.socket, board: Board, number: int = 0, lifeline: int | None = None
+) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signalled(config, listener, board, number, lifeline))
+
+
+async def _until_signalled(
+    config: ProxyConfig, listener: socket.socket, board: Board, worker: int, lifeline: int | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    lifeline = os.environ.get(LIFELINE)
-    if lifeline:  # in the demo: this pipe ends when its starter is gone, however it went
-        loop.add_reader(int(lifeline), os._exit, 0)
-    await serve(config, listener, stop)
+    if lifeline is not None:
+        follow(lifeline, stop.set)
+    demo = os.environ.get(LIFELINE)
+    if demo:  # in the demo: this pipe ends when its starter is gone, however it went
+        loop.add_reader(int(demo), os._exit, 0)
+    await serve(config, listener, stop, board=board, worker=worker)
 
 
 Connector = Callable[[SshUpstream | SubprocessUpstream, float], Connect]
@@ -78,9 +118,18 @@ def connector(upstream: SshUpstream | SubprocessUpstream, timeout_s: float) -> C
 
 
 async def serve(
-    config: ProxyConfig, listener: socket.socket, stop: asyncio.Event, *, connect: Connector = connector
+    config: ProxyConfig,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    connect: Connector = connector,
+    board: Board | None = None,
+    worker: int = 0,
 ) -> None:
-    """Serve on a bound socket until `stop` is set; the tunnels outlast the last open request."""
+    """Serve on a bound socket until `stop` is set; the tunnels outlast the last open request.
+
+    `board` is what the workers of one proxy share, and `worker` this one's number.
+    """
     names = tuple(upstream.name for upstream in config.upstreams)
     metrics = Metrics(time.monotonic)
     table = RoutingTable(names, config.balancing.tolerance)
@@ -104,7 +153,7 @@ async def serve(
         maintenance=maintenance,
         timeouts=config.timeouts,
         balancing=config.balancing,
-        quotas=Quotas(),
+        quotas=Quotas(board or Board(config.keys), worker),
         metrics=metrics,
         max_body=config.server.max_body_bytes,
     )
@@ -174,6 +223,20 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """Bound beside others of ours, not listening yet."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound
 
 
 def _raise_file_limit() -> None:

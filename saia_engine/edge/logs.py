@@ -93,7 +93,7 @@ class _Lines:
 
 
 class _RotatedLines(_Lines):
-    """The same into a file that is ours alone, so that it can't fill the disk."""
+    """The same into a file of our processes alone, so that it can't fill the disk."""
 
     __slots__ = ("_file", "_size")
 
@@ -115,6 +115,14 @@ class _RotatedLines(_Lines):
     debug = info = warning = warn = error = critical = fatal = exception = failure = log = msg
 
     def _rotate(self) -> None:
+        if os.path.samestat(self._file.stat(), os.fstat(self._descriptor)):
+            self._put_aside()  # else another of our processes has done so
+        fresh = os.open(self._file, _APPEND, 0o640)
+        os.dup2(fresh, self._descriptor, inheritable=False)
+        self._size = os.fstat(fresh).st_size
+        os.close(fresh)
+
+    def _put_aside(self) -> None:
         def old(number: int) -> Path:
             return self._file.with_name(f"{self._file.name}.{number}")
 
@@ -122,9 +130,6 @@ class _RotatedLines(_Lines):
             if old(number).exists():
                 old(number).replace(old(number + 1))
         self._file.replace(old(1))
-        fresh = os.open(self._file, _APPEND, 0o640)
-        os.dup2(fresh, self._descriptor, inheritable=False)
-        os.close(fresh)
 
 
 def _drop(_logger: object, _method: str, _event: EventDict) -> EventDict:

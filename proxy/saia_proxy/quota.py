@@ -76,12 +76,13 @@ class Board:
         names = [key.name for key in keys]
         size = len(_Cell)
         cells = memoryview(mmap.mmap(-1, max(1, len(names) * workers * size) * 8)).cast("Q")
-        starts = iter(range(0, len(names) * workers * size, size))
+
+        def usage(place: int) -> Usage:
+            return Usage(cells[place * size : (place + 1) * size])
+
         self._usage = {
-            name: tuple(
-                Usage(cells[start : start + size]) for start, _ in zip(starts, range(workers), strict=False)
-            )
-            for name in names
+            name: tuple(usage(number * workers + worker) for worker in range(workers))
+            for number, name in enumerate(names)
         }
 
     def of(self, key: str) -> tuple[Usage, ...]:

@@ -93,6 +93,22 @@ def test_1_two_jobs_of_one_launch() -> None:
     assert story.broken() == {1}
 
 
+@pytest.mark.parametrize(("polls", "found"), [(0, set()), (2, {1})])
+def test_1_a_maintenance_that_was_withdrawn_counts_until_the_engine_has_asked_again(
+    polls: int, found: set[int]
+) -> None:
+    story = Story()
+    story.serve("one", lasts_s=86_400.0)
+    story.tell(truth.ReservationMade, "m", story.at + 900, story.at + 4500, ("gpu01",))
+    story.poll()
+    story.wait(1)
+    story.tell(truth.ReservationMade, "m", story.at, story.at, ("gpu01",))
+    story.poll(times=polls)
+    story.submit("two")
+    story.wait(20)
+    assert story.broken() == found
+
+
 @pytest.mark.parametrize(("surge", "found"), [(0, {1}), (1, set())])
 def test_1_a_rollout_may_run_max_surge_more(surge: int, found: set[int]) -> None:
     story = Story()

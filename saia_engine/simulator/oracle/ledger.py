@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from saia_engine.simulator import truth
 from saia_engine.simulator.oracle import grace
@@ -81,6 +81,8 @@ class Ledger:
         self.failed_on: dict[str, float] = {}
         """By node: when a job of ours last failed there."""
         self.windows: dict[str, truth.ReservationMade] = {}
+        self._windows_before: deque[tuple[float, truth.ReservationMade]] = deque(maxlen=8)
+        """Changed or gone at that time."""
         self.submits: deque[tuple[float, str]] = deque()
         """When a launch of which service was submitted, in the last hour."""
         self.acted_on = ""
@@ -368,7 +370,14 @@ class Ledger:
         else:
             self.unusable.setdefault(event.node, event.at)
 
+    def windows_since(self, since: float) -> Iterator[truth.ReservationMade]:
+        """Those of now, and those that an engine may believe in which has not asked since then."""
+        yield from self.windows.values()
+        yield from (window for gone_at, window in self._windows_before if gone_at >= since)
+
     def _on_reservation_made(self, event: truth.ReservationMade) -> None:
+        if event.name in self.windows:
+            self._windows_before.append((event.at, self.windows[event.name]))
         self.windows[event.name] = event
         self.disturbed_at = event.at
 
@@ -380,6 +389,7 @@ class Ledger:
         self.controller_up, self.controller_up_at = True, event.at
         self.disturbed_at = event.at
         if event.lost_state:
+            self._windows_before.extend((event.at, window) for window in self.windows.values())
             self.windows.clear()
 
     def _on_answered(self, event: truth.Answered) -> None:

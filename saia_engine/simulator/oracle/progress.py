@@ -136,7 +136,7 @@ class Progress:
         job = token.job
         if wish is None or job is None or job.started_at is None or job.end is None:
             return False
-        end = standing.foreseen_end(self._ledger, job, job.end)
+        end = standing.foreseen_end(self._ledger, job, job.end, self._ledger.now)
         return end is not None and self._ledger.now > timeline.latest_submit(
             end, wish, self._ledger.began.poll_s
         )

@@ -101,7 +101,7 @@ def can_leave(ledger: Ledger, token: Token, since: float) -> bool:
         if wish is None:
             continue
         for end in job.ends_since(since):
-            first = foreseen_end(ledger, job, end)
+            first = foreseen_end(ledger, job, end, since)
             if (
                 first is not None
                 and ledger.now >= timeline.earliest_submit(first, wish, poll_s) - grace.ROUNDING_S
@@ -110,9 +110,9 @@ def can_leave(ledger: Ledger, token: Token, since: float) -> bool:
     return False
 
 
-def foreseen_end(ledger: Ledger, job: JobSeen, end: float | None) -> float | None:
-    """Its end, or the start of a maintenance window of its node that comes before."""
-    for window in ledger.windows.values():
+def foreseen_end(ledger: Ledger, job: JobSeen, end: float | None, since: float) -> float | None:
+    """Its end, or the start of a maintenance window of its node that comes before; as it was at some time since."""
+    for window in ledger.windows_since(since):
         if job.node in window.nodes and window.end > ledger.now and (end is None or window.start < end):
             end = window.start
     return end

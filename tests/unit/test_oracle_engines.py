@@ -247,6 +247,23 @@ def test_24_a_start_that_does_not_end_raises_an_alarm(alarmed: bool, found: set[
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("seen_s", "found"), [(50, set()), (100, {24})])
+def test_24_who_hung_before_its_engine_could_try_it_has_the_time_of_a_start(
+    seen_s: float, found: set[int]
+) -> None:
+    story = Story(wants(startup_deadline_s=1200.0, unready_deadline_s=180.0))
+    story.submit("one")
+    story.accept("one")
+    story.run("one")
+    story.agent("one", "ready")
+    story.wait(40)
+    story.poll()
+    story.wait(seen_s)
+    story.agent("one", "unready")
+    story.poll(times=40)
+    assert story.broken() == found
+
+
 @pytest.mark.parametrize(("cancels", "found"), [(True, set()), (False, {24})])
 def test_24_a_drain_by_order_comes_to_its_end(cancels: bool, found: set[int]) -> None:
     story = Story()

@@ -93,6 +93,19 @@ def test_1_two_jobs_of_one_launch() -> None:
     assert story.broken() == {1}
 
 
+@pytest.mark.parametrize(("surge", "found"), [(1, set()), (0, {1})])
+def test_1_what_a_rollout_began_goes_on_when_max_surge_is_lowered(surge: int, found: set[int]) -> None:
+    story = Story(wants(max_surge=surge))
+    story.serve("one", lasts_s=86_400.0)
+    story.wish(wants(max_surge=surge, revision="r2"))
+    story.submit("two", revision="r2")
+    story.accept("two")
+    story.poll(times=4)
+    story.wish(wants(max_surge=0, revision="r2"))
+    story.poll(times=40)
+    assert story.broken() == found
+
+
 @pytest.mark.parametrize(("polls", "found"), [(0, set()), (2, {1})])
 def test_1_a_maintenance_that_was_withdrawn_counts_until_the_engine_has_asked_again(
     polls: int, found: set[int]

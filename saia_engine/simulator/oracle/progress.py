@@ -155,7 +155,9 @@ class Progress:
             for t in staying
             if t.was_due or standing.can_be_due(ledger, t, since - standing.catch_up_s(ledger))
         )
-        surge = standing.rolling(ledger, service, staying, ledger.disturbed_at)
+        # One that was launched under a larger max_surge goes its way.
+        since = min(ledger.disturbed_at, max((t.called_at for t in staying), default=since))
+        surge = standing.rolling(ledger, service, staying, since)
         over = len(staying) > wish.replicas + due + surge
         if self._holds("surplus", service, over, wish.min_ready_s):
             names = ", ".join(t.instance for t in staying)
@@ -212,9 +214,9 @@ class Progress:
             yield "starts", started_at + (wish.startup_deadline_s or grace.STARTUP_S)
         elif not agent.ready:
             allowed_s = wish.unready_deadline_s or grace.UNREADY_S
-            unheard = agent.left_ready_at < started_at + grace.INFORMED_S
-            unproven = agent.was_ready_s < grace.UNPROVEN_S
-            if token.found_at > agent.began_at or unheard or unproven:  # to its engine it seems to start
+            seen_ready_s = min(agent.was_ready_s, agent.left_ready_at - started_at)
+            unproven = seen_ready_s < grace.UNPROVEN_S
+            if token.found_at > agent.began_at or unproven:  # to its engine it seems to start
                 allowed_s = max(allowed_s, wish.startup_deadline_s or grace.STARTUP_S)
             yield "does not serve", max(agent.left_ready_at, started_at) + allowed_s
 

@@ -13,8 +13,8 @@ from saia_engine.edge.logs import get_logger
 from saia_proxy.admin import Maintenance
 from saia_proxy.errors import ApiError
 from saia_proxy.exchange import ClientGone, Exchange
-from saia_proxy.forward import Forwarder
-from saia_proxy.keys import Keyring, may
+from saia_proxy.forward import SERVICES, Forwarder
+from saia_proxy.keys import Keyring, may_use
 from saia_proxy.routing import Offer, RoutingTable
 
 CLIENT_GONE_STATUS = 499
@@ -69,8 +69,9 @@ class App:
             _only(method, "GET", "HEAD")
             await self._models(exchange, exchange.scope["path"].removeprefix("/v1/models").removeprefix("/"))
         elif path.startswith("/v1/"):
-            _only(method, "POST")
-            await self._forwarder.forward(exchange)
+            await self._forwarder.to_model(exchange)
+        elif path.startswith(SERVICES):
+            await self._forwarder.to_service(exchange)
         else:
             raise ApiError(404, "unknown_url", "There is nothing at this path.")
 
@@ -89,7 +90,7 @@ class App:
         """All models that the key may use, or the one that is wanted."""
         key = self._keys.admit(exchange.header(b"authorization"))
         exchange.key, exchange.model = key.name, wanted
-        models = [_model(offer) for name, offer in self._table.offers.items() if may(key, name)]
+        models = [_model(offer) for name, offer in self._table.models.items() if may_use(key, name)]
         answer: Any = {"object": "list", "data": models}
         if wanted:
             answer = next((model for model in models if model["id"] == wanted), None)
@@ -114,6 +115,7 @@ class App:
             method=exchange.method,
             path=exchange.raw_path,
             model=exchange.model,
+            service=exchange.service,
             instance=exchange.instance,
             status=exchange.status,
             outcome=exchange.outcome,
@@ -131,7 +133,7 @@ def _model(offer: Offer) -> dict[str, Any]:
     state = "ready" if offer.ready else "starting" if offer.starting else "stopped"
     counts = {"ready": offer.ready, "starting": offer.starting, "replicas": offer.replicas}
     return {
-        "id": offer.model,
+        "id": offer.name,
         "object": "model",
         "created": 0,
         "owned_by": "saia",

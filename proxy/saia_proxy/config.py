@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 KEY_PREFIX = "sk-saia-"
+SERVICE = "service:"
+"""What begins the name of a service among a key's models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Server:
     port: int
     """0: any free port."""
     max_body_bytes: int
+    max_buffered_bytes: int
+    """What all bodies that are held in memory may take together."""
     state_dir: Path
     trusted_proxies: tuple[str, ...]
     """Addresses or networks whose X-Forwarded-For is believed."""
@@ -96,7 +100,7 @@ class ApiKey:
     hash: str
     """As `hash_key` makes it."""
     models: tuple[str, ...]
-    """`*` stands for all."""
+    """`*` stands for all, `service:NAME` for a whole service below /services/."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,8 @@ def _user(word: str) -> str:
 
 
 def _client_model(word: str) -> str:
+    if word.startswith(SERVICE):
+        return SERVICE + words.name(word.removeprefix(SERVICE))
     return word if word == "*" else words.model(word)
 
 
@@ -179,6 +185,7 @@ class _Server(Table):
     host: _Host = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     max_body: _Bytes = 50 * 1024**2
+    max_buffered: _Bytes = 512 * 1024**2
     state_dir: _FilePath = ""
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = []
     tls_certificate: _FilePath = ""
@@ -237,6 +244,7 @@ def load(path: Path | str) -> ProxyConfig:
             host=server.host,
             port=server.port,
             max_body_bytes=server.max_body,
+            max_buffered_bytes=server.max_buffered,
             state_dir=door.path(server.state_dir),
             trusted_proxies=tuple(server.trusted_proxies),
             tls_certificate=door.path(server.tls_certificate) if server.tls_certificate else None,
@@ -249,6 +257,8 @@ def load(path: Path | str) -> ProxyConfig:
 
 
 def _server_faults(door: Door, table: _Server, bad: frozenset[str]) -> Iterator[Wrong]:
+    if not bad & {"max_body", "max_buffered"} and table.max_buffered < table.max_body:
+        yield "max_buffered", "is smaller than max_body", "raise it, or lower max_body"
     if not table.state_dir and "state_dir" not in bad:
         yield "state_dir", "is required", "a directory of the proxy's own, such as /var/lib/saia-proxy"
     if bad & {"tls_certificate", "tls_key"}:
@@ -365,8 +375,8 @@ def check_lines(config: ProxyConfig) -> list[str]:
     server, timeouts = config.server, config.timeouts
     scheme = "https" if server.tls_certificate else "http"
     lines = [
-        f"serves {scheme}://{server.host}:{server.port}, bodies up to {server.max_body_bytes // 1024} KiB,"
-        f" state in {server.state_dir}"
+        f"serves {scheme}://{server.host}:{server.port}, bodies up to {server.max_body_bytes // 1024} KiB"
+        f" ({server.max_buffered_bytes // 1024} KiB in all), state in {server.state_dir}"
     ]
     if scheme == "http" and server.host not in ("127.0.0.1", "::1", "localhost"):
         lines.append(

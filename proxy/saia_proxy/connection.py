@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from saia_engine.edge.logs import get_logger
 from saia_proxy.errors import ApiError
-from saia_proxy.exchange import CUT
+from saia_proxy.exchange import CONNECTION, request_id
 
 MAX_HEAD = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
 CUT_FLUSH_S = 2.0
 """How long what the client has not read yet may take to leave before the connection is reset."""
 
+_log = get_logger("access")
+
 
 class Connection(HttpToolsProtocol):
+    """Also the ClientConnection of its exchanges."""
+
     _head_open = True
     _head_size = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _on_lost: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -27,6 +34,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
+        if self._on_lost is not None:
+            self._on_lost()
 
     def data_received(self, data: bytes) -> None:
         if self._head_open and self._head_timer is None:
@@ -38,7 +47,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {CUT: self._cut}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[typeddict-item]
 
     def on_headers_complete(self) -> None:
         self._head_open = False
@@ -68,13 +77,30 @@ class Connection(HttpToolsProtocol):
         )
 
     def _refuse(self, error: ApiError) -> None:
+        """What never becomes an exchange is answered and logged here."""
+        answering = (
+            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        )
+        if answering:  # the one before is still being sent: nothing may be written into it
+            self.cut()
+            return
+        made = request_id(None)
         body = error.body()
         lines = [name + b": " + value + b"\r\n" for name, value in error.headers()]
-        lines.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
-        self.transport.write(b"".join([STATUS_LINE[error.status], *lines, body]))
+        lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n" % (made.encode(), len(body)))
+        self.transport.write(
+            b"".join([STATUS_LINE[error.status], *lines, b"connection: close\r\n\r\n", body])
+        )
         self.transport.close()
+        client = self.client[0] if self.client else ""
+        _log.info("request", request_id=made, client=client, status=error.status, outcome=error.code)
 
-    def _cut(self) -> None:
+    def watch(self, on_lost: Callable[[], None] | None) -> None:
+        self._on_lost = on_lost
+        if on_lost is not None:
+            self.flow.resume_reading()  # or the end of the connection would not be seen
+
+    def cut(self) -> None:
         # The answer's last chunk or last announced byte is missing, so a plain close is no clean end.
         self.transport.close()
         self.loop.call_later(CUT_FLUSH_S, self.transport.abort)

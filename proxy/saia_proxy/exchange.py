@@ -7,13 +7,13 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from saia_engine.wire.messages import Head
 from saia_proxy.errors import ApiError
 
-CUT = "saia.cut"
-"""ASGI extension: ends the connection so that the client can't take it for a whole answer."""
+CONNECTION = "saia.connection"
+"""ASGI extension: the ClientConnection that the request came on."""
 LINGER_S = 2.0
 """How long a refused body is read and thrown away, so that the client gets to read the refusal."""
 
@@ -29,8 +29,27 @@ _BODYLESS = frozenset({204, 304})
 Message = dict[str, Any]
 
 
+def request_id(given: bytes | None) -> str:
+    """The client's own where it is well formed, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return f"req_{secrets.token_hex(12)}"
+
+
 class ClientGone(Exception):
     """Nobody reads the answer any more."""
+
+
+class ClientConnection(Protocol):
+    """What an exchange needs of its connection beyond ASGI."""
+
+    def cut(self) -> None:
+        """Ends it so that the client can't take what it got for a whole answer."""
+        ...
+
+    def watch(self, on_lost: Callable[[], None] | None) -> None:
+        """Calls back once if it is lost; None ends that."""
+        ...
 
 
 class Exchange:
@@ -39,18 +58,21 @@ class Exchange:
     def __init__(self, scope: Message, receive: Callable[[], Any], send: Callable[[Message], Any]) -> None:
         self.scope = scope
         self.began_at = monotonic()
+        self.received_at = 0.0
+        """When the last piece of its body came, by the monotonic clock."""
         self.status = 0
         self.bytes_out = 0
         self.begun = False
         self.gone = False
         self.outcome = "ok"
-        self.key = self.model = self.instance = ""
+        self.key = self.model = self.service = self.instance = ""
         self._receive = receive
         self._send = send
-        self._watcher: asyncio.Task[None] | None = None
-        given = self.header(b"x-request-id")
-        usable = given is not None and _REQUEST_ID.fullmatch(given)
-        self.request_id = given.decode() if given and usable else f"req_{secrets.token_hex(12)}"
+        self._connection: ClientConnection = scope["extensions"][CONNECTION]
+        self._lost = asyncio.Event()
+        self._body_read = False
+        self._unread = False
+        self.request_id = request_id(self.header(b"x-request-id"))
 
     @property
     def method(self) -> str:
@@ -62,50 +84,52 @@ class Exchange:
         return self.scope["raw_path"].decode("latin-1")
 
     @property
-    def target(self) -> str:
-        """Path and query as they go on a request line."""
-        query = self.scope["query_string"]
-        return f"{self.raw_path}?{query.decode('latin-1')}" if query else self.raw_path
+    def query(self) -> str:
+        return self.scope["query_string"].decode("latin-1")
+
+    @property
+    def content_length(self) -> int | None:
+        """What the client announced; its digits were checked by the parser."""
+        length = self.header(b"content-length")
+        return None if length is None else int(length)
+
+    @property
+    def announces_body(self) -> bool:
+        return bool(self.content_length) or self.header(b"transfer-encoding") is not None
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key == name), None)
 
-    async def read_body(self, limit: int, timeout_s: float) -> bytes:
-        """The whole body. Raises ApiError (413, 408) as soon as it is known, ClientGone."""
-        length = self.header(b"content-length")
-        if length is not None and length.isdigit() and int(length) > limit:
-            raise _too_large(limit)
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > limit:
-                        raise _too_large(limit)
-                    if not message.get("more_body"):
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
-        except TimeoutError:
-            raise ApiError(408, "request_timeout", "The request's body did not arrive in time.") from None
+    async def receive(self) -> bytes:
+        """The next bytes of the body, b"" at its end. Raises ClientGone."""
+        while not self._body_read:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise ClientGone
+            self._body_read = not message.get("more_body")
+            if part := message.get("body"):
+                self.received_at = monotonic()
+                return part
+        return b""
+
+    def unread(self, error: ApiError) -> ApiError:
+        """The same error, to be answered although the client still sends."""
+        self._unread = True
+        return error
 
     def watch(self, on_gone: Callable[[], None]) -> None:
-        """Once the body is read: call back when the client goes away before its answer is complete."""
+        """Call back when the client goes away before its answer is complete."""
 
-        async def wait() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
+        def lost() -> None:
             self.gone = True
+            self._lost.set()
             on_gone()
 
-        self._watcher = asyncio.create_task(wait())
+        self._connection.watch(lost)
 
     def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
+        self._connection.watch(None)
 
     async def start(self, head: Head) -> None:
         """The instance's status and headers. Raises ApiError (502) for what HTTP can't carry."""
@@ -131,9 +155,10 @@ class Exchange:
 
     async def answer(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """An answer of our own; nothing may have been sent before."""
-        unread = status in (408, 413)
+        unread = self._unread
         sent = [*headers, (b"x-request-id", self.request_id.encode()), (b"content-length", b"%d" % len(body))]
-        if unread:
+        # Who waits to be told to send its body may send it or not: the connection is of no more use.
+        if unread or (not self._body_read and self.header(b"expect") is not None):
             sent.append((b"connection", b"close"))
         self.begun = True
         self.status, self.bytes_out = status, len(body)
@@ -146,12 +171,11 @@ class Exchange:
     async def cut(self) -> None:
         """End the connection in a way that no client takes for the end of the answer."""
         self.cut_off()
-        if self._watcher is not None:
-            await self._watcher
+        await self._lost.wait()
 
     def cut_off(self) -> None:
         """The same without waiting until the connection is closed."""
-        self.scope["extensions"][CUT]()
+        self._connection.cut()
 
     async def _discard(self) -> None:
         try:
@@ -162,7 +186,3 @@ class Exchange:
                     pass
         except TimeoutError:
             pass
-
-
-def _too_large(limit: int) -> ApiError:
-    return ApiError(413, "request_too_large", f"The request's body is larger than {limit} bytes.")

@@ -18,9 +18,9 @@ REST_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model, who serves it, and where."""
+    """A model or a service by its name, who serves it, and where."""
 
-    model: str
+    name: str
     services: tuple[ServiceState, ...] = ()
     targets: tuple[Target, ...] = ()
 
@@ -43,7 +43,12 @@ class Offer:
         if len(allowed) == len(self.services):
             return self
         names = {service.name for service in allowed}
-        return Offer(self.model, allowed, tuple(t for t in self.targets if t.service in names))
+        return Offer(self.name, allowed, tuple(t for t in self.targets if t.service in names))
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """What its services allow on this path."""
+        found = {method for s in self.services if _allows(s.paths, path) for method in s.methods}
+        return tuple(sorted(found))
 
 
 class RoutingTable:
@@ -57,7 +62,8 @@ class RoutingTable:
         self._draining: set[str] = set()
         self._resting: dict[Target, float] = {}
         self._waiters: set[asyncio.Future[None]] = set()
-        self.offers: dict[str, Offer] = {}
+        self.models: dict[str, Offer] = {}
+        self.services: dict[str, Offer] = {}
         self.in_flight: Counter[str] = Counter()
         self.queued: Counter[str] = Counter()
 
@@ -68,7 +74,7 @@ class RoutingTable:
 
     @property
     def complete(self) -> bool:
-        """Every upstream has told its routes at least once: a model not among the offers does not exist."""
+        """Every upstream has told its routes at least once: what is not among its offers does not exist."""
         return len(self._routes) == len(self._upstreams)
 
     def update(self, upstream: str, routes: Routes) -> None:
@@ -137,27 +143,35 @@ class RoutingTable:
             self._waiters.discard(waiter)
 
     def _rebuild(self) -> None:
+        models: dict[str, list[ServiceState]] = {}
         services: dict[str, list[ServiceState]] = {}
-        targets: dict[str, list[Target]] = {}
+        at_model: dict[str, list[Target]] = {}
+        at_service: dict[str, list[Target]] = {}
         for upstream, routes in self._routes.items():
-            models = {service.name: service.models for service in routes.services}
+            names = {service.name: service.models for service in routes.services}
             for service in routes.services:
+                services.setdefault(service.name, []).append(service)
                 for model in service.models:
-                    services.setdefault(model, []).append(service)
+                    models.setdefault(model, []).append(service)
             for instance in routes.instances if upstream in self._connected else ():
                 target = Target(
                     upstream, instance.id, instance.service, instance.admit_until, instance.draining
                 )
-                for model in models.get(instance.service, ()):
-                    targets.setdefault(model, []).append(target)
-        self.offers = {
-            model: Offer(model, tuple(services[model]), tuple(targets.get(model, ())))
-            for model in sorted(services)
-        }
+                at_service.setdefault(instance.service, []).append(target)
+                for model in names.get(instance.service, ()):
+                    at_model.setdefault(model, []).append(target)
+        self.models = _offers(models, at_model)
+        self.services = _offers(services, at_service)
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _offers(services: dict[str, list[ServiceState]], targets: dict[str, list[Target]]) -> dict[str, Offer]:
+    return {
+        name: Offer(name, tuple(services[name]), tuple(targets.get(name, ()))) for name in sorted(services)
+    }
 
 
 def _allows(paths: list[str], path: str) -> bool:

@@ -17,6 +17,7 @@ import uvloop
 from saia_engine.edge.logs import get_logger
 from saia_proxy.admin import Maintenance
 from saia_proxy.app import App
+from saia_proxy.body import Buffers
 from saia_proxy.config import ProxyConfig, SshUpstream, SubprocessUpstream
 from saia_proxy.connection import Connection
 from saia_proxy.forward import Forwarder
@@ -99,6 +100,7 @@ async def serve(
         maintenance=maintenance,
         timeouts=config.timeouts,
         max_body=config.server.max_body_bytes,
+        buffers=Buffers(config.server.max_buffered_bytes),
     )
     app = App(forwarder=forwarder, keys=keys, table=table, maintenance=maintenance, upstreams=len(names))
     server = _Server(_uvicorn_config(config, app))

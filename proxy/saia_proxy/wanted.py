@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
@@ -29,6 +30,7 @@ class _Wanted(msgspec.Struct):
 
 
 _wanted = msgspec.json.Decoder(_Wanted)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 async def wanted_model(content_type: bytes | None, body: bytes | bytearray, query: bytes) -> str:
@@ -44,7 +46,13 @@ async def wanted_model(content_type: bytes | None, body: bytes | bytearray, quer
 def of_json(body: bytes | bytearray) -> str:
     """Nothing but `model` is looked at. Raises ApiError (400)."""
     try:
-        return _wanted.decode(body).model
+        try:
+            return _wanted.decode(body).model
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            # Texts cut in the middle of an emoji hold half of a pair, which the services' parsers take.
+            return _wanted.decode(_SURROGATE.sub(rb"\\u003f", body)).model
     except msgspec.ValidationError:
         raise _missing("The body must be a JSON object whose 'model' is a string.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -130,12 +130,12 @@ def _only(method: str, *allowed: str) -> None:
 
 
 def _model(offer: Offer) -> dict[str, Any]:
-    state = "ready" if offer.ready else "starting" if offer.starting else "stopped"
-    counts = {"ready": offer.ready, "starting": offer.starting, "replicas": offer.replicas}
-    return {
-        "id": offer.name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "saia",
-        "saia": {"state": state, **counts},
+    saia = {
+        "state": offer.state,
+        "ready": offer.ready,
+        "starting": offer.starting,
+        "queued": offer.queued,
+        "replicas": offer.replicas,
+        "eta": offer.eta,
     }
+    return {"id": offer.name, "object": "model", "created": 0, "owned_by": "saia", "saia": saia}

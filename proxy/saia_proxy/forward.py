@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping
 
 from saia_proxy.admin import Maintenance
@@ -21,6 +23,8 @@ PATIENCE_S = 2.0
 LOOK_AGAIN_S = 0.1
 RETRY_STARTING_S = 5
 RETRY_NONE_S = 15
+RETRY_MOST_S = 600
+"""However long the queue is: a forecast may come true much earlier."""
 RETRY_MAINTENANCE_S = 30
 
 SERVICES = "/services/"
@@ -120,9 +124,8 @@ class Forwarder:
             if target is None:
                 give_up_at = give_up_at or loop.time() + PATIENCE_S
                 if loop.time() >= give_up_at:
-                    retry_s = RETRY_STARTING_S if offer.starting else RETRY_NONE_S
                     text = f"No instance of this {asked.kind} is ready; please try again."
-                    raise ApiError(503, "no_instance", text, retry_after_s=retry_s)
+                    raise ApiError(503, "no_instance", text, retry_after_s=_retry_s(offer))
                 with self._table.waiting(offer):
                     await self._table.changed(LOOK_AGAIN_S)
                 tried.clear()
@@ -152,3 +155,11 @@ class Forwarder:
                 raise ApiError(405, "method_not_allowed", text, allow=methods)
             raise ApiError(404, "unknown_url", f"This {asked.kind} does not take this path.")
         return allowing
+
+
+def _retry_s(offer: Offer) -> int:
+    """When to ask again for what is not ready."""
+    soonest_s = RETRY_STARTING_S if offer.starting else RETRY_NONE_S
+    if offer.eta is None:
+        return soonest_s
+    return max(soonest_s, min(math.ceil(offer.eta - time.time()), RETRY_MOST_S))

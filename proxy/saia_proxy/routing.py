@@ -30,8 +30,25 @@ class Offer:
         return len({target.instance for target in self.targets if not target.draining})
 
     @property
+    def queued(self) -> int:
+        """Instances that wait in the cluster's queue."""
+        return sum(service.queued for service in self.services)
+
+    @property
     def starting(self) -> int:
-        return sum(service.starting for service in self.services)
+        """Instances whose jobs run, but that are not ready yet."""
+        return sum(max(0, service.starting - service.queued) for service in self.services)
+
+    @property
+    def eta(self) -> float | None:
+        """When the next instance may be ready, where somebody knows (s since the epoch)."""
+        return min((service.eta for service in self.services if service.eta is not None), default=None)
+
+    @property
+    def state(self) -> str:
+        if self.ready:
+            return "ready"
+        return "starting" if self.starting else "queued" if self.queued else "stopped"
 
     @property
     def replicas(self) -> int:
@@ -147,12 +164,12 @@ class RoutingTable:
         services: dict[str, list[ServiceState]] = {}
         at_model: dict[str, list[Target]] = {}
         at_service: dict[str, list[Target]] = {}
+        for service in self._told():
+            services.setdefault(service.name, []).append(service)
+            for model in service.models:
+                models.setdefault(model, []).append(service)
         for upstream, routes in self._routes.items():
             names = {service.name: service.models for service in routes.services}
-            for service in routes.services:
-                services.setdefault(service.name, []).append(service)
-                for model in service.models:
-                    models.setdefault(model, []).append(service)
             for instance in routes.instances if upstream in self._connected else ():
                 target = Target(
                     upstream, instance.id, instance.service, instance.admit_until, instance.draining
@@ -166,6 +183,17 @@ class RoutingTable:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _told(self) -> list[ServiceState]:
+        """What all upstreams say of their services: of those that several gates of one site tell, the newest word."""
+        best: dict[tuple[str, str], tuple[tuple[bool, int], ServiceState]] = {}
+        for upstream, routes in self._routes.items():
+            rank = (upstream in self._connected, routes.generation)
+            for service in routes.services:
+                whose = routes.site or f"only {upstream}", service.name
+                if whose not in best or best[whose][0] < rank:
+                    best[whose] = rank, service
+        return [service for _, service in best.values()]
 
 
 def _offers(services: dict[str, list[ServiceState]], targets: dict[str, list[Target]]) -> dict[str, Offer]:

@@ -105,6 +105,8 @@ class Relay:
                     replicas=service.replicas,
                     ready=service.ready,
                     starting=service.starting,
+                    queued=service.queued,
+                    eta=service.eta,
                 )
                 for name, service in self._file.table.services.items()
                 if may_reach(self._limits, name)
@@ -121,6 +123,7 @@ class Relay:
                 for upstream in self._upstreams
                 if upstream.offered
             ],
+            site=f"{self._file.table.installation}.{self._file.table.cluster}",
         )
         if routes != self._published:
             self._published = routes

@@ -16,6 +16,7 @@ import pytest
 from saia_engine import agent, reports
 from saia_engine.gate import exchange, upstream, watch
 from saia_engine.model import ProxyLimits
+from saia_engine.routes import ServiceEntry
 from saia_engine.wire import messages
 from saia_engine.wire.messages import Applied, Metrics
 from saia_engine.wire.mux import WINDOW, StreamReset
@@ -83,6 +84,14 @@ async def test_a_request_reaches_the_service_rebuilt(proxy: Proxy, instance: Ins
         "POST /v1/chat?q=%2e%2e HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nX-Custom: 1\r\n"
         "X-Request-Id: req_1\r\nContent-Length: 8\r\n\r\n"
     ]
+
+
+async def test_the_proxy_is_told_who_waits_in_the_queue_and_until_when(site: Site, proxy: Proxy):
+    later = float(int(time.time()) + 900)
+    site.publish(services={"chat": ServiceEntry(models=("llama-3",), starting=2, queued=1, eta=later)})
+    told = await eventually(lambda: next((s for s in proxy.routes.services if s.queued), None))
+    assert (told.name, told.starting, told.queued, told.eta) == ("chat", 2, 1, later)
+    assert proxy.routes.site == "k7f3.hpc"
 
 
 async def test_connections_are_used_again_and_no_process_is_started(proxy: Proxy, instance: Instance):

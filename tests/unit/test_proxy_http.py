@@ -150,7 +150,8 @@ async def test_the_openai_client_streams_and_lists_models(tmp_path):
             )
             text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
     assert [model.id for model in listed] == ["org/llama"]
-    assert one.model_extra == {"saia": {"state": "ready", "ready": 1, "starting": 1, "replicas": 2}}
+    saia = {"state": "ready", "ready": 1, "starting": 1, "queued": 0, "replicas": 2, "eta": None}
+    assert one.model_extra == {"saia": saia}
     assert text == "".join(f"{n} " for n in range(50))
 
 

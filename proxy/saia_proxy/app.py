@@ -11,8 +11,8 @@ import msgspec
 
 from saia_engine.edge.logs import get_logger
 from saia_proxy.admin import Maintenance
-from saia_proxy.errors import ApiError
-from saia_proxy.exchange import ClientGone, Exchange
+from saia_proxy.errors import ApiError, ClientGone
+from saia_proxy.exchange import Exchange
 from saia_proxy.forward import SERVICES, Forwarder
 from saia_proxy.keys import Keyring, may_use
 from saia_proxy.routing import Offer, RoutingTable

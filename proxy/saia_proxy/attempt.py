@@ -13,10 +13,12 @@ from saia_engine.wire.mux import MuxClosed, Stream, StreamReset
 from saia_proxy.balancer import Target
 from saia_proxy.body import Body
 from saia_proxy.config import Timeouts
-from saia_proxy.errors import ApiError
-from saia_proxy.exchange import ClientGone, Exchange
+from saia_proxy.errors import ApiError, ClientGone
+from saia_proxy.exchange import Exchange
+from saia_proxy.upgrade import RawClient, relay
 
 RETRY_AT_ONCE_S = 1
+SWITCHING = 101
 
 _NOT_FORWARDED = frozenset(
     b"authorization connection content-length expect host keep-alive proxy-authorization proxy-connection te"
@@ -85,6 +87,7 @@ class Attempt:
 
         Raises ApiError while nothing has been sent, ClientGone.
         """
+        exchange = self._exchange
         try:
             stream = self._stream = tunnel.open(self._open(target))
         except MuxClosed as exc:
@@ -95,7 +98,9 @@ class Attempt:
         try:
             self._opened_at = monotonic()
             self._timer = self._loop.call_later(self._timeouts.first_byte_s, self._look_at_first_byte)
-            if self._body.long:
+            if exchange.upgradable:
+                pass  # it has no body, and its stream stays open for what comes after the answer
+            elif self._body.long:
                 upload = asyncio.create_task(self._upload(stream))
             else:
                 await self._body.send(stream)
@@ -105,7 +110,10 @@ class Attempt:
         else:
             if upload is None or upload.done():
                 self._body.drop()
-            await self._answer(stream, head)
+            if head.status == SWITCHING:
+                await self._relay(stream, head)
+            else:
+                await self._answer(stream, head)
             return None
         finally:
             self._disarm()
@@ -141,6 +149,23 @@ class Attempt:
                 await exchange.cut()
         else:
             await exchange.end()
+
+    async def _relay(self, stream: Stream, head: Head) -> None:
+        """A WebSocket: it may last as long as it is used and its instance serves."""
+        exchange = self._exchange
+        self._disarm()
+        self._total.cancel()
+        client = exchange.upgrade(head)
+        self._timer = self._loop.call_later(self._timeouts.idle_s, self._look_at_silence, client)
+        try:
+            await relay(stream, client)
+        except StreamReset as reset:
+            exchange.outcome = self._why(reset)
+        except ClientGone:
+            exchange.outcome = "timeout" if self._late else "client_gone"
+        finally:
+            exchange.bytes_out = client.bytes_out
+            exchange.hang_up()
 
     def _not_taken(self, reset: StreamReset) -> StreamReset:
         """The reset itself if the request may go to another target. Raises ApiError or ClientGone if not."""
@@ -180,6 +205,8 @@ class Attempt:
             for name, value in exchange.scope["headers"]
             if name not in dropped and not name.startswith(b"x-saia-")
         ]
+        if exchange.upgradable:
+            headers += [("connection", "Upgrade"), ("upgrade", "websocket")]
         return Open(
             target.instance,
             exchange.method,
@@ -206,6 +233,13 @@ class Attempt:
             self._expire("between two parts of its answer")
         else:
             self._timer = self._loop.call_later(left_s, self._look_at_idle)
+
+    def _look_at_silence(self, client: RawClient) -> None:
+        left_s = client.moved_at + self._timeouts.idle_s - monotonic()
+        if left_s <= 0:
+            self._expire("while nobody said anything")
+        else:
+            self._timer = self._loop.call_later(left_s, self._look_at_silence, client)
 
     def _expire(self, late: str) -> None:
         self._late = late

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from saia_engine.edge.logs import get_logger
 from saia_proxy.errors import ApiError
 from saia_proxy.exchange import CONNECTION, request_id
+from saia_proxy.upgrade import RawClient
 
 MAX_HEAD = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
@@ -26,6 +28,10 @@ class Connection(HttpToolsProtocol):
     _head_size = 0
     _head_timer: asyncio.TimerHandle | None = None
     _on_lost: Callable[[], None] | None = None
+    _taken_over = _hung_up = False
+    _raw: RawClient | None = None
+    """From the head of a WebSocket's request on: what follows it is no HTTP. If the service refuses it, the
+    connection ends with that answer."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -34,14 +40,33 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
+        if self._raw is not None:
+            self._raw.lost()
         if self._on_lost is not None:
             self._on_lost()
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        if self._raw is None or not self._taken_over or self._hung_up:
+            return None
+        self._raw.ended()
+        return self.scheme == "http"  # may still be written to; TLS has no half of an end
+
     def data_received(self, data: bytes) -> None:
+        if self._raw is not None:
+            self._raw.feed(data)
+            return
         if self._head_open and self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
         self._head_size += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        assert self.parser is not None, "it is there until the connection is lost"
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._raw is not None:
+                self._raw.feed(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         if self._head_open and self._head_size > MAX_HEAD and not self.transport.is_closing():
             self._refuse(ApiError(431, "head_too_large", "The request's headers are too large."))
 
@@ -53,13 +78,24 @@ class Connection(HttpToolsProtocol):
         self._head_open = False
         self._stop_head_timer()
         assert self.parser is not None, "it is calling us"
-        if self.parser.should_upgrade() and self._body_announced():  # the parser skips such a body
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+        elif self._body_announced():  # the parser skips such a body
             text = "No upgrade is possible here: send the request without the header 'Upgrade'."
             self._refuse(ApiError(400, "bad_http", text))
+        elif self._asks_for_websocket():
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.cut()  # sent behind another request: which bytes are whose could not be told
+                return
+            self._raw = RawClient(self.transport, self.flow)
+            super().on_headers_complete()
+            self.cycle.keep_alive = False
         else:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        if self.transport.is_closing():
+            return  # it was refused
         self._head_open = True
         self._head_size = 0
         super().on_message_complete()
@@ -67,8 +103,37 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError(400, "bad_http", msg))
 
-    def _unsupported_upgrade_warning(self) -> None:
-        pass  # its advice is for programs that take WebSockets
+    @property
+    def upgradable(self) -> bool:
+        return self._raw is not None
+
+    def take_over(self, head: bytes) -> RawClient:
+        assert self._raw is not None, "only what is upgradable is taken over"
+        self.cycle.response_started = self.cycle.response_complete = (
+            True  # nothing more of uvicorn's is written
+        )
+        self._taken_over = True
+        self.transport.write(head)
+        return self._raw
+
+    def hang_up(self) -> None:
+        assert self._raw is not None, "only what is upgradable is taken over"
+        self._hung_up = True
+        self._raw.ended()
+        if self.transport.is_closing():
+            return
+        # Read on a while: closed with bytes unread, the kernel would take back what the client has not read yet.
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.loop.call_later(CUT_FLUSH_S, self.cut)
+        else:
+            self.cut()
+
+    def _asks_for_websocket(self) -> bool:
+        assert self.parser is not None, "it is calling us"
+        plain = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
+        return plain and self._get_upgrade() == b"websocket"
 
     def _body_announced(self) -> bool:
         return any(

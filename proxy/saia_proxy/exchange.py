@@ -7,10 +7,13 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from saia_engine.wire.messages import Head
-from saia_proxy.errors import ApiError
+from saia_proxy.errors import ApiError, ClientGone
+
+if TYPE_CHECKING:
+    from saia_proxy.upgrade import RawClient
 
 CONNECTION = "saia.connection"
 """ASGI extension: the ClientConnection that the request came on."""
@@ -24,7 +27,8 @@ _OURS = frozenset(
     {"x-request-id", "date", "server", "connection", "keep-alive", "transfer-encoding", "upgrade"}
 )
 
-_BODYLESS = frozenset({204, 304})
+_BODYLESS = frozenset({101, 204, 304})
+_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 
 Message = dict[str, Any]
 
@@ -36,12 +40,21 @@ def request_id(given: bytes | None) -> str:
     return f"req_{secrets.token_hex(12)}"
 
 
-class ClientGone(Exception):
-    """Nobody reads the answer any more."""
-
-
 class ClientConnection(Protocol):
     """What an exchange needs of its connection beyond ASGI."""
+
+    @property
+    def upgradable(self) -> bool:
+        """The request asks for a WebSocket."""
+        ...
+
+    def take_over(self, head: bytes) -> RawClient:
+        """Answers with this head; from here on it carries raw bytes."""
+        ...
+
+    def hang_up(self) -> None:
+        """Ends one that was taken over, after what was written to it."""
+        ...
 
     def cut(self) -> None:
         """Ends it so that the client can't take what it got for a whole answer."""
@@ -82,6 +95,11 @@ class Exchange:
     def raw_path(self) -> str:
         """As the client wrote it, without the query."""
         return self.scope["raw_path"].decode("latin-1")
+
+    @property
+    def upgradable(self) -> bool:
+        """It asks for a WebSocket."""
+        return self._connection.upgradable
 
     @property
     def query(self) -> str:
@@ -135,15 +153,23 @@ class Exchange:
         """The instance's status and headers. Raises ApiError (502) for what HTTP can't carry."""
         if not 200 <= head.status <= 599:
             raise ApiError(502, "bad_response", "The service gave an answer that is not HTTP.")
-        headers = [(b"x-request-id", self.request_id.encode())]
-        # uvicorn wants as many bytes as announced, and these have none whatever they announce
-        dropped = _OURS | {"content-length"} if head.status in _BODYLESS else _OURS
-        for name, value in head.headers:
-            if name.lower() not in dropped and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
-                headers.append((name.encode(), value.encode("latin-1")))
+        headers = self._headers(head)
         self.begun = True
         self.status = head.status
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
+
+    def upgrade(self, head: Head) -> RawClient:
+        """The service's 101; the connection as it is from here on. Raises ApiError (502) where nobody asked for it."""
+        if not self.upgradable:
+            raise ApiError(502, "bad_response", "The service upgraded a request that did not ask for it.")
+        lines = [name + b": " + value + b"\r\n" for name, value in self._headers(head)]
+        self.begun = True
+        self.status = head.status
+        return self._connection.take_over(b"".join([_SWITCHING, *lines, b"\r\n"]))
+
+    def hang_up(self) -> None:
+        """Ends a connection that was taken over."""
+        self._connection.hang_up()
 
     async def write(self, data: bytes) -> None:
         """Waits while the client reads slowly."""
@@ -176,6 +202,16 @@ class Exchange:
     def cut_off(self) -> None:
         """The same without waiting until the connection is closed."""
         self._connection.cut()
+
+    def _headers(self, head: Head) -> list[tuple[bytes, bytes]]:
+        """Those that HTTP can carry."""
+        headers = [(b"x-request-id", self.request_id.encode())]
+        # uvicorn wants as many bytes as announced, and these have none whatever they announce
+        dropped = _OURS | {"content-length"} if head.status in _BODYLESS else _OURS
+        for name, value in head.headers:
+            if name.lower() not in dropped and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
+                headers.append((name.encode(), value.encode("latin-1")))
+        return headers
 
     async def _discard(self) -> None:
         try:

@@ -12,8 +12,8 @@ from saia_proxy.attempt import Asked, Attempt, Opener
 from saia_proxy.balancer import Target
 from saia_proxy.body import SMALL, Body, Buffers, PassingBody, WholeBody
 from saia_proxy.config import ApiKey, Timeouts
-from saia_proxy.errors import ApiError
-from saia_proxy.exchange import ClientGone, Exchange
+from saia_proxy.errors import ApiError, ClientGone
+from saia_proxy.exchange import Exchange
 from saia_proxy.keys import Keyring, may_reach, may_use
 from saia_proxy.routing import Offer, RoutingTable
 from saia_proxy.wanted import wanted_model

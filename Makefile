@@ -30,6 +30,14 @@ system-deps-24: system-deps
 test: install system-deps system-deps-24
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
+# The proxy by the clients of LangChain and LlamaIndex, in an environment of their own: they bring much along.
+CLIENTS := .venv-clients
+.PHONY: test-clients
+test-clients:
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet -e '.[dev]' langchain-openai llama-index-llms-openai-like
+	@$(CLIENTS)/bin/python -m pytest tests/unit/test_openai_client.py -rs $(PYTEST_ARGS)
+
 # Everything that meets a real Slurm, on each version.
 test-slurm-all: install system-deps system-deps-24
 	@for version in native 24.11; do \

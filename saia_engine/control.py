@@ -148,4 +148,5 @@ class Control:
             endpoints=self._ears.endpoints,
             addresses={i.id: reconciler.address(i) for i in reconciler.instances.values() if i.node},
             now=self._now(),
+            learned=reconciler.learning.learned(reconciler.desired.services),
         )

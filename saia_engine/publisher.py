@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,8 @@ from saia_engine.edge.logs import get_logger
 from saia_engine.front import Endpoint
 from saia_engine.model import COMING, AgentStatus, Instance, ProxyLimits, Service, State
 from saia_engine.planner import lifecycle, timeline
+from saia_engine.planner.eta import QUEUED, eta
+from saia_engine.planner.lead import Learned
 from saia_engine.routes import Route, RoutesFault, RouteTable, ServiceEntry
 
 NO_END = 4e9
@@ -74,6 +76,7 @@ class Publisher:
         endpoints: Mapping[str, Endpoint],
         addresses: Mapping[str, str],
         now: float,
+        learned: Mapping[str, Learned] = {},
     ) -> None:
         """Write what changed; a write that fails is kept in `fault` and tried again next time."""
         standing: dict[str, Route] = {}
@@ -90,7 +93,10 @@ class Publisher:
                 standing[name] = known
         self._standing, self._made_of = standing, made_of
         ready = Counter(i.service for i in instances.values() if i.state is State.READY)
-        coming = Counter(i.service for i in instances.values() if i.state in COMING)
+        coming: defaultdict[str, list[Instance]] = defaultdict(list)
+        for instance in instances.values():
+            if instance.state in COMING:
+                coming[instance.service].append(instance)
         self._write(
             structs.replace(
                 self.table,
@@ -102,7 +108,9 @@ class Publisher:
                         paths=service.paths,
                         replicas=service.replicas,
                         ready=ready[name],
-                        starting=coming[name],
+                        starting=len(coming[name]),
+                        queued=sum(i.state in QUEUED for i in coming[name]),
+                        eta=eta(coming[name], learned.get(name, Learned()), now),
                     )
                     for name, service in services.items()
                 },

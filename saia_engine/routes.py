@@ -42,6 +42,11 @@ class ServiceEntry(msgspec.Struct, frozen=True):
     replicas: Count = 0
     ready: Count = 0
     starting: Count = 0
+    """All that come."""
+    queued: Count = 0
+    """Those of them that wait in Slurm's queue still."""
+    eta: Moment | None = None
+    """When the first of them may be ready, where that is known."""
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -12,10 +12,10 @@ import msgspec
 
 from saia_engine.edge.logs import get_logger
 from saia_proxy.admin import Maintenance
-from saia_proxy.errors import ApiError
-from saia_proxy.exchange import ClientGone, Exchange
-from saia_proxy.forward import Forwarder
-from saia_proxy.keys import Keyring, may
+from saia_proxy.errors import ApiError, ClientGone
+from saia_proxy.exchange import Exchange
+from saia_proxy.forward import SERVICES, Forwarder
+from saia_proxy.keys import Keyring, may_use
 from saia_proxy.metrics import CONTENT_TYPE, Metrics
 from saia_proxy.routing import Offer, RoutingTable
 
@@ -83,8 +83,9 @@ class App:
             _only(method, "GET", "HEAD")
             await self._models(exchange, exchange.scope["path"].removeprefix("/v1/models").removeprefix("/"))
         elif path.startswith("/v1/"):
-            _only(method, "POST")
-            await self._forwarder.forward(exchange)
+            await self._forwarder.to_model(exchange)
+        elif path.startswith(SERVICES):
+            await self._forwarder.to_service(exchange)
         else:
             raise ApiError(404, "unknown_url", "There is nothing at this path.")
 
@@ -114,7 +115,7 @@ class App:
         """All models that the key may use, or the one that is wanted."""
         key = self._keys.admit(exchange.header(b"authorization"))
         exchange.key, exchange.model = key.name, wanted
-        models = [_model(offer) for name, offer in self._table.offers.items() if may(key, name)]
+        models = [_model(offer) for name, offer in self._table.models.items() if may_use(key, name)]
         answer: Any = {"object": "list", "data": models}
         if wanted:
             answer = next((model for model in models if model["id"] == wanted), None)
@@ -130,7 +131,7 @@ class App:
             await exchange.answer(error.status, error.body(), error.headers())
 
     def _record(self, exchange: Exchange) -> None:
-        model = exchange.model if exchange.model in self._table.offers else ""
+        model = exchange.model if exchange.model in self._table.models else ""
         self._metrics.finished(exchange, model)
         client = exchange.scope["client"]
         self._log.info(
@@ -141,6 +142,7 @@ class App:
             method=exchange.method,
             path=exchange.raw_path,
             model=exchange.model,
+            service=exchange.service,
             instance=exchange.instance,
             status=exchange.status,
             outcome=exchange.outcome,
@@ -155,12 +157,12 @@ def _only(method: str, *allowed: str) -> None:
 
 
 def _model(offer: Offer) -> dict[str, Any]:
-    state = "ready" if offer.ready else "starting" if offer.starting else "stopped"
-    counts = {"ready": offer.ready, "starting": offer.starting, "replicas": offer.replicas}
-    return {
-        "id": offer.model,
-        "object": "model",
-        "created": 0,
-        "owned_by": "saia",
-        "saia": {"state": state, **counts},
+    saia = {
+        "state": offer.state,
+        "ready": offer.ready,
+        "starting": offer.starting,
+        "queued": offer.queued,
+        "replicas": offer.replicas,
+        "eta": offer.eta,
     }
+    return {"id": offer.name, "object": "model", "created": 0, "owned_by": "saia", "saia": saia}

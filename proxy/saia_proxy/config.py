@@ -45,6 +45,8 @@ __all__ = [
 
 KEY_PREFIX = "sk-saia-"
 LOCAL = ("127.0.0.0/8", "::1/128")
+SERVICE = "service:"
+"""What begins the name of a service among a key's models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Server:
     port: int
     """0: any free port."""
     max_body_bytes: int
+    max_buffered_bytes: int
+    """What all bodies that are held in memory may take together."""
     state_dir: Path
     trusted_proxies: tuple[str, ...]
     """Addresses or networks whose X-Forwarded-For is believed."""
@@ -119,7 +123,7 @@ class ApiKey:
     hash: str
     """As `hash_key` makes it."""
     models: tuple[str, ...]
-    """`*` stands for all."""
+    """`*` stands for all, `service:NAME` for a whole service below /services/."""
     concurrency: int = 0
     """Requests at once; 0: no limit but the gate's."""
     per_minute: int = 0
@@ -174,6 +178,8 @@ def _user(word: str) -> str:
 
 
 def _client_model(word: str) -> str:
+    if word.startswith(SERVICE):
+        return SERVICE + words.name(word.removeprefix(SERVICE))
     return word if word == "*" else words.model(word)
 
 
@@ -214,6 +220,7 @@ class _Server(Table):
     host: _Host = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     max_body: _Bytes = 50 * 1024**2
+    max_buffered: _Bytes = 512 * 1024**2
     state_dir: _FilePath = ""
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = []
     tls_certificate: _FilePath = ""
@@ -284,6 +291,7 @@ def load(path: Path | str) -> ProxyConfig:
             host=server.host,
             port=server.port,
             max_body_bytes=server.max_body,
+            max_buffered_bytes=server.max_buffered,
             state_dir=door.path(server.state_dir),
             trusted_proxies=tuple(server.trusted_proxies),
             tls_certificate=door.path(server.tls_certificate) if server.tls_certificate else None,
@@ -301,6 +309,8 @@ def load(path: Path | str) -> ProxyConfig:
 
 
 def _server_faults(door: Door, table: _Server, bad: frozenset[str]) -> Iterator[Wrong]:
+    if not bad & {"max_body", "max_buffered"} and table.max_buffered < table.max_body:
+        yield "max_buffered", "is smaller than max_body", "raise it, or lower max_body"
     if not table.state_dir and "state_dir" not in bad:
         yield "state_dir", "is required", "a directory of the proxy's own, such as /var/lib/saia-proxy"
     if bad & {"tls_certificate", "tls_key"}:
@@ -428,8 +438,8 @@ def check_lines(config: ProxyConfig) -> list[str]:
     server, timeouts = config.server, config.timeouts
     scheme = "https" if server.tls_certificate else "http"
     lines = [
-        f"serves {scheme}://{server.host}:{server.port}, bodies up to {server.max_body_bytes // 1024} KiB,"
-        f" state in {server.state_dir}"
+        f"serves {scheme}://{server.host}:{server.port}, bodies up to {server.max_body_bytes // 1024} KiB"
+        f" ({server.max_buffered_bytes // 1024} KiB in all), state in {server.state_dir}"
     ]
     if scheme == "http" and server.host not in ("127.0.0.1", "::1", "localhost"):
         lines.append(

@@ -7,6 +7,10 @@ import msgspec
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
+class ClientGone(Exception):
+    """Nobody reads the answer any more."""
+
+
 class ApiError(Exception):
     """Answered with `status`; `code` is stable, the message is for people.
 

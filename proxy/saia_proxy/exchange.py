@@ -7,13 +7,16 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from saia_engine.wire.messages import Head
-from saia_proxy.errors import ApiError
+from saia_proxy.errors import ApiError, ClientGone
 
-CUT = "saia.cut"
-"""ASGI extension: ends the connection so that the client can't take it for a whole answer."""
+if TYPE_CHECKING:
+    from saia_proxy.upgrade import RawClient
+
+CONNECTION = "saia.connection"
+"""ASGI extension: the ClientConnection that the request came on."""
 LINGER_S = 2.0
 """How long a refused body is read and thrown away, so that the client gets to read the refusal."""
 
@@ -24,14 +27,43 @@ _OURS = frozenset(
     {"x-request-id", "date", "server", "connection", "keep-alive", "transfer-encoding", "upgrade"}
 )
 
-_EVENT_STREAM = "text/event-stream"
-_BODYLESS = frozenset({204, 304})
+_EVENT_STREAM = b"text/event-stream"
+_BODYLESS = frozenset({101, 204, 304})
+_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 
 Message = dict[str, Any]
 
 
-class ClientGone(Exception):
-    """Nobody reads the answer any more."""
+def request_id(given: bytes | None) -> str:
+    """The client's own where it is well formed, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return f"req_{secrets.token_hex(12)}"
+
+
+class ClientConnection(Protocol):
+    """What an exchange needs of its connection beyond ASGI."""
+
+    @property
+    def upgradable(self) -> bool:
+        """The request asks for a WebSocket."""
+        ...
+
+    def take_over(self, head: bytes) -> RawClient:
+        """Answers with this head; from here on it carries raw bytes."""
+        ...
+
+    def hang_up(self) -> None:
+        """Ends one that was taken over, after what was written to it."""
+        ...
+
+    def cut(self) -> None:
+        """Ends it so that the client can't take what it got for a whole answer."""
+        ...
+
+    def watch(self, on_lost: Callable[[], None] | None) -> None:
+        """Calls back once if it is lost; None ends that."""
+        ...
 
 
 class Exchange:
@@ -40,6 +72,8 @@ class Exchange:
     def __init__(self, scope: Message, receive: Callable[[], Any], send: Callable[[Message], Any]) -> None:
         self.scope = scope
         self.began_at = monotonic()
+        self.received_at = 0.0
+        """When the last piece of its body came, by the monotonic clock."""
         self.status = 0
         self.bytes_out = self.events = 0
         self.taken_at: float | None = None
@@ -47,14 +81,15 @@ class Exchange:
         self.begun = False
         self.gone = False
         self.outcome = "ok"
-        self.key = self.model = self.instance = ""
+        self.key = self.model = self.service = self.instance = ""
         self._receive = receive
         self._send = send
         self._is_events = False
-        self._watcher: asyncio.Task[None] | None = None
-        given = self.header(b"x-request-id")
-        usable = given is not None and _REQUEST_ID.fullmatch(given)
-        self.request_id = given.decode() if given and usable else f"req_{secrets.token_hex(12)}"
+        self._connection: ClientConnection = scope["extensions"][CONNECTION]
+        self._lost = asyncio.Event()
+        self._body_read = False
+        self._unread = False
+        self.request_id = request_id(self.header(b"x-request-id"))
 
     @property
     def method(self) -> str:
@@ -66,67 +101,83 @@ class Exchange:
         return self.scope["raw_path"].decode("latin-1")
 
     @property
-    def target(self) -> str:
-        """Path and query as they go on a request line."""
-        query = self.scope["query_string"]
-        return f"{self.raw_path}?{query.decode('latin-1')}" if query else self.raw_path
+    def upgradable(self) -> bool:
+        """It asks for a WebSocket."""
+        return self._connection.upgradable
+
+    @property
+    def query(self) -> str:
+        return self.scope["query_string"].decode("latin-1")
+
+    @property
+    def content_length(self) -> int | None:
+        """What the client announced; its digits were checked by the parser."""
+        length = self.header(b"content-length")
+        return None if length is None else int(length)
+
+    @property
+    def announces_body(self) -> bool:
+        return bool(self.content_length) or self.header(b"transfer-encoding") is not None
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.scope["headers"] if key == name), None)
 
-    async def read_body(self, limit: int, timeout_s: float) -> bytes:
-        """The whole body. Raises ApiError (413, 408) as soon as it is known, ClientGone."""
-        length = self.header(b"content-length")
-        if length is not None and length.isdigit() and int(length) > limit:
-            raise _too_large(limit)
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > limit:
-                        raise _too_large(limit)
-                    if not message.get("more_body"):
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
-        except TimeoutError:
-            raise ApiError(408, "request_timeout", "The request's body did not arrive in time.") from None
+    async def receive(self) -> bytes:
+        """The next bytes of the body, b"" at its end. Raises ClientGone."""
+        while not self._body_read:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise ClientGone
+            self._body_read = not message.get("more_body")
+            if part := message.get("body"):
+                self.received_at = monotonic()
+                return part
+        return b""
+
+    def unread(self, error: ApiError) -> ApiError:
+        """The same error, to be answered although the client still sends."""
+        self._unread = True
+        return error
 
     def watch(self, on_gone: Callable[[], None]) -> None:
-        """Once the body is read: call back when the client goes away before its answer is complete."""
+        """Call back when the client goes away before its answer is complete."""
 
-        async def wait() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
+        def lost() -> None:
             self.gone = True
+            self._lost.set()
             on_gone()
 
-        self._watcher = asyncio.create_task(wait())
+        self._connection.watch(lost)
 
     def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
+        self._connection.watch(None)
 
     async def start(self, head: Head) -> None:
         """The instance's status and headers. Raises ApiError (502) for what HTTP can't carry."""
         if not 200 <= head.status <= 599:
             raise ApiError(502, "bad_response", "The service gave an answer that is not HTTP.")
-        headers = [(b"x-request-id", self.request_id.encode())]
-        # uvicorn wants as many bytes as announced, and these have none whatever they announce
-        dropped = _OURS | {"content-length"} if head.status in _BODYLESS else _OURS
-        for name, value in head.headers:
-            if name.lower() not in dropped and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
-                headers.append((name.encode(), value.encode("latin-1")))
-                if value.startswith(_EVENT_STREAM) and name.lower() == "content-type":
-                    self._is_events = True
+        headers = self._headers(head)
+        self._is_events = any(
+            value.startswith(_EVENT_STREAM) and name.lower() == b"content-type" for name, value in headers
+        )
         self.begun = True
         self.answered_at = monotonic()
         self.status = head.status
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
+
+    def upgrade(self, head: Head) -> RawClient:
+        """The service's 101; the connection as it is from here on. Raises ApiError (502) where nobody asked for it."""
+        if not self.upgradable:
+            raise ApiError(502, "bad_response", "The service upgraded a request that did not ask for it.")
+        lines = [name + b": " + value + b"\r\n" for name, value in self._headers(head)]
+        self.begun = True
+        self.status = head.status
+        return self._connection.take_over(b"".join([_SWITCHING, *lines, b"\r\n"]))
+
+    def hang_up(self) -> None:
+        """Ends a connection that was taken over."""
+        self._connection.hang_up()
 
     async def write(self, data: bytes) -> None:
         """Waits while the client reads slowly."""
@@ -140,9 +191,10 @@ class Exchange:
 
     async def answer(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """An answer of our own; nothing may have been sent before."""
-        unread = status in (408, 413)
+        unread = self._unread
         sent = [*headers, (b"x-request-id", self.request_id.encode()), (b"content-length", b"%d" % len(body))]
-        if unread:
+        # Who waits to be told to send its body may send it or not: the connection is of no more use.
+        if unread or (not self._body_read and self.header(b"expect") is not None):
             sent.append((b"connection", b"close"))
         self.begun = True
         self.status, self.bytes_out = status, len(body)
@@ -155,12 +207,21 @@ class Exchange:
     async def cut(self) -> None:
         """End the connection in a way that no client takes for the end of the answer."""
         self.cut_off()
-        if self._watcher is not None:
-            await self._watcher
+        await self._lost.wait()
 
     def cut_off(self) -> None:
         """The same without waiting until the connection is closed."""
-        self.scope["extensions"][CUT]()
+        self._connection.cut()
+
+    def _headers(self, head: Head) -> list[tuple[bytes, bytes]]:
+        """Those that HTTP can carry."""
+        headers = [(b"x-request-id", self.request_id.encode())]
+        # uvicorn wants as many bytes as announced, and these have none whatever they announce
+        dropped = _OURS | {"content-length"} if head.status in _BODYLESS else _OURS
+        for name, value in head.headers:
+            if name.lower() not in dropped and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
+                headers.append((name.encode(), value.encode("latin-1")))
+        return headers
 
     async def _discard(self) -> None:
         try:
@@ -171,7 +232,3 @@ class Exchange:
                     pass
         except TimeoutError:
             pass
-
-
-def _too_large(limit: int) -> ApiError:
-    return ApiError(413, "request_too_large", f"The request's body is larger than {limit} bytes.")

@@ -34,6 +34,8 @@ class Condition:
     """One instance as it has been seen from here."""
 
     in_flight: int = 0
+    silent: int = 0
+    """Of these, those that need not say anything, such as open WebSockets."""
     heard_at: float = 0.0
     """When a byte last came from it, or the first of what is under way went there."""
     failures: int = 0
@@ -48,7 +50,7 @@ class Condition:
         """Whether others are better."""
         if self.ejections and (self.on_trial or now < self.ejected_until):
             return True
-        return self.in_flight > 0 and now - self.heard_at > tolerance.stall_after_s
+        return self.in_flight > self.silent and now - self.heard_at > tolerance.stall_after_s
 
 
 class Use:
@@ -58,6 +60,17 @@ class Use:
         self._condition = condition
         self._clock = clock
         self._tolerance = tolerance
+        self._silent = False
+
+    def may_be_silent(self) -> None:
+        """From now on nothing follows from its silence."""
+        if not self._silent:
+            self._silent = True
+            self._condition.silent += 1
+
+    def ended(self) -> None:
+        self._condition.in_flight -= 1
+        self._condition.silent -= self._silent
 
     def heard(self) -> None:
         """A byte came."""
@@ -92,13 +105,14 @@ def in_use(condition: Condition, clock: Callable[[], float], tolerance: Toleranc
     tries = condition.ejections > 0 and not condition.on_trial and now >= condition.ejected_until
     if tries:
         condition.on_trial = True
-    if not condition.in_flight:
+    if condition.in_flight == condition.silent:
         condition.heard_at = now
     condition.in_flight += 1
     ejections = condition.ejections
+    use = Use(condition, clock, tolerance)
     try:
-        yield Use(condition, clock, tolerance)
+        yield use
     finally:
-        condition.in_flight -= 1
+        use.ended()
         if tries and condition.on_trial and condition.ejections == ejections:
             condition.on_trial = False

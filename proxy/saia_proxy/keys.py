@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from saia_proxy.config import ApiKey, hash_key
+from saia_proxy.config import SERVICE, ApiKey, hash_key
 from saia_proxy.errors import ApiError
 
 
@@ -25,5 +25,11 @@ class Keyring:
         return key
 
 
-def may(key: ApiKey, model: str) -> bool:
-    return "*" in key.models or model in key.models
+def may_use(key: ApiKey, model: str) -> bool:
+    """A model whose own name looks like a service's is for keys with `*` only."""
+    return "*" in key.models or (model in key.models and not model.startswith(SERVICE))
+
+
+def may_reach(key: ApiKey, service: str) -> bool:
+    """All of a service, whatever its models: so a key that names only models never may."""
+    return "*" in key.models or f"{SERVICE}{service}" in key.models

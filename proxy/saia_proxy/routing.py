@@ -19,15 +19,15 @@ REST_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model, who serves it, and where."""
+    """A model or a service by its name, who serves it, and where."""
 
-    model: str
+    name: str
     services: tuple[ServiceState, ...] = ()
     targets: tuple[Target, ...] = ()
 
     @property
-    def name(self) -> str:
-        """Of the first service, under which its waiting requests count."""
+    def service(self) -> str:
+        """The first one's name, under which its waiting requests count."""
         return self.services[0].name if self.services else ""
 
     @property
@@ -36,8 +36,25 @@ class Offer:
         return len({target.instance for target in self.targets if not target.draining})
 
     @property
+    def queued(self) -> int:
+        """Instances that wait in the cluster's queue."""
+        return sum(service.queued for service in self.services)
+
+    @property
     def starting(self) -> int:
-        return sum(service.starting for service in self.services)
+        """Instances whose jobs run, but that are not ready yet."""
+        return sum(max(0, service.starting - service.queued) for service in self.services)
+
+    @property
+    def eta(self) -> float | None:
+        """When the next instance may be ready, where somebody knows (s since the epoch)."""
+        return min((service.eta for service in self.services if service.eta is not None), default=None)
+
+    @property
+    def state(self) -> str:
+        if self.ready:
+            return "ready"
+        return "starting" if self.starting else "queued" if self.queued else "stopped"
 
     @property
     def replicas(self) -> int:
@@ -49,7 +66,12 @@ class Offer:
         if len(allowed) == len(self.services):
             return self
         names = {service.name for service in allowed}
-        return Offer(self.model, allowed, tuple(t for t in self.targets if t.service in names))
+        return Offer(self.name, allowed, tuple(t for t in self.targets if t.service in names))
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """What its services allow on this path."""
+        found = {method for s in self.services if _allows(s.paths, path) for method in s.methods}
+        return tuple(sorted(found))
 
 
 class RoutingTable:
@@ -77,7 +99,8 @@ class RoutingTable:
         self._waiters: set[asyncio.Future[None]] = set()
         self._conditions: dict[str, Condition] = {}
         """By instance; of those that are in the routes, or have requests under way."""
-        self.offers: dict[str, Offer] = {}
+        self.models: dict[str, Offer] = {}
+        self.services: dict[str, Offer] = {}
         self.queued: Counter[str] = Counter()
 
     @property
@@ -87,7 +110,7 @@ class RoutingTable:
 
     @property
     def complete(self) -> bool:
-        """Every upstream has told its routes at least once: a model not among the offers does not exist."""
+        """Every upstream has told its routes at least once: what is not among its offers does not exist."""
         return len(self._routes) == len(self._upstreams)
 
     def update(self, upstream: str, routes: Routes) -> None:
@@ -148,7 +171,7 @@ class RoutingTable:
     @contextmanager
     def waiting(self, offer: Offer) -> Iterator[None]:
         """Counts a request as queued for the first service of the offer."""
-        name = offer.name
+        name = offer.service
         self.queued[name] += 1
         try:
             yield
@@ -167,23 +190,25 @@ class RoutingTable:
             self._waiters.discard(waiter)
 
     def _rebuild(self) -> None:
+        models: dict[str, list[ServiceState]] = {}
         services: dict[str, list[ServiceState]] = {}
-        targets: dict[str, list[Target]] = {}
+        at_model: dict[str, list[Target]] = {}
+        at_service: dict[str, list[Target]] = {}
+        for service in self._told():
+            services.setdefault(service.name, []).append(service)
+            for model in service.models:
+                models.setdefault(model, []).append(service)
         for upstream, routes in self._routes.items():
-            models = {service.name: service.models for service in routes.services}
-            for service in routes.services:
-                for model in service.models:
-                    services.setdefault(model, []).append(service)
+            names = {service.name: service.models for service in routes.services}
             for instance in routes.instances if upstream in self._connected else ():
                 target = Target(
                     upstream, instance.id, instance.service, instance.admit_until, instance.draining
                 )
-                for model in models.get(instance.service, ()):
-                    targets.setdefault(model, []).append(target)
-        self.offers = {
-            model: Offer(model, tuple(services[model]), tuple(targets.get(model, ())))
-            for model in sorted(services)
-        }
+                at_service.setdefault(instance.service, []).append(target)
+                for model in names.get(instance.service, ()):
+                    at_model.setdefault(model, []).append(target)
+        self.models = _offers(models, at_model)
+        self.services = _offers(services, at_service)
         routed = {instance.id for routes in self._routes.values() for instance in routes.instances}
         self._conditions = {
             name: condition
@@ -194,6 +219,23 @@ class RoutingTable:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _told(self) -> list[ServiceState]:
+        """What all upstreams say of their services: of those that several gates of one site tell, the newest word."""
+        best: dict[tuple[str, str], tuple[tuple[bool, int], ServiceState]] = {}
+        for upstream, routes in self._routes.items():
+            rank = (upstream in self._connected, routes.generation)
+            for service in routes.services:
+                whose = routes.site or f"only {upstream}", service.name
+                if whose not in best or best[whose][0] < rank:
+                    best[whose] = rank, service
+        return [service for _, service in best.values()]
+
+
+def _offers(services: dict[str, list[ServiceState]], targets: dict[str, list[Target]]) -> dict[str, Offer]:
+    return {
+        name: Offer(name, tuple(services[name]), tuple(targets.get(name, ()))) for name in sorted(services)
+    }
 
 
 def _allows(paths: list[str], path: str) -> bool:

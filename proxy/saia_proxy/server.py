@@ -20,6 +20,7 @@ from saia_engine.edge.lifeline import follow
 from saia_engine.edge.logs import get_logger
 from saia_proxy.admin import Maintenance
 from saia_proxy.app import App
+from saia_proxy.body import Buffers
 from saia_proxy.config import ProxyConfig, SshUpstream, SubprocessUpstream
 from saia_proxy.connection import Connection
 from saia_proxy.forward import Forwarder
@@ -156,6 +157,7 @@ async def serve(
         quotas=Quotas(board or Board(config.keys), worker),
         metrics=metrics,
         max_body=config.server.max_body_bytes,
+        buffers=Buffers(config.server.max_buffered_bytes),
     )
     app = App(
         forwarder=forwarder,

@@ -20,6 +20,11 @@ def note(text, priority=syslog.LOG_NOTICE):
         pass
 
 
+def note_failure(request, instance, why):
+    """Of a request that a proxy can't tell more of than a code; its id is in the proxy's log, too."""
+    note(f"request {shown(request, 130)} to {shown(instance)} failed: {shown(why)}", syslog.LOG_WARNING)
+
+
 def shown(value, limit=200):
     """What came from outside, as printable ASCII."""
     text = ascii(value)
@@ -28,8 +33,16 @@ def shown(value, limit=200):
 
 def note_crash(*exc_info):
     """For `sys.excepthook`."""
-    lines = traceback.format_exception(*exc_info)
-    note("crashed: " + shown("".join(lines)[-1500:], 1800), syslog.LOG_ERR)
+    note("crashed: " + _traceback(exc_info), syslog.LOG_ERR)
+
+
+def note_fault(request, *exc_info):
+    """A fault of ours that ended one request."""
+    note(f"request {shown(request, 130)} met a fault: {_traceback(exc_info)}", syslog.LOG_ERR)
+
+
+def _traceback(exc_info):
+    return shown("".join(traceback.format_exception(*exc_info))[-1500:], 1800)
 
 
 def take_over():

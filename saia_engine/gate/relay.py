@@ -12,7 +12,7 @@ from saia_engine.gate import exchange
 from saia_engine.gate.admission import Refusal, admit
 from saia_engine.gate.exchange import BodyMismatch
 from saia_engine.gate.http1 import BadResponse, ConnectionLost
-from saia_engine.gate.journal import note_crash
+from saia_engine.gate.journal import note_failure, note_fault
 from saia_engine.gate.limits import Bucket
 from saia_engine.gate.reporter import Reporter, Tally
 from saia_engine.gate.routes_file import RoutesFile
@@ -26,6 +26,8 @@ from saia_engine.wire.mux import Mux, StreamReset
 from saia_engine.wire.stream import Stream
 
 MIB = 1024 * 1024
+NOTES_PER_SECOND = 10
+"""Failed requests written to the journal; a lost instance may end hundreds at once."""
 
 
 class Relay:
@@ -36,6 +38,7 @@ class Relay:
         self._file = file
         self._limits = file.table.proxies[proxy]
         self._bucket = Bucket(self._limits.opens_per_second, time.monotonic)
+        self._notes = Bucket(NOTES_PER_SECOND, time.monotonic)
         self._upstreams = Upstreams(self._publish)
         self._tally = Tally()
         self._reporter = Reporter(
@@ -105,6 +108,8 @@ class Relay:
                     replicas=service.replicas,
                     ready=service.ready,
                     starting=service.starting,
+                    queued=service.queued,
+                    eta=service.eta,
                 )
                 for name, service in self._file.table.services.items()
                 if may_reach(self._limits, name)
@@ -121,6 +126,7 @@ class Relay:
                 for upstream in self._upstreams
                 if upstream.offered
             ],
+            site=f"{self._file.table.installation}.{self._file.table.cluster}",
         )
         if routes != self._published:
             self._published = routes
@@ -169,7 +175,8 @@ class Relay:
         except BodyMismatch:
             stream.reset(messages.PROTOCOL, "the body is not as long as announced")
         except Exception:
-            note_crash(*sys.exc_info())
+            if self._notes.take():
+                note_fault(stream.request.request_id, *sys.exc_info())
             stream.reset(messages.INSTANCE_LOST if stream.taken else messages.REFUSED, "the gate failed")
         finally:
             stream.reset(messages.CANCELLED)
@@ -206,21 +213,26 @@ class Relay:
         try:
             yield
         except ConnectionLost:
-            self._failed(stream, service, messages.INSTANCE_LOST)
-        except BadResponse:
-            self._failed(stream, service, messages.BAD_RESPONSE)
+            self._failed(
+                stream, service, messages.INSTANCE_LOST, "the connection ended before the response did"
+            )
+        except BadResponse as exc:
+            self._failed(stream, service, messages.BAD_RESPONSE, f"no good response: {exc}")
         except asyncio.CancelledError:
             if not upstream.lost:
                 raise
-            self._failed(stream, service, messages.INSTANCE_LOST if stream.taken else messages.NO_ROUTE)
+            code = messages.INSTANCE_LOST if stream.taken else messages.NO_ROUTE
+            self._failed(stream, service, code, "another generation took the instance's place")
         finally:
             upstream.exchanges.discard(task)
             self._tally.in_flight[instance] -= 1
             if not self._tally.in_flight[instance]:
                 del self._tally.in_flight[instance]
 
-    def _failed(self, stream: Stream, service: str, code: str) -> None:
+    def _failed(self, stream: Stream, service: str, code: str, why: str) -> None:
         self._tally.errors[service] += 1
+        if self._notes.take():
+            note_failure(stream.request.request_id, stream.request.instance, f"{code}, {why}")
         stream.reset(code)
 
 

@@ -84,6 +84,11 @@ class ServiceState(Message, frozen=True):
     replicas: int = 0
     ready: int = 0
     starting: int = 0
+    """All that come."""
+    queued: int = 0
+    """Those of them that wait in the cluster's queue still; 0 also from a gate that doesn't tell."""
+    eta: float | None = None
+    """When the first of them may be ready (s since the epoch), where that is known."""
 
 
 class InstanceState(Message, frozen=True):
@@ -103,6 +108,8 @@ class Routes(Message, frozen=True, tag="routes"):
     generation: int
     services: list[ServiceState] = []
     instances: list[InstanceState] = []
+    site: str = ""
+    """Installation and cluster: two gates of one site tell of the same services."""
 
 
 class Admin(Message, frozen=True, tag="admin"):

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 from saia_engine.wire.messages import (
     Admin,
@@ -30,15 +30,16 @@ JSON = [("content-type", "application/json")]
 EVENTS = [("content-type", "text/event-stream")]
 
 
-def service(name: str = "chat", models: tuple[str, ...] = ("llama",), **counts: int) -> ServiceState:
+def service(
+    name: str = "chat",
+    models: tuple[str, ...] = ("llama",),
+    *,
+    methods: tuple[str, ...] = ("POST",),
+    paths: tuple[str, ...] = ("/v1/",),
+    **counts: Any,
+) -> ServiceState:
     return ServiceState(
-        name,
-        list(models),
-        ["POST"],
-        ["/v1/"],
-        counts.get("replicas", 2),
-        counts.get("ready", 2),
-        counts.get("starting", 0),
+        name, list(models), list(methods), list(paths), **({"replicas": 2, "ready": 2} | counts)
     )
 
 
@@ -65,11 +66,23 @@ async def echo(stream: Stream) -> None:
         "headers": request.headers,
         "request_id": request.request_id,
         "content_length": request.content_length,
+        "chunked": request.chunked,
         "body": body,
     }
     stream.respond(Head(200, JSON))
     await stream.send(json.dumps(document).encode())
     stream.end()
+
+
+def refusing(code: str) -> Answer:
+    async def answer(stream: Stream) -> None:
+        stream.reset(code)
+
+    return answer
+
+
+async def silent(stream: Stream) -> None:
+    await asyncio.Event().wait()
 
 
 class Gate:

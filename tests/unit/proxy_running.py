@@ -19,6 +19,7 @@ from tests.unit.proxy_gate import Gate, pair
 
 KEY = "sk-saia-test"
 RESTRICTED_KEY = "sk-saia-restricted"
+SERVICE_KEY = "sk-saia-service"
 TIMEOUTS = Timeouts(connect_s=5, first_byte_s=5, idle_s=5, total_s=20)
 
 
@@ -45,12 +46,17 @@ def to(gate: Gate) -> Callable[[MakeMux], Any]:
 
 
 def config(
-    directory: Path, *upstreams: str, timeouts: Timeouts = TIMEOUTS, max_body: int = 1 << 20
+    directory: Path,
+    *upstreams: str,
+    timeouts: Timeouts = TIMEOUTS,
+    max_body: int = 1 << 20,
+    max_buffered: int = 64 << 20,
 ) -> ProxyConfig:
     server = Server(
         host="127.0.0.1",
         port=0,
         max_body_bytes=max_body,
+        max_buffered_bytes=max_buffered,
         state_dir=directory,
         trusted_proxies=(),
         tls_certificate=None,
@@ -59,6 +65,7 @@ def config(
     keys = (
         ApiKey("all", hash_key(KEY), ("*",)),
         ApiKey("restricted", hash_key(RESTRICTED_KEY), ("other",)),
+        ApiKey("service", hash_key(SERVICE_KEY), ("service:app",)),
     )
     return ProxyConfig(
         file=directory / "proxy.toml",
@@ -135,6 +142,15 @@ async def raw_post(port: int, body: bytes, *, version: str = "1.1", path: str = 
         + body
     )
     return reader, writer
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error in OpenAI's shape, checked."""
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert response.headers["x-request-id"]
+    return error
 
 
 BODY = json.dumps({"model": "llama", "messages": []}).encode()

@@ -48,7 +48,9 @@ def test_defaults_of_a_small_file(tmp_path: Path) -> None:
     loaded = load(tmp_path, SERVER + DEMO)
     assert loaded == ProxyConfig(
         file=tmp_path / "proxy.toml",
-        server=config.Server("127.0.0.1", 8080, 50 * 1024**2, tmp_path / "state", (), None, None),
+        server=config.Server(
+            "127.0.0.1", 8080, 50 * 1024**2, 512 * 1024**2, tmp_path / "state", (), None, None
+        ),
         upstreams=(SubprocessUpstream("demo", (sys.executable, "-m", "gate")),),
         timeouts=config.Timeouts(10.0, 600.0, 300.0, 3600.0),
         keys=(),
@@ -62,6 +64,7 @@ def test_every_key_arrives(keyed: Path) -> None:
     host = "::1"
     port = 443
     max_body = "1MiB"
+    max_buffered = "3MiB"
     state_dir = "/state"
     trusted_proxies = ["10.0.0.0/8", "::1"]
     tls_certificate = "hosts"
@@ -80,20 +83,27 @@ def test_every_key_arrives(keyed: Path) -> None:
     stall_after = "1m"
     [keys.alice]
     hash = "{HASH}"
-    models = ["llama-3"]
+    models = ["llama-3", "service:search"]
     concurrency = 5
     requests_per_minute = 60
     """
     assert load(keyed, text) == ProxyConfig(
         file=keyed / "proxy.toml",
         server=config.Server(
-            "::1", 443, 1024**2, Path("/state"), ("10.0.0.0/8", "::1/128"), keyed / "hosts", keyed / "id"
+            "::1",
+            443,
+            1024**2,
+            3 * 1024**2,
+            Path("/state"),
+            ("10.0.0.0/8", "::1/128"),
+            keyed / "hosts",
+            keyed / "id",
         ),
         upstreams=(
             SshUpstream("hpc", "login1.example.org", 2222, "saia-gate", keyed / "id", keyed / "hosts"),
         ),
         timeouts=config.Timeouts(1, 2, 3, 4),
-        keys=(ApiKey("alice", HASH, ("llama-3",), 5, 60),),
+        keys=(ApiKey("alice", HASH, ("llama-3", "service:search"), 5, 60),),
         balancing=config.Balancing("x-session-id", Tolerance(2, 7.0, 60.0)),
     )
 
@@ -194,7 +204,10 @@ def test_new_keys_are_long_random_and_known_by_their_hash() -> None:
 def test_what_check_prints(keyed: Path) -> None:
     loaded = load(keyed, SERVER + 'host = "0.0.0.0"\n' + SSH + f'[keys.alice]\nhash = "{HASH}"')
     lines = config.check_lines(loaded)
-    assert lines[0] == f"serves http://0.0.0.0:8080, bodies up to 51200 KiB, state in {keyed / 'state'}"
+    assert (
+        lines[0]
+        == f"serves http://0.0.0.0:8080, bodies up to 51200 KiB (524288 KiB in all), state in {keyed / 'state'}"
+    )
     assert "without TLS" in lines[1]
     assert "upstream hpc: ssh saia-gate@login1.example.org port 22" in lines
     assert "key alice: all models" in lines

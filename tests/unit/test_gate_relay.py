@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from saia_engine import agent, reports
-from saia_engine.gate import exchange, upstream, watch
+from saia_engine.gate import exchange, journal, relay, upstream, watch
 from saia_engine.model import ProxyLimits
+from saia_engine.routes import ServiceEntry
 from saia_engine.wire import messages
 from saia_engine.wire.messages import Applied, Metrics
 from saia_engine.wire.mux import WINDOW, StreamReset
@@ -83,6 +84,14 @@ async def test_a_request_reaches_the_service_rebuilt(proxy: Proxy, instance: Ins
         "POST /v1/chat?q=%2e%2e HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nX-Custom: 1\r\n"
         "X-Request-Id: req_1\r\nContent-Length: 8\r\n\r\n"
     ]
+
+
+async def test_the_proxy_is_told_who_waits_in_the_queue_and_until_when(site: Site, proxy: Proxy):
+    later = float(int(time.time()) + 900)
+    site.publish(services={"chat": ServiceEntry(models=("llama-3",), starting=2, queued=1, eta=later)})
+    told = await eventually(lambda: next((s for s in proxy.routes.services if s.queued), None))
+    assert (told.name, told.starting, told.queued, told.eta) == ("chat", 2, 1, later)
+    assert proxy.routes.site == "k7f3.hpc"
 
 
 async def test_connections_are_used_again_and_no_process_is_started(proxy: Proxy, instance: Instance):
@@ -312,6 +321,38 @@ async def test_a_broken_answer_is_a_code_without_inner_text(site: Site, start, a
         reset = await reset_of(asyncio.wait_for(read_all(stream), 2))
         assert (reset.code, reset.text) == (code, "")
         assert not reset.not_taken
+
+
+async def test_a_failed_request_is_in_the_journal_by_its_id(site: Site, start, monkeypatch):
+    notes: list[str] = []
+    monkeypatch.setattr(relay, "NOTES_PER_SECOND", 3)
+    monkeypatch.setattr(journal, "note", lambda text, priority=0: notes.append(text))
+
+    async def serve(reader, writer):
+        head = await read_head(reader)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf" if "/half" in head else b"SSH-2.0\r\n"
+        )
+        await writer.drain()
+
+    instance = await start(serve)
+    site.publish(instance.route())
+    began = time.monotonic()
+    async with relay_of(site) as proxy:
+        for path, name in (("/v1/half", "req_1"), ("/v1/x", "forged\n\x1b[31m")):
+            stream = proxy.open(instance.name, path, request_id=name)
+            stream.end()
+            await reset_of(read_all(stream))
+        for number in range(100):
+            stream = proxy.open(instance.name, request_id=f"req_{number}")
+            stream.end()
+            await reset_of(read_all(stream))
+    assert notes[0] == (
+        f"request 'req_1' to '{instance.name}' failed:"
+        " 'instance_lost, the connection ended before the response did'"
+    )
+    assert notes[1].startswith("request 'forged\\n\\x1b[31m' to ") and "bad_response" in notes[1]
+    assert len(notes) <= 3 + 3 * (time.monotonic() - began), "a flood of failures is no flood of notes"
 
 
 async def test_an_answer_that_ends_with_its_connection_is_whole(site: Site, start):

@@ -114,3 +114,16 @@ def test_who_has_nothing_to_do_does_not_stall(instance: Instance):
     assert not instance.doubtful
     with instance.use():
         assert not instance.doubtful
+
+
+def test_an_open_websocket_may_be_silent(instance: Instance):
+    with instance.use() as socket:
+        socket.answered(101)
+        socket.may_be_silent()
+        instance.now += 3600
+        assert not instance.doubtful
+        with instance.use():
+            assert not instance.doubtful, "its time begins now"
+            instance.now += 31
+            assert instance.doubtful
+    assert instance.condition == Condition(heard_at=instance.now - 31)

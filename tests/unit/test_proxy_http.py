@@ -17,8 +17,18 @@ from saia_engine.wire.messages import Admin, Head, Routes
 from saia_engine.wire.mux import Stream
 from saia_proxy import connection, forward, tunnel
 from saia_proxy.config import ApiKey, Timeouts, hash_key
-from tests.unit.proxy_gate import EVENTS, JSON, Gate, echo, instance, read_all, service
-from tests.unit.proxy_running import BODY, KEY, RESTRICTED_KEY, config, raw_post, running, until, until_async
+from tests.unit.proxy_gate import EVENTS, JSON, Gate, echo, instance, read_all, refusing, service, silent
+from tests.unit.proxy_running import (
+    BODY,
+    KEY,
+    RESTRICTED_KEY,
+    config,
+    error_of,
+    raw_post,
+    running,
+    until,
+    until_async,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the")
 
@@ -26,25 +36,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Overriding the")
 @pytest.fixture(scope="module")
 def event_loop_policy():
     return uvloop.EventLoopPolicy()
-
-
-def refusing(code: str):
-    async def answer(stream: Stream) -> None:
-        stream.reset(code)
-
-    return answer
-
-
-async def silent(stream: Stream) -> None:
-    await asyncio.Event().wait()
-
-
-def error_of(response: httpx.Response) -> dict:
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["message"]
-    assert response.headers["x-request-id"]
-    return error
 
 
 # ---------------------------------------------------------------- the plain way
@@ -160,7 +151,8 @@ async def test_the_openai_client_streams_and_lists_models(tmp_path):
             )
             text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
     assert [model.id for model in listed] == ["org/llama"]
-    assert one.model_extra == {"saia": {"state": "ready", "ready": 1, "starting": 1, "replicas": 2}}
+    saia = {"state": "ready", "ready": 1, "starting": 1, "queued": 0, "replicas": 2, "eta": None}
+    assert one.model_extra == {"saia": saia}
     assert text == "".join(f"{n} " for n in range(50))
 
 
@@ -245,7 +237,7 @@ async def test_a_keys_own_limits_are_429_with_the_time_to_wait(tmp_path):
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        (b"", "invalid_json"),
+        (b"", "model_missing"),
         (b"{", "invalid_json"),
         (b'{"model": "llama", "deep": ' + b"[" * 100_000, "invalid_json"),
         (b"[]", "model_missing"),
@@ -271,7 +263,8 @@ async def test_unknown_models_paths_and_methods_are_404_and_405(tmp_path):
         model = await proxy.chat("gpt-9")
         path = await proxy.client.post("/v1/embeddings", content=BODY)
         outside = await proxy.client.post("/admin", content=BODY)
-        method = await proxy.client.get("/v1/chat/completions")
+        method = await proxy.client.get("/v1/chat/completions?model=llama")
+        nameless = await proxy.client.get("/v1/chat/completions")
     assert [error_of(r)["code"] for r in (model, path, outside)] == [
         "model_not_found",
         "unknown_url",
@@ -280,6 +273,7 @@ async def test_unknown_models_paths_and_methods_are_404_and_405(tmp_path):
     assert {r.status_code for r in (model, path, outside)} == {404}
     assert (method.status_code, method.headers["allow"]) == (405, "POST")
     assert error_of(method)["code"] == "method_not_allowed"
+    assert error_of(nameless)["code"] == "model_missing"
 
 
 async def test_a_body_above_the_limit_is_413_announced_or_not(tmp_path):
@@ -324,6 +318,7 @@ async def test_what_is_not_http_is_refused_in_json(tmp_path):
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert json.loads(body)["error"]["code"] == "bad_http"
+    assert b"\r\nx-request-id: req_" in head
 
 
 async def test_a_head_without_end_is_refused_and_a_slow_one_dropped(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import json
 import os
 import shutil
 import socket
@@ -17,14 +18,17 @@ from pathlib import Path
 
 import asyncssh
 import httpx
+import openai
 import pytest
 import uvloop
+from websockets.sync.client import connect
 
 from saia_proxy.config import ProxyConfig, SshUpstream
 from saia_proxy.ping import ping_all
 from saia_proxy.server import listen, serve
 from saia_proxy.transports import Unusable, ssh
 from tests import clean_login
+from tests.unit import openai_site
 from tests.unit.proxy_running import KEY, TIMEOUTS, config, until_async
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -136,6 +140,36 @@ async def test_requests_go_through_sshd(tmp_path):
         finally:
             stop.set()
             await task
+
+
+def test_openais_client_and_a_websocket_through_sshd_and_the_real_gate(tmp_path):
+    """Nothing here is a stand-in but the model."""
+    site = tmp_path / "site"
+    site.mkdir()
+    with sshd(tmp_path, " ".join(["exec", *openai_site.gate_command(site)])) as server:
+        there = server.upstream()
+        upstream = (
+            f'host = "127.0.0.1"\nport = {there.port}\nuser = "{there.user}"\n'
+            f'key = "{there.key}"\nknown_hosts = "{there.known_hosts}"\n'
+        )
+        with openai_site.chain(site, upstream) as chain:
+            options = {"base_url": f"{chain.url}/v1", "api_key": openai_site.KEY, "max_retries": 0}
+            with openai.OpenAI(**options, timeout=30) as client:
+                stream = client.chat.completions.create(
+                    model="llama", messages=[{"role": "user", "content": "count"}], stream=True, max_tokens=50
+                )
+                text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+                spoken = client.audio.transcriptions.create(
+                    model="whisper", file=("a.wav", b"\xff" * 700_000)
+                )
+            assert text == "".join(f"{number} " for number in range(50))
+            assert spoken.text.startswith("/v1/audio/transcriptions whisper a.wav ")
+            headers = {"Authorization": f"Bearer {openai_site.KEY}"}
+            address = f"ws://127.0.0.1:{chain.port}/v1/realtime?model=llama"
+            with connect(address, additional_headers=headers, open_timeout=30) as socket:
+                assert json.loads(socket.recv(30))["type"] == "session.created"
+                socket.send(b"\x00" * 500_000)
+                assert socket.recv(30) == b"\x00" * 500_000
 
 
 async def test_ping_says_that_all_is_well(tmp_path):

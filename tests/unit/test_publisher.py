@@ -20,6 +20,7 @@ from saia_engine.model import (
     State,
     Timing,
 )
+from saia_engine.planner.lead import Learned
 from saia_engine.publisher import NO_END, Publisher
 
 NOW = 1_000_000.0
@@ -119,6 +120,22 @@ def test_the_generation_rises_with_each_change_and_only_then(desk: Desk) -> None
     assert desk.publish(now=NOW + 5) == first
     assert desk.path.stat().st_mtime_ns == written
     assert desk.publish(replace(READY, end_time=NOW + 100)).generation == first.generation + 1
+
+
+def test_who_comes_is_counted_with_when_the_next_one_may_be_ready(desk: Desk) -> None:
+    coming = replace(READY, state=State.PENDING, end_time=None, created_at=NOW, submit_time=NOW)
+    table = desk.publish(
+        READY,
+        replace(coming, id="k.hpc.chat.a2", forecast_at=NOW + 500),
+        replace(coming, id="k.hpc.chat.a3", state=State.SUBMITTED),
+        replace(coming, id="k.hpc.chat.a4", state=State.STARTING, started_at=NOW - 5000),
+        learned={"chat": Learned(queue_s=90_000, load_s=100)},
+    )
+    chat = table.services["chat"]
+    assert (chat.ready, chat.starting, chat.queued, chat.eta) == (1, 3, 2, NOW + 600)
+    assert desk.publish(now=NOW + 599) == table, "it stands still: nothing is written"
+    assert desk.publish(now=NOW + 601).services["chat"].eta == NOW + 90_100
+    assert desk.publish(READY).services["chat"].eta is None
 
 
 def test_a_changed_limit_changes_the_last_moment_of_admission(desk: Desk) -> None:

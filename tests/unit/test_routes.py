@@ -59,6 +59,12 @@ def with_route(**changes) -> bytes:
     return changed(routes=[json.loads(msgspec.json.encode(ROUTE)) | changes])
 
 
+def test_a_table_of_an_older_engine_tells_nothing_of_a_queue():
+    services = {"chat": {"models": ["llama-3"], "replicas": 2, "starting": 1}}
+    entry = routes.parse(changed(services=services)).services["chat"]
+    assert (entry.starting, entry.queued, entry.eta) == (1, 0, None)
+
+
 def test_fields_of_a_newer_engine_are_ignored():
     assert routes.parse(changed(colour="red")) == TABLE
     assert routes.parse(with_route(colour="red")) == TABLE
@@ -95,6 +101,9 @@ def test_fields_of_a_newer_engine_are_ignored():
         with_route(admit_until=-1),
         with_route(generation=1.5),
         with_route(draining="yes"),
+        changed(services={"chat": {"queued": -1}}),
+        changed(services={"chat": {"eta": "soon"}}),
+        changed(services={"chat": {"eta": 1e300}}),
     ],
 )
 def test_anything_odd_is_refused_with_one_sentence(data):

@@ -1,0 +1,269 @@
+"""One request tried at one instance after another; its timers and the client's leaving end the open stream."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from saia_engine.wire import messages
+from saia_engine.wire.messages import Head, Open
+from saia_engine.wire.mux import MuxClosed, Stream, StreamReset
+from saia_proxy.balancer import Target
+from saia_proxy.body import Body
+from saia_proxy.config import Timeouts
+from saia_proxy.errors import ApiError, ClientGone
+from saia_proxy.exchange import Exchange
+from saia_proxy.health import Use
+from saia_proxy.upgrade import RawClient, relay
+
+RETRY_AT_ONCE_S = 1
+SWITCHING = 101
+
+_NOT_FORWARDED = frozenset(
+    b"authorization connection content-length expect host keep-alive proxy-authorization proxy-connection te"
+    b" trailer transfer-encoding upgrade x-request-id".split()
+)
+_LOSSES = {
+    messages.INSTANCE_LOST: "The instance was lost before it answered; it may have begun its work.",
+    messages.TUNNEL_LOST: "The way to the cluster was lost before the answer; the work may have begun.",
+    messages.BAD_RESPONSE: "The service gave an answer that is not HTTP.",
+    messages.OVERFLOW: "The cluster's gate is overloaded; the work may have begun.",
+}
+
+_FAULTS_OF_INSTANCES = frozenset({messages.INSTANCE_LOST, messages.BAD_RESPONSE, messages.REFUSED})
+
+
+class Opener(Protocol):
+    """Where a request can be started: a tunnel."""
+
+    def open(self, head: Open) -> Stream: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who is asked, and for what there."""
+
+    kind: str
+    """`model` or `service`."""
+    name: str
+    path: str
+    """As it is at the instance, without the query."""
+    query: str
+
+    @property
+    def target(self) -> str:
+        """As it goes on the request line."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+
+class Attempt:
+    """`at` one target at a time; `close` at the end."""
+
+    def __init__(self, exchange: Exchange, asked: Asked, body: Body, timeouts: Timeouts) -> None:
+        self._exchange = exchange
+        self._asked = asked
+        self._body = body
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._stream: Stream | None = None
+        self._late = ""
+        self._fault: Exception | None = None
+        """Why the client's body could not be sent on."""
+        self._opened_at = 0.0
+        self._waiting_since: float | None = None
+        self._total = self._loop.call_later(timeouts.total_s, self._expire, "in all")
+        self._timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        self._total.cancel()
+        self._disarm()
+        self._exchange.close()
+
+    def client_gone(self) -> None:
+        if self._stream is not None:
+            self._stream.reset(messages.CANCELLED, "the client went away")
+
+    async def at(self, target: Target, tunnel: Opener, use: Use) -> StreamReset | None:
+        """None once the client has its answer or was cut off; the reset where the instance took nothing.
+
+        Raises ApiError while nothing has been sent, ClientGone.
+        """
+        exchange = self._exchange
+        try:
+            stream = self._stream = tunnel.open(self._open(target))
+        except MuxClosed as exc:
+            return StreamReset(messages.CLOSING, str(exc))
+        except StreamReset as reset:
+            return self._not_taken(reset)
+        upload: asyncio.Task[None] | None = None
+        try:
+            self._opened_at = monotonic()
+            self._timer = self._loop.call_later(self._timeouts.first_byte_s, self._look_at_first_byte)
+            if exchange.upgradable:
+                pass  # it has no body, and its stream stays open for what comes after the answer
+            elif self._body.long:
+                upload = asyncio.create_task(self._upload(stream))
+            else:
+                await self._body.send(stream)
+            head = await stream.response()
+        except StreamReset as reset:
+            if self._speaks_against_it(reset):
+                use.failed()
+            return self._not_taken(reset)
+        else:
+            use.answered(head.status)
+            if upload is None or upload.done():
+                self._body.drop()
+            if head.status == SWITCHING:
+                use.may_be_silent()
+                await self._relay(stream, head)
+            else:
+                await self._answer(stream, head, use)
+            return None
+        finally:
+            self._disarm()
+            self._stream = None
+            if upload is not None:
+                upload.cancel()
+                await asyncio.gather(upload, return_exceptions=True)
+            stream.reset(messages.CANCELLED)
+
+    async def _upload(self, stream: Stream) -> None:
+        try:
+            await self._body.send(stream)
+        except StreamReset:
+            pass  # who waits for the response learns the same
+        except Exception as fault:
+            self._fault = fault
+            stream.reset(messages.CANCELLED, "the body ended early")
+
+    async def _answer(self, stream: Stream, head: Head, use: Use) -> None:
+        exchange = self._exchange
+        self._disarm()
+        await exchange.start(head)
+        self._waiting_since = monotonic()
+        self._timer = self._loop.call_later(self._timeouts.idle_s, self._look_at_idle)
+        try:
+            while data := await stream.receive():
+                self._waiting_since = None
+                use.heard()
+                await exchange.write(data)
+                self._waiting_since = monotonic()
+        except StreamReset as reset:
+            exchange.outcome = self._why(reset)
+            if self._speaks_against_it(reset):
+                use.failed()
+            if not exchange.gone:
+                await exchange.cut()
+        else:
+            await exchange.end()
+
+    async def _relay(self, stream: Stream, head: Head) -> None:
+        """A WebSocket: it may last as long as it is used and its instance serves."""
+        exchange = self._exchange
+        self._disarm()
+        self._total.cancel()
+        client = exchange.upgrade(head)
+        self._timer = self._loop.call_later(self._timeouts.idle_s, self._look_at_silence, client)
+        try:
+            await relay(stream, client)
+        except StreamReset as reset:
+            exchange.outcome = self._why(reset)
+        except ClientGone:
+            exchange.outcome = "timeout" if self._late else "client_gone"
+        finally:
+            exchange.bytes_out = client.bytes_out
+            exchange.hang_up()
+
+    def _not_taken(self, reset: StreamReset) -> StreamReset:
+        """The reset itself if the request may go to another target. Raises ApiError or ClientGone if not."""
+        if self._exchange.gone:
+            raise ClientGone
+        if self._fault is not None:
+            raise self._fault
+        if self._late:
+            raise ApiError(504, "timeout", f"The service took too long {self._late}.")
+        if reset.code == messages.LIMIT:
+            text = "Too many requests are under way; please try again."
+            raise ApiError(429, "too_many_requests", text, retry_after_s=RETRY_AT_ONCE_S)
+        if reset.code == messages.FORBIDDEN:
+            raise ApiError(403, "forbidden", "The cluster does not allow this request.")
+        if reset.not_taken and self._body.repeatable:
+            return reset
+        if reset.not_taken:
+            text = "The instance went away before it took the request; please send it again."
+            raise ApiError(503, "no_instance", text, retry_after_s=RETRY_AT_ONCE_S)
+        code = reset.code if reset.code in _LOSSES else messages.INSTANCE_LOST
+        raise ApiError(502, code, _LOSSES[code])
+
+    def _speaks_against_it(self, reset: StreamReset) -> bool:
+        """Whether it is the instance that failed: not its client, nor the way to it."""
+        if self._exchange.gone or self._fault is not None:
+            return False
+        return bool(self._late) or reset.code in _FAULTS_OF_INSTANCES
+
+    def _why(self, reset: StreamReset) -> str:
+        if self._late:
+            return "timeout"
+        if self._exchange.gone:
+            return "client_gone"
+        return self._fault.code if isinstance(self._fault, ApiError) else reset.code
+
+    def _open(self, target: Target) -> Open:
+        exchange = self._exchange
+        # Connection names further headers of this hop (RFC 9110, 7.6.1).
+        hop = exchange.header(b"connection") or b""
+        dropped = _NOT_FORWARDED.union(hop.lower().replace(b",", b" ").split())
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in exchange.scope["headers"]
+            if name not in dropped and not name.startswith(b"x-saia-")
+        ]
+        if exchange.upgradable:
+            headers += [("connection", "Upgrade"), ("upgrade", "websocket")]
+        return Open(
+            target.instance,
+            exchange.method,
+            self._asked.target,
+            headers,
+            exchange.request_id,
+            content_length=self._body.length,
+            chunked=self._body.chunked,
+        )
+
+    def _look_at_first_byte(self) -> None:
+        """As long as the client's body still comes, the answer is not late."""
+        left_s = max(self._opened_at, self._exchange.received_at) + self._timeouts.first_byte_s - monotonic()
+        if left_s <= 0:
+            self._expire("to begin")
+        else:
+            self._timer = self._loop.call_later(left_s, self._look_at_first_byte)
+
+    def _look_at_idle(self) -> None:
+        """A client that reads slowly is not an idle instance."""
+        idle_s, now = self._timeouts.idle_s, monotonic()
+        left_s = idle_s if self._waiting_since is None else self._waiting_since + idle_s - now
+        if left_s <= 0:
+            self._expire("between two parts of its answer")
+        else:
+            self._timer = self._loop.call_later(left_s, self._look_at_idle)
+
+    def _look_at_silence(self, client: RawClient) -> None:
+        left_s = client.moved_at + self._timeouts.idle_s - monotonic()
+        if left_s <= 0:
+            self._expire("while nobody said anything")
+        else:
+            self._timer = self._loop.call_later(left_s, self._look_at_silence, client)
+
+    def _expire(self, late: str) -> None:
+        self._late = late
+        if self._stream is not None:
+            self._stream.reset(messages.CANCELLED, "timeout")
+            if self._exchange.begun and self._waiting_since is None:
+                self._exchange.cut_off()  # stuck in a write to a client that does not read
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -89,9 +89,11 @@ def _head(document: Mapping[str, Any], height: int) -> Iterator[str]:
     )
     yield f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
     yield _text(LEFT, 28, "What a way to the service costs, beside the direct one", size=16, weight="bold")
-    yield _text(
-        LEFT, 48, f"{machine['cpu']}, {machine['cores']} cores for all of it, load included", fill="#555"
+    facts = (
+        f"{machine['cpu']}, {machine['cores']} cores for all of it, the load too;"
+        f" load average before: {document['load_average_before']}"
     )
+    yield _text(LEFT, 48, facts, fill="#555")
     x = LEFT
     for path in (path for path, there in document["paths"].items() if there):
         yield f'<rect x="{x}" y="58" width="11" height="11" fill="{COLOURS.get(path, "#000")}"/>'

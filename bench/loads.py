@@ -46,7 +46,7 @@ QUICK = Effort(
         "50MB down",
     ),
 )
-WHOLE = Effort(small_s=2.0, streams_s=3.0, bodies_s=1.0, rounds=5, stream_rounds=3, body_rounds=3)
+WHOLE = Effort(small_s=1.5, streams_s=2.0, bodies_s=1.0, rounds=5, stream_rounds=3, body_rounds=3)
 
 
 def sections(effort: Effort) -> list[list[Load]]:

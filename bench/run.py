@@ -9,7 +9,8 @@ litellm   client -> LiteLLM's proxy -> service
 exec      client -> one ssh exec for each request -> dash, curl -> service
 
 In each round the paths take turns at the same load, and a path's ratio to another is formed within the round: the
-machine's other work falls on both. Every answer is checked; a wrong one is an error, and is shown.
+machine's other work falls on both. Every answer is checked; a wrong one is an error, and is shown. The exit code is 1
+where our path could not be measured or gave a wrong answer.
 """
 
 from __future__ import annotations
@@ -68,7 +69,13 @@ def main() -> int:
     asked.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if asked.chart is not None:
         asked.chart.write_text(chart.svg(document), encoding="utf-8")
-    return 0
+    return 0 if _sound(document) else 1
+
+
+def _sound(document: dict[str, Any]) -> bool:
+    """Whether our path was there, if it was asked for, and gave right answers only."""
+    wrong = (shown["ours"]["errors"] for shown in document["loads"].values() if "ours" in shown)
+    return document["paths"].get("ours", "not asked for") is not None and not any(wrong)
 
 
 def _measure_section(

@@ -18,7 +18,7 @@ from bench.site import Site, Unavailable, free_port
 
 HOME = FilePath("/var/cache/saia-bench/litellm")
 INSTALL_LIMIT_S = 540
-START_LIMIT_S = 90.0
+START_LIMIT_S = 180.0
 KEY = "sk-bench"
 CONFIG = """\
 model_list:

@@ -128,6 +128,7 @@ async def test_the_load_judges_the_service() -> None:
 def test_the_drawing_shows_what_there_is() -> None:
     document = {
         "machine": {"cpu": "A & B", "cores": 2},
+        "load_average_before": 0.1,
         "paths": {"direct": "there", "ours": "0.1", "litellm": None},
         "loads": {"1 client": report.entry(ONE, {"direct": [measured(1000, 1)], "ours": [measured(250, 4)]})},
     }

@@ -57,6 +57,12 @@ lint: install
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 
+# Our path beside others to the same service: direct, nginx and ssh -L, LiteLLM, one ssh exec a request.
+.PHONY: bench
+bench: install
+	@tests/system_deps bench
+	@$(BIN)/python -m bench.run --chart docs/images/bench.svg $(BENCH_ARGS)
+
 .PHONY: bench-tick
 bench-tick: install
 	@$(BIN)/python -m bench.tick

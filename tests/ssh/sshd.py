@@ -74,17 +74,22 @@ class Key:
 
 
 class Sshd:
-    """One running sshd; a context manager. Raises SshdUnavailable where it cannot run."""
+    """One running sshd; a context manager. Raises SshdUnavailable where it cannot run.
 
-    def __init__(self) -> None:
+    `settings` are further lines of its configuration.
+    """
+
+    def __init__(self, *settings: str) -> None:
         _check_machine()
+        self._settings = settings
         self.directory = Path(tempfile.mkdtemp(prefix="saia-sshd-", dir="/tmp"))
         self.directory.chmod(0o755)
         self.port = _free_port()
         self.known_hosts = self.directory / "known_hosts"
         self.python = self.directory / "venv" / "bin" / "python"
         """Has saia's engine and gate, and may be run by every account."""
-        self._accounts: list[Account] = []
+        self._names: list[str] = []
+        """Of the accounts; noted before they are made, for an interrupt may come in between."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -107,7 +112,10 @@ class Sshd:
         host_key = self._make_key("host_key")
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {host_key.public}")
         config = self.directory / "sshd_config"
-        config.write_text(CONFIG.format(port=self.port, dir=self.directory))
+        config.write_text(
+            CONFIG.format(port=self.port, dir=self.directory)
+            + "".join(f"{line}\n" for line in self._settings)
+        )
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [_program("sshd"), "-D", "-e", "-f", str(config)],
@@ -124,11 +132,8 @@ class Sshd:
                 _kill(pid)
             self._process.kill()
             self._process.wait()
-        for account in self._accounts:
-            _end_processes(account.uid)
-            _user_program("userdel", account.name)
-            for left in Path("/dev/shm").glob(f"saia-gate-{account.uid}-*"):
-                shutil.rmtree(left, ignore_errors=True)
+        for name in self._names:
+            _remove_account(name)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
@@ -138,11 +143,11 @@ class Sshd:
     def account(self, *, shell: str = "/bin/bash", rc: str = "") -> Account:
         """A new account; `rc` is what its .bashrc holds, which bash reads for forced commands too."""
         name = f"saia-t{secrets.token_hex(4)}"
+        self._names.append(name)
         home = self.directory / name
         _user_program("useradd", "-M", "-U", "-p", "*", "-d", str(home), "-s", shell, name)
         entry = pwd.getpwnam(name)
         account = Account(name, entry.pw_uid, entry.pw_gid, home)
-        self._accounts.append(account)
         home.mkdir(mode=0o755)
         if rc:
             (home / ".bashrc").write_text(rc)
@@ -289,6 +294,18 @@ def _descendants(pid: int) -> list[int]:
         found += map(int, children)
         waiting += map(int, children)
     return found
+
+
+def _remove_account(name: str) -> None:
+    """With all that it runs, where it was made at all."""
+    try:
+        uid = pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return
+    _end_processes(uid)
+    _user_program("userdel", name)
+    for left in Path("/dev/shm").glob(f"saia-gate-{uid}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _end_processes(uid: int) -> None:

@@ -16,6 +16,14 @@ from saia_proxy.transports import VERB, Connect, Link, MakeMux, Trouble, Unusabl
 WINDOW = 8 * 1024 * 1024
 """Bytes that the gate may send ahead of us; the mux's own credit keeps each stream bounded."""
 KEEPALIVE_S = 5
+CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes256-ctr",
+    "aes128-ctr",
+)
+"""The cheapest first: a small packet costs 8 µs with AES-GCM, 39 with ChaCha20-Poly1305 (which asyncssh prefers)."""
 CLOSE_WAIT_S = 2.0
 
 logging.getLogger("asyncssh").setLevel(logging.WARNING)
@@ -43,6 +51,7 @@ def connector(*, host: str, port: int, user: str, key: str, known_hosts: str, ti
                 gss_auth=False,
                 x509_trusted_certs=None,
                 compression_algs=None,
+                encryption_algs=CIPHERS,
                 connect_timeout=timeout_s,
                 login_timeout=timeout_s,
                 keepalive_interval=KEEPALIVE_S,

@@ -93,6 +93,20 @@ def test_1_two_jobs_of_one_launch() -> None:
     assert story.broken() == {1}
 
 
+@pytest.mark.parametrize(("crashes", "found"), [(True, set()), (False, {1})])
+def test_1_what_a_rollout_ordered_out_and_a_crash_kept_from_hearing_it_is_not_doubled(
+    crashes: bool, found: set[int]
+) -> None:
+    story = Story(wants(max_surge=0))
+    story.serve("one", lasts_s=86_400.0)
+    story.wish(wants(max_surge=0, revision="r2"))
+    story.submit("two", revision="r2")
+    if crashes:
+        story.end()
+    story.wait(20)
+    assert story.broken() == found
+
+
 @pytest.mark.parametrize(("surge", "found"), [(1, set()), (0, {1})])
 def test_1_what_a_rollout_began_goes_on_when_max_surge_is_lowered(surge: int, found: set[int]) -> None:
     story = Story(wants(max_surge=surge))

@@ -94,7 +94,9 @@ class Acts:
         def judge() -> None:
             """Whoever was ordered out by the same plan has heard of it by now, if its engine has not ended."""
             staying = [t for t in taken if not self._left_since(t, call.at)]
-            if sum(1 for t in staying if self._runs(call.engine) or not t.late) >= room:
+            if not self._runs(call.engine):  # a late twin, or the rollout's next, may have been
+                staying = [t for t in staying if not t.late and t.revision in ("", call.revision)]
+            if len(staying) >= room:
                 self._report(blame, text, service)
 
         self._later(call.at + grace.HEARING_S, judge)

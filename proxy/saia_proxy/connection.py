@@ -18,6 +18,8 @@ MAX_HEAD = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
 CUT_FLUSH_S = 2.0
 """How long what the client has not read yet may take to leave before the connection is reset."""
+HANG_UP_S = 10.0
+"""How long a client may take to read what a WebSocket's end left for it, and to end its own side."""
 
 _log = get_logger("access")
 
@@ -111,9 +113,8 @@ class Connection(HttpToolsProtocol):
 
     def take_over(self, head: bytes) -> RawClient:
         assert self._raw is not None, "only what is upgradable is taken over"
-        self.cycle.response_started = self.cycle.response_complete = (
-            True  # nothing more of uvicorn's is written
-        )
+        # Nothing more of uvicorn's is written.
+        self.cycle.response_started = self.cycle.response_complete = True
         self._taken_over = True
         self.transport.write(head)
         return self._raw
@@ -128,9 +129,9 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self.loop.call_later(CUT_FLUSH_S, self.cut)
         else:
-            self.cut()
+            self.transport.close()
+        self.loop.call_later(HANG_UP_S, self.transport.abort)
 
     def _asks_for_websocket(self) -> bool:
         assert self.parser is not None, "it is calling us"

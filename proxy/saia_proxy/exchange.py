@@ -87,6 +87,7 @@ class Exchange:
         self._is_events = False
         self._connection: ClientConnection = scope["extensions"][CONNECTION]
         self._lost = asyncio.Event()
+        self._on_lost: Callable[[], None] | None = None
         self._body_read = False
         self._unread = False
         self.request_id = request_id(self.header(b"x-request-id"))
@@ -130,6 +131,8 @@ class Exchange:
                 self.gone = True
                 raise ClientGone
             self._body_read = not message.get("more_body")
+            if self._on_lost is not None:
+                self._connection.watch(self._on_lost)  # so much may have come at once that it reads no more
             if part := message.get("body"):
                 self.received_at = monotonic()
                 return part
@@ -148,6 +151,7 @@ class Exchange:
             self._lost.set()
             on_gone()
 
+        self._on_lost = lost
         self._connection.watch(lost)
 
     def close(self) -> None:

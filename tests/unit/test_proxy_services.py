@@ -317,6 +317,29 @@ async def test_a_client_that_goes_away_in_the_middle_of_its_body_cancels_the_wor
         await until_async(idle)
 
 
+async def test_a_client_that_goes_away_after_its_body_cancels_the_work(tmp_path):
+    gate = app_gate()
+    read = asyncio.Event()
+
+    async def answer(stream: Stream) -> None:
+        await read_all(stream)
+        read.set()
+        await asyncio.Event().wait()
+
+    gate.answers["one"] = answer
+    async with running(config(tmp_path, "a"), gate) as proxy:
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(
+            f"PUT /services/app/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+            "Content-Length: 200000\r\n\r\n".encode()
+            + LONG[:200_000]
+        )
+        await asyncio.wait_for(read.wait(), 5)
+        writer.close()
+        await until(lambda: gate.resets)
+    assert gate.resets[0].code == messages.CANCELLED
+
+
 async def test_an_answer_may_come_before_the_body_ended_and_the_connection_goes_on(tmp_path):
     gate = app_gate()
 
@@ -362,19 +385,27 @@ async def test_events_pass_while_the_body_still_goes_up(tmp_path):
 
 async def test_no_clients_bytes_reach_another(tmp_path):
     gate = app_gate("one", "two")
-    bodies = [random.Random(seed).randbytes(70_000 + seed * 20_000) for seed in range(30)]
+    bodies = [random.Random(seed).randbytes(70_000 + seed * 20_000) for seed in range(20)]
+
+    async def digest(stream: Stream) -> None:
+        body = await read_all(stream)
+        stream.respond(Head(200, JSON))
+        await stream.send(hashlib.sha256(body).hexdigest().encode())
+        stream.end()
 
     async def half_refused(stream: Stream) -> None:
         if stream.id % 2:
             stream.reset(messages.REFUSED)
         else:
-            await echo(stream)
+            await digest(stream)
 
     gate.answers = dict.fromkeys(("one", "two"), half_refused)
-    async with running(config(tmp_path, "a"), gate) as proxy:
+    timeouts = Timeouts(connect_s=30, first_byte_s=60, idle_s=60, total_s=120)
+    async with running(config(tmp_path, "a", timeouts=timeouts), gate) as proxy:
+        proxy.client.timeout = 60
         calls = [proxy.client.put("/services/app/x", content=in_parts(body, 33_333)) for body in bodies]
         answers = await asyncio.gather(*calls)
-    assert [answer.json()["body"].encode("latin-1") for answer in answers] == bodies
+    assert [answer.text for answer in answers] == [hashlib.sha256(body).hexdigest() for body in bodies]
 
 
 # ---------------------------------------------------------------- memory

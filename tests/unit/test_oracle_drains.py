@@ -250,6 +250,21 @@ def test_12_no_request_after_admit_until(late_s: int, found: set[int]) -> None:
     assert story.broken() == found
 
 
+@pytest.mark.parametrize(("how", "found"), [("host-lost", set()), ("crashed", {12})])
+def test_12_gates_of_another_host_know_what_the_last_engine_there_knew(how: str, found: set[int]) -> None:
+    story = Story()
+    story.serve("one")
+    story.end()
+    story.start("b", takeover=True, wait_s=90)
+    story.poll(times=2)
+    story.change("one", end=story.at + ADMIT_S + 120)
+    story.poll(times=2)
+    story.end(how)
+    story.wait(120)
+    story.open("one")
+    assert story.broken() & {12} == found
+
+
 @pytest.mark.parametrize(("quality", "found"), [("failed", set()), ("good", {12})])
 def test_12_a_surplus_that_no_engine_could_see_to_is_none_the_less_one(quality: str, found: set[int]) -> None:
     story = Story(wants(replicas=2))

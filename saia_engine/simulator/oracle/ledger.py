@@ -67,6 +67,8 @@ class Ledger:
         self.last_acted = -1
         """The turn of the newest engine that has acted."""
         self.leases: list[truth.LeaseWritten] = []
+        self.lost_hosts: set[str] = set()
+        """The gates of the other hosts serve, by what an engine there last wrote."""
         self.routes: dict[str, dict[str, ReadRoute]] = {}
         """By host and instance: what its gates know."""
         self.routes_before: dict[str, ReadRoute] = {}
@@ -485,6 +487,7 @@ class Ledger:
         turn = max((i for i, lease in enumerate(self.leases) if lease.engine == event.engine), default=-1)
         engine = EngineSeen(event.engine, event.host, turn, event.at, event.journal)
         self.engines[event.engine] = engine
+        self.lost_hosts.discard(event.host)
         self.running.append(engine)
         self.latest.append(engine)
         self.disturbed_at = event.at
@@ -519,6 +522,8 @@ class Ledger:
         engine = self.engines.get(event.engine)
         if engine is not None:
             engine.running, engine.ended_at = False, event.at
+            if event.how == "host-lost":
+                self.lost_hosts.add(engine.host)
             self.running.remove(engine)
         self.disturbed_at = event.at
 

@@ -184,7 +184,8 @@ class Traffic:
         wish = ledger.last_wish(token.service) if token else None
         if token is None or wish is None or token.job is None or token.job.lost:
             return
-        since = max((e.view_from_at(ledger.now - grace.ROUTES_S) for e in ledger.latest), default=0.0)
+        told = [e for e in ledger.latest if e.host not in ledger.lost_hosts]
+        since = max((e.view_from_at(ledger.now - grace.ROUTES_S) for e in told), default=0.0)
         ends = [NO_END if end is None else end for end in token.job.ends_since(since)]
         wishes = [w for w in ledger.wishes_since(token.service, since) if w is not None] or [wish]
         latest = max(timeline.admit_until(end, w) for end in ends for w in wishes)

@@ -49,6 +49,13 @@ lint: install
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 
+# Harmed bytes for all that reads bytes from another host; prints the command that repeats a failure.
+.PHONY: fuzz
+FUZZ_SEED ?= 1
+FUZZ_SECONDS ?= 60
+fuzz: install
+	@$(BIN)/python -m tests.fuzz.wire --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
 .PHONY: bench-tick
 bench-tick: install
 	@$(BIN)/python -m bench.tick

@@ -63,6 +63,13 @@ bench: install
 	@tests/system_deps bench
 	@$(BIN)/python -m bench.run --chart docs/images/bench.svg $(BENCH_ARGS)
 
+# Harmed bytes for all that reads bytes from another host; prints the command that repeats a failure.
+.PHONY: fuzz
+FUZZ_SEED ?= 1
+FUZZ_SECONDS ?= 60
+fuzz: install
+	@$(BIN)/python -m tests.fuzz.wire --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
 .PHONY: bench-tick
 bench-tick: install
 	@$(BIN)/python -m bench.tick

@@ -86,7 +86,8 @@ def check_target(target: str, allowed: Sequence[str]) -> None:
 
 
 def check_body(asked: Open) -> None:
-    if asked.content_length is not None and (asked.content_length < 0 or asked.chunked):
+    length = asked.content_length
+    if length is not None and (asked.chunked or not 0 <= length <= messages.LARGEST_COUNT):
         raise Refusal(messages.FORBIDDEN, "a body without one clear length")
 
 

@@ -33,6 +33,11 @@ class Kind(IntEnum):
     PONG = 9
 
 
+OF_CONNECTION = frozenset({Kind.HELLO, Kind.CONTROL, Kind.PING, Kind.PONG})
+"""They have stream number 0; all others have that of a stream."""
+EMPTY = frozenset({Kind.END, Kind.PING, Kind.PONG})
+
+
 class WireError(Exception):
     """The peer broke the protocol; the connection is of no more use."""
 

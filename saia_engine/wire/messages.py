@@ -5,9 +5,10 @@ No message names an address or a secret of the cluster: the proxy gets ids, stat
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from saia_engine.wire import frames
 from saia_engine.wire.frames import WireError
@@ -35,6 +36,10 @@ PROTOCOL: Final = "protocol"
 NOT_TAKEN: Final = frozenset({DRAINING, NO_ROUTE, REFUSED, LIMIT, TOO_LATE, CLOSING, FORBIDDEN})
 
 
+LARGEST_COUNT: Final = 2**53 - 1
+Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """Base of all payloads; unknown fields are ignored, so that versions can differ."""
 
@@ -42,8 +47,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 class Hello(Message, frozen=True):
     """First frame of each side. `version` is the highest that the side speaks; the lower one counts."""
 
-    version: int
-    program: str = ""
+    version: Count
+    program: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Open(Message, frozen=True):
@@ -68,10 +73,10 @@ class Head(Message, frozen=True):
 
 
 class Reset(Message, frozen=True):
-    """Either side: this stream is over, not well."""
+    """Either side: this stream is over, not well. A code that is none of ours counts as taken."""
 
-    code: str
-    text: str = ""
+    code: Annotated[str, Meta(max_length=64)]
+    text: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class ServiceState(Message, frozen=True):
@@ -96,7 +101,7 @@ class InstanceState(Message, frozen=True):
 
     id: str
     service: str
-    generation: int
+    generation: Count
     admit_until: float
     end: float
     draining: bool = False
@@ -105,7 +110,7 @@ class InstanceState(Message, frozen=True):
 class Routes(Message, frozen=True, tag="routes"):
     """Gate to proxy: the whole of what it may reach; replaces the one before."""
 
-    generation: int
+    generation: Count
     services: list[ServiceState] = []
     instances: list[InstanceState] = []
     site: str = ""
@@ -115,22 +120,22 @@ class Routes(Message, frozen=True, tag="routes"):
 class Admin(Message, frozen=True, tag="admin"):
     """Gate to proxy: the whole desired state of the proxy, sent again at each connection."""
 
-    revision: int
+    revision: Count
     maintenance: bool = False
 
 
 class Applied(Message, frozen=True, tag="applied"):
     """Proxy to gate: what it has applied."""
 
-    routes_generation: int = 0
-    admin_revision: int = 0
+    routes_generation: Count = 0
+    admin_revision: Count = 0
 
 
 class Metrics(Message, frozen=True, tag="metrics"):
     """Proxy to gate, each second: its own word, for display and demand."""
 
     version: str = ""
-    queued: dict[str, int] = {}
+    queued: dict[str, Count] = {}
     """Requests waiting, by service."""
 
 
@@ -152,12 +157,20 @@ def unpack(kind: type[M], payload: bytes) -> M:
         raise WireError(f"bad {getattr(kind, '__name__', 'control')} message: {exc}") from exc
 
 
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_type = msgspec.json.Decoder(_Typed)
 _control = msgspec.json.Decoder(Control)
+_known = frozenset(kind.__struct_config__.tag for kind in Control.__args__)
 
 
-def unpack_control(payload: bytes) -> Control:
-    """Raises WireError."""
+def unpack_control(payload: bytes) -> Control | None:
+    """None for a type that we do not know, so that a newer peer may say more. Raises WireError."""
     try:
+        if _type.decode(payload).type not in _known:
+            return None
         return _control.decode(payload)
     except _UNREADABLE as exc:
         raise WireError(f"bad control message: {exc}") from exc

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 
 from saia_engine.wire import frames, messages
-from saia_engine.wire.frames import HEADER, MAGIC, Decoder, Kind, WireError
+from saia_engine.wire.frames import EMPTY, HEADER, MAGIC, OF_CONNECTION, Decoder, Kind, WireError
 from saia_engine.wire.messages import Control, Head, Hello, Open, Reset, pack, unpack
-from saia_engine.wire.stream import WINDOW, Stream, StreamReset
+from saia_engine.wire.stream import WINDOW, Bell, Stream, StreamReset
 
 __all__ = ["PING_INTERVAL_S", "SILENCE_LIMIT_S", "WINDOW", "Mux", "MuxClosed", "Stream", "StreamReset"]
 
@@ -66,6 +66,8 @@ class Mux:
         self._next_id = 1
         self._last_opened = 0
         self._heard_at = self.loop.time()
+        self._hello_due = self._heard_at + SILENCE_LIMIT_S
+        self._idle = Bell()
         self._ready: asyncio.Future[Hello] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._held: dict[Stream, None] = {}
@@ -83,12 +85,18 @@ class Mux:
     async def wait_closed(self) -> None:
         await asyncio.shield(self._closed)
 
+    async def wait_idle(self) -> None:
+        """Returns once no stream is open, or the connection is gone."""
+        while self.streams:
+            await self._idle.wait()
+
     @property
     def closed(self) -> bool:
         return self._closed.done()
 
     def open(self, head: Open) -> Stream:
-        """Proxy: start a request. Raises MuxClosed, or StreamReset(limit) at the bound."""
+        """Proxy: start a request. Raises MuxClosed, StreamReset(limit) at the bound, or (forbidden) for what
+        no frame can hold."""
         if self.closed:
             raise MuxClosed(self.closed_because)
         if len(self.streams) >= self.max_streams:
@@ -96,14 +104,22 @@ class Mux:
         if self._next_id > LAST_STREAM_ID:
             self.close("all stream numbers were used")
             raise MuxClosed(self.closed_because)
+        payload = pack(head)
+        if len(payload) > frames.MAX_PAYLOAD:
+            raise StreamReset(messages.FORBIDDEN, "the request's head is too large")
         stream = Stream(self, self._next_id, head, ours=True)
         self._next_id += 1
         self.streams[stream.id] = stream
-        self.send_frame(Kind.OPEN, stream.id, pack(head))
+        self.send_frame(Kind.OPEN, stream.id, payload)
         return stream
 
     def control(self, message: Control) -> None:
-        self.send_frame(Kind.CONTROL, 0, pack(message))
+        """One too large for a frame ends the connection: the peer would do it, with less to say."""
+        payload = pack(message)
+        if len(payload) > frames.MAX_PAYLOAD:
+            self.close(f"a control message of {len(payload)} bytes, above {frames.MAX_PAYLOAD}")
+        else:
+            self.send_frame(Kind.CONTROL, 0, payload)
 
     def close(self, why: str) -> None:
         """End all streams and flush; the owner closes the transport (told by `on_closed`)."""
@@ -160,8 +176,11 @@ class Mux:
         if self.paused:
             self._held[stream] = None
 
-    def forget(self, stream_id: int) -> None:
-        self.streams.pop(stream_id, None)
+    def forget(self, stream: Stream) -> None:
+        self.streams.pop(stream.id, None)
+        self._held.pop(stream, None)
+        if not self.streams:
+            self._idle.ring()
 
     # -- inside
 
@@ -187,6 +206,9 @@ class Mux:
         if silent > SILENCE_LIMIT_S:
             self._finish(f"the peer was silent for {silent:.0f} s")
             return
+        if self.peer is None and now > self._hello_due + max(late, 0):
+            self._finish("the peer did not greet in time")
+            return
         self.send_frame(Kind.PING, 0)
         self._schedule_ping()
 
@@ -211,40 +233,53 @@ class Mux:
 
     def _handle(self, frame: frames.Frame) -> None:
         kind, stream_id, payload = frame
+        if (stream_id == 0) is not (kind in OF_CONNECTION):
+            raise WireError(f"{kind.name} with stream number {stream_id}")
+        if payload and kind in EMPTY:
+            raise WireError(f"{kind.name} with a payload")
         if self.peer is None:
-            if kind is not Kind.HELLO:
-                raise WireError(f"{kind.name} before HELLO")
-            hello = unpack(Hello, payload)
-            if hello.version < messages.WIRE_VERSION:
-                raise WireError(f"the peer speaks version {hello.version}, which is none of ours")
-            self.peer = hello
-            self._ready.set_result(hello)
-            return
-        stream = self.streams.get(stream_id)
-        if kind is Kind.DATA:
-            if stream is not None:
-                stream._got_data(payload)
-        elif kind is Kind.CREDIT:
-            if stream is not None:
-                stream._got_credit(int.from_bytes(payload[:4], "big"))
-        elif kind is Kind.HEAD:
-            if stream is not None:
-                stream._got_head(unpack(Head, payload))
-        elif kind is Kind.END:
-            if stream is not None:
-                stream._got_end()
-        elif kind is Kind.RESET:
-            if stream is not None:
-                reset = unpack(Reset, payload)
-                stream._fail(StreamReset(reset.code, reset.text))
+            self._greeted(kind, payload)
         elif kind is Kind.OPEN:
             self._accept(stream_id, payload)
+        elif stream_id:
+            self._for_stream(kind, stream_id, payload)
         elif kind is Kind.CONTROL:
-            self._on_control(messages.unpack_control(payload))
+            message = messages.unpack_control(payload)
+            if message is not None:
+                self._on_control(message)
         elif kind is Kind.PING:
             self.send_frame(Kind.PONG, 0)
         elif kind is Kind.HELLO:
             raise WireError("a second HELLO")
+
+    def _greeted(self, kind: Kind, payload: bytes) -> None:
+        if kind is not Kind.HELLO:
+            raise WireError(f"{kind.name} before HELLO")
+        hello = unpack(Hello, payload)
+        if hello.version < messages.WIRE_VERSION:
+            raise WireError(f"the peer speaks version {hello.version}, which is none of ours")
+        self.peer = hello
+        self._ready.set_result(hello)
+
+    def _for_stream(self, kind: Kind, stream_id: int, payload: bytes) -> None:
+        if kind is Kind.HEAD and self._on_open is not None:
+            raise WireError("HEAD from the side that asks")
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            if stream_id >= self._next_id and stream_id > self._last_opened:
+                raise WireError(f"{kind.name} for stream {stream_id}, which was never opened")
+            return  # it is over: the frame may have crossed our END or RESET
+        if kind is Kind.DATA:
+            stream._got_data(payload)
+        elif kind is Kind.CREDIT:
+            stream._got_credit(payload)
+        elif kind is Kind.HEAD:
+            stream._got_head(unpack(Head, payload))
+        elif kind is Kind.END:
+            stream._got_end()
+        elif kind is Kind.RESET:
+            reset = unpack(Reset, payload)
+            stream._fail(StreamReset(reset.code, reset.text))
 
     def _accept(self, stream_id: int, payload: bytes) -> None:
         if self._on_open is None:

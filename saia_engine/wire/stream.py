@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 WINDOW = 256 * 1024
 """Bytes a sender may have under way on one stream before the receiver took them."""
+SMALL = 1024
+"""Pieces below this size are joined while they wait: kept apart, each would cost many times its bytes."""
+LONGEST_TEXT = 1000
 
 
 class StreamReset(Exception):
@@ -76,6 +79,7 @@ class Stream:
         self._taken = 0
         self._peer_ended = False
         self._ended = False
+        self._answered = ours
         self._failure: StreamReset | None = None
         self._readable = Bell()
         self._credit = WINDOW
@@ -86,13 +90,17 @@ class Stream:
     # -- sending
 
     def respond(self, head: Head) -> None:
-        """Gate: send the response's head, before any `send`."""
+        """Gate: send the response's head, once, before any `send`. Raises StreamReset."""
         self._check()
+        if self._answered:
+            raise RuntimeError("a second head, or one from the side that asks")
+        self._answered = True
         self._mux.send_frame(Kind.HEAD, self.id, pack(head))
 
     async def send(self, data: bytes) -> None:
         """Send bytes of the body; waits for the peer's credit and the transport. Raises StreamReset."""
         view = memoryview(data)
+        self._check_may_send()
         while view:
             while self._failure is None and (self._credit <= 0 or self._mux.paused):
                 self._mux.wake_on_resume(self)
@@ -106,6 +114,7 @@ class Stream:
     def end(self) -> None:
         """No more bytes from this side."""
         if self._failure is None and not self._ended:
+            self._check_may_send()
             self._ended = True
             self._mux.send_frame(Kind.END, self.id)
             self._maybe_forget()
@@ -113,7 +122,7 @@ class Stream:
     def reset(self, code: str, text: str = "") -> None:
         """End the stream both ways and drop what was not received; harmless on one that is over."""
         if not self.over:
-            self._mux.send_frame(Kind.RESET, self.id, pack(Reset(code, text)))
+            self._mux.send_frame(Kind.RESET, self.id, pack(Reset(code, text[:LONGEST_TEXT])))
             self._fail(StreamReset(code, text), told=False)
         self._chunks.clear()
         self._release_buffer()
@@ -155,6 +164,10 @@ class Stream:
         if self._failure is not None:
             raise self._failure
 
+    def _check_may_send(self) -> None:
+        if self._failure is None and (self._ended or not self._answered):
+            raise RuntimeError("a body before its head, or after its end")
+
     def _got_head(self, head: Head) -> None:
         if not self._ours or self._response.done():
             raise WireError("a response's head out of place")
@@ -163,12 +176,15 @@ class Stream:
     def _got_data(self, data: bytes) -> None:
         self._check_order("data")
         if not data:
-            return  # would read as the end
+            raise WireError("an empty piece of a body")
         self._buffered += len(data)
         self._mux.buffered += len(data)
-        if self._buffered > WINDOW:
+        if self._buffered + self._taken > WINDOW:
             raise WireError("data beyond the stream's credit")
-        self._chunks.append(data)
+        if self._chunks and len(data) < SMALL and len(self._chunks[-1]) < SMALL:
+            self._chunks[-1] += data
+        else:
+            self._chunks.append(data)
         if self._mux.buffered > self._mux.buffer_limit:
             self._overflow()
         else:
@@ -193,7 +209,10 @@ class Stream:
         if self._ours and not self._response.done():
             raise WireError(f"{what} before the response's head")
 
-    def _got_credit(self, amount: int) -> None:
+    def _got_credit(self, payload: bytes) -> None:
+        amount = int.from_bytes(payload, "big")
+        if len(payload) != 4 or not amount:
+            raise WireError("a credit of another form")
         self._credit += amount
         if self._credit > WINDOW:
             raise WireError("credit beyond the window")
@@ -209,7 +228,7 @@ class Stream:
             self._response.exception()  # seen: nobody may be waiting for it
         self._readable.ring()
         self._writable.ring()
-        self._mux.forget(self.id)
+        self._mux.forget(self)
         if told and self.on_reset is not None:
             self.on_reset(failure)
 
@@ -219,4 +238,4 @@ class Stream:
 
     def _maybe_forget(self) -> None:
         if self._ended and self._peer_ended:
-            self._mux.forget(self.id)
+            self._mux.forget(self)

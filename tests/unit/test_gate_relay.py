@@ -445,6 +445,7 @@ async def test_a_body_of_another_length_than_announced_is_refused(
         ({"path": "/v1/../metrics"}, messages.FORBIDDEN),
         ({"headers": [("X", "a\r\nY: b")]}, messages.FORBIDDEN),
         ({"content_length": -1}, messages.FORBIDDEN),
+        ({"content_length": 2**53}, messages.FORBIDDEN),
     ],
 )
 async def test_what_is_not_allowed_never_reaches_the_service(proxy: Proxy, instance: Instance, fields, code):

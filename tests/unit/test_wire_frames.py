@@ -77,11 +77,41 @@ def test_control_messages_tell_their_kind(control):
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"\xff", b"[]", b'{"type":"other"}', b'{"type":"admin","revision":"x"}']
+    "payload",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"type":7}',
+        b'{"type":"admin","revision":"x"}',
+        b'{"type":"admin","revision":-1}',
+        b'{"type":"routes","generation":9007199254740992}',
+        b'{"type":"metrics","queued":{"chat":-1}}',
+    ],
 )
 def test_a_bad_control_message_is_a_wire_error(payload):
     with pytest.raises(WireError):
         messages.unpack_control(payload)
+
+
+def test_a_control_message_of_a_newer_peer_is_passed_over():
+    assert messages.unpack_control(b'{"type":"other","revision":"x"}') is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (messages.Reset, b'{"code":"%b"}' % (b"x" * 65)),
+        (messages.Reset, b'{"code":"limit","text":"%b"}' % (b"x" * 1001)),
+        (messages.Head, b'{"status":"200"}'),
+        (Hello, b'{"version":1,"program":"%b"}' % (b"x" * 201)),
+        (Hello, b'{"version":true}'),
+    ],
+)
+def test_fields_have_bounds(kind, payload):
+    with pytest.raises(WireError):
+        messages.unpack(kind, payload)
 
 
 def test_fields_of_a_newer_version_are_ignored():

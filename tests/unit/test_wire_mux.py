@@ -226,10 +226,81 @@ async def test_late_data_for_a_reset_stream_is_dropped():
         assert pair.proxy.buffered == 0 and not pair.proxy.closed
 
 
-async def test_an_empty_data_frame_is_not_an_end():
+async def test_small_pieces_cost_little_more_than_their_bytes():
     raw = Raw()
-    raw.feed(opening(1), encode(Kind.DATA, 1, b""), encode(Kind.DATA, 1, b"x"))
-    assert await raw.opened[0].receive() == b"x"
+    raw.feed(opening(1))
+    raw.mux.data_received(encode(Kind.DATA, 1, b"xy") * (WINDOW // 2))
+    [waiting] = raw.opened
+    assert raw.mux.buffered == WINDOW
+    assert len(waiting._chunks) <= 2 * WINDOW // stream.SMALL
+    assert await waiting.receive() == b"xy" * (WINDOW // 2)
+
+
+async def test_credit_that_was_not_given_back_is_counted():
+    raw = Raw()
+    raw.feed(opening(1), *[encode(Kind.DATA, 1, b"x" * 65536)] * 2)
+    assert len(await raw.opened[0].receive()) == WINDOW // 2  # which gives it back
+    raw.feed(encode(Kind.DATA, 1, b"x" * 65535), greet=False)
+    await raw.opened[0].receive()  # which does not, yet
+    raw.feed(*[encode(Kind.DATA, 1, b"x" * 65536)] * 3, greet=False)
+    assert not raw.mux.closed
+    raw.feed(encode(Kind.DATA, 1, b"xy"), greet=False)
+    assert raw.mux.closed and "credit" in raw.mux.closed_because
+
+
+async def test_a_program_that_sends_out_of_order_is_told_before_its_peer():
+    async with Pair() as pair:
+        ours, theirs = await pair.open()
+        for wrong in (theirs.end, lambda: ours.respond(Head(200))):
+            with pytest.raises(RuntimeError):
+                wrong()
+        with pytest.raises(RuntimeError):
+            await theirs.send(b"x")
+        theirs.respond(Head(200))
+        with pytest.raises(RuntimeError):
+            theirs.respond(Head(200))
+        ours.end()
+        with pytest.raises(RuntimeError):
+            await ours.send(b"x")
+        await settle()
+        assert not pair.proxy.closed and not pair.gate.closed
+
+
+async def test_waiting_for_the_last_stream():
+    async with Pair() as pair:
+        await asyncio.wait_for(pair.proxy.wait_idle(), 1)
+        first, _ = await pair.open()
+        second, _ = await pair.open()
+        idle = asyncio.create_task(pair.proxy.wait_idle())
+        first.reset(messages.CANCELLED)
+        await settle()
+        assert not idle.done()
+        second.reset(messages.CANCELLED)
+        await asyncio.wait_for(idle, 1)
+
+
+async def test_what_no_frame_can_hold_is_refused_here():
+    raw = Raw(on_open=None)
+    raw.feed()
+    with pytest.raises(StreamReset) as caught:
+        raw.mux.open(Open("i", "GET", "/", headers=[("x", "y" * 1024)] * 1024))
+    assert caught.value.code == messages.FORBIDDEN and not raw.mux.streams
+    raw.mux.control(messages.Metrics(queued={f"{number:0200}": 1 for number in range(6000)}))
+    assert raw.mux.closed and "control message" in raw.mux.closed_because
+
+
+async def test_streams_that_are_over_do_not_wait_for_the_transport():
+    raw = Raw()
+    raw.feed()
+    raw.mux.pause_writing()
+    for number in range(1, 50):
+        raw.feed(opening(number), greet=False)
+        raw.opened[-1].respond(Head(200))
+        sending = asyncio.create_task(raw.opened[-1].send(b"x"))
+        await settle()
+        raw.feed(encode(Kind.RESET, number, b'{"code":"cancelled"}'), greet=False)
+        await asyncio.gather(sending, return_exceptions=True)
+    assert not raw.mux._held and not raw.mux.streams
 
 
 async def test_a_stream_above_the_bound_is_refused_alone():
@@ -346,6 +417,20 @@ CREDIT = (1).to_bytes(4, "big")
         [opening(1), encode(Kind.END, 1), encode(Kind.END, 1)],
         [opening(1), encode(Kind.END, 1), encode(Kind.DATA, 1, b"x")],
         [opening(1), encode(Kind.CREDIT, 1, CREDIT)],
+        [opening(1), encode(Kind.CREDIT, 1, b"")],
+        [opening(1), encode(Kind.CREDIT, 1, b"\0\0\0\0")],
+        [opening(1), encode(Kind.CREDIT, 1, b"\0\0\0\0\1")],
+        [opening(1), encode(Kind.DATA, 1, b"")],
+        [opening(1), encode(Kind.END, 1, b"x")],
+        [opening(1), encode(Kind.DATA, 2, b"x")],
+        [opening(1), encode(Kind.RESET, 2, b'{"code":"cancelled"}')],
+        [opening(1), encode(Kind.CREDIT, 2, CREDIT)],
+        [opening(0)],
+        [encode(Kind.END, 0)],
+        [encode(Kind.PING, 1)],
+        [encode(Kind.PONG, 0, b"x")],
+        [encode(Kind.CONTROL, 1, pack(Applied()))],
+        [opening(1), encode(Kind.RESET, 1, b'{"code":"x"}'), encode(Kind.HEAD, 1, pack(Head(200)))],
         [opening(1), encode(Kind.HEAD, 1, pack(Head(200)))],
         [opening(1), encode(Kind.RESET, 1, b"[]")],
         [opening(1)] + [encode(Kind.DATA, 1, b"x" * 65536)] * 5,
@@ -373,6 +458,7 @@ async def test_a_gate_cannot_open_nor_answer_twice_nor_send_a_body_without_a_hea
         [encode(Kind.HEAD, 1, pack(Head(200)))] * 2,
         [encode(Kind.DATA, 1, b"x")],
         [encode(Kind.END, 1)],
+        [encode(Kind.RESET, 2, b'{"code":"limit"}')],
     ):
         raw = Raw(on_open=None)
         raw.mux.open(Open("i", "GET", "/"))
@@ -381,9 +467,27 @@ async def test_a_gate_cannot_open_nor_answer_twice_nor_send_a_body_without_a_hea
 
 
 async def test_frames_for_streams_that_are_gone_are_ignored():
+    frames = [(Kind.DATA, b"x"), (Kind.CREDIT, b"x"), (Kind.END, b""), (Kind.RESET, b"x")]
     raw = Raw()
-    raw.feed(*(encode(kind, 9, b"x") for kind in (Kind.DATA, Kind.CREDIT, Kind.HEAD, Kind.END, Kind.RESET)))
+    raw.feed(opening(9), encode(Kind.RESET, 9, b'{"code":"cancelled"}'))
+    raw.feed(*(encode(kind, number, payload) for kind, payload in frames for number in (8, 9)), greet=False)
     assert not raw.mux.closed
+    raw = Raw(on_open=None)
+    raw.mux.open(Open("i", "GET", "/")).reset(messages.CANCELLED)
+    raw.feed(encode(Kind.HEAD, 1, pack(Head(200))), *(encode(kind, 1, payload) for kind, payload in frames))
+    assert not raw.mux.closed
+
+
+async def test_a_peer_that_pings_and_never_greets_is_dropped(monkeypatch):
+    monkeypatch.setattr(mux, "PING_INTERVAL_S", 0.02)
+    monkeypatch.setattr(mux, "SILENCE_LIMIT_S", 0.1)
+    raw = Raw()
+    for number in range(len(GREETING) - 1):
+        if raw.mux.closed:
+            break
+        raw.mux.data_received(GREETING[number : number + 1])
+        await asyncio.sleep(0.02)
+    assert "greet" in raw.mux.closed_because
 
 
 async def test_pings_are_answered_and_silence_ends_the_connection(monkeypatch):

@@ -82,8 +82,9 @@ sim: install
 
 # A night's run. It keeps what is finished in SIM_FILE: called again, it goes on from there.
 SIM_FILE ?= sim-long.jsonl
+SIM_LONG_SEED ?= 1000
 sim-long: install
-	@$(BIN)/saia-engine simulate --hours 100000 --seeds 2000 --seed 1000 --json --resume $(SIM_FILE)
+	@$(BIN)/saia-engine simulate --hours 100000 --seeds 2000 --seed $(SIM_LONG_SEED) --json --resume $(SIM_FILE)
 
 # kill -9 at each boundary of an effect in a whole hand-over, singly and in pairs.
 sim-crashes: install

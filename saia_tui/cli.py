@@ -13,6 +13,7 @@ from saia_engine.client import EngineClient
 from saia_engine.config import Config, load
 from saia_engine.edge.faults import ConfigFaults
 from saia_engine.edge.text import clean
+from saia_tui import lost_terminal
 from saia_tui.embedded import Embedded, EngineDied, answers
 
 DEFAULT_CONFIG = "/etc/saia/engine.toml"
@@ -147,8 +148,12 @@ def _show(socket: Path, embedded: Embedded | None = None) -> str | None:
     from saia_tui.feed import Feed
 
     async def run() -> str | None:
-        async with EngineClient(socket) as engine:
-            return await SaiaApp(Feed(engine), engine, embedded=embedded).run_async()
+        watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))
+        try:
+            async with EngineClient(socket) as engine:
+                return await SaiaApp(Feed(engine), engine, embedded=embedded).run_async()
+        finally:
+            watch.cancel()
 
     return asyncio.run(run())
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import struct
 import subprocess
 import sys
@@ -96,3 +97,22 @@ def _read(descriptor: int, enough, within_s: float) -> bytes:
         if select.select([descriptor], [], [], left)[0]:
             data += os.read(descriptor, 65536)
     return data
+
+
+def test_it_ends_with_its_terminal_also_where_the_sessions_leader_keeps_the_signal(
+    short: Path, served: Serve
+) -> None:
+    """As make does in `ssh -t HOST make demo`."""
+    served()
+    pid, terminal_side = pty.fork()
+    if not pid:
+        os.execvp("sh", ["sh", "-c", f"trap : HUP; {shlex.join(tui(short))}; exit 7"])
+    screen = b""
+    while b"chat-large" not in screen:
+        screen += os.read(terminal_side, 65536)
+    os.close(terminal_side)
+    deadline = time.monotonic() + 20
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        assert time.monotonic() < deadline, "it goes on for nobody"
+        time.sleep(0.05)
+    assert os.waitstatus_to_exitcode(ended[1]) == 7

@@ -102,9 +102,11 @@ def test_the_workers_end_with_their_keeper_however_it_ends(tmp_path: Path):
 
 def test_a_keys_limits_hold_over_all_workers(tmp_path: Path):
     with started(two_workers(tmp_path, requests_per_minute=40)) as (process, url):
-        statuses = [ask(url) for _ in range(100)]
-        assert statuses.count(200) <= 40 + 40 * (time.time() % 60 < 30), "over both, but for a minute's turn"
-        assert statuses[-1] == 429
+        began_at = time.time()
+        statuses = [ask(url) for _ in range(120)]
+        # Each worker of its own would have let 40 pass. A turn of the minute on the way frees a few.
+        same_minute = int(began_at // 60) == int(time.time() // 60)
+        assert statuses.count(200) == 40 if same_minute else statuses.count(200) < 60
         process.terminate()
         process.wait(20)
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from saia_engine.wire.messages import DRAINING, Routes, ServiceState
 from saia_proxy.balancer import Target, choose
@@ -15,6 +15,8 @@ from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use, in_use
 
 REST_S = 1.0
 """A target that refused gets no other request for this long, where there is a better one."""
+PATHS_KNOWN = 32
+"""Of which an offer remembers what it allows there. Clients choose paths, so they must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Offer:
     name: str
     services: tuple[ServiceState, ...] = ()
     targets: tuple[Target, ...] = ()
+    _allowing: dict[tuple[str, str], Offer] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def service(self) -> str:
@@ -62,6 +65,14 @@ class Offer:
 
     def allowing(self, method: str, path: str) -> Offer:
         """The part of it whose services allow this method and path."""
+        known = self._allowing.get((method, path))
+        if known is None:
+            if len(self._allowing) >= PATHS_KNOWN:
+                self._allowing.clear()
+            known = self._allowing[method, path] = self._part(method, path)
+        return known
+
+    def _part(self, method: str, path: str) -> Offer:
         allowed = tuple(s for s in self.services if method in s.methods and _allows(s.paths, path))
         if len(allowed) == len(self.services):
             return self

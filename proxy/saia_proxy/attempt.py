@@ -10,6 +10,7 @@ from typing import Protocol
 from saia_engine.wire import messages
 from saia_engine.wire.messages import Head, Open
 from saia_engine.wire.mux import MuxClosed, Stream, StreamReset
+from saia_engine.wire.sweeper import Sweeper
 from saia_proxy.balancer import Target
 from saia_proxy.body import Body
 from saia_proxy.config import Timeouts
@@ -62,7 +63,9 @@ class Asked:
 class Attempt:
     """`at` one target at a time; `close` at the end."""
 
-    def __init__(self, exchange: Exchange, asked: Asked, body: Body, timeouts: Timeouts) -> None:
+    def __init__(
+        self, exchange: Exchange, asked: Asked, body: Body, timeouts: Timeouts, sweeper: Sweeper
+    ) -> None:
         self._exchange = exchange
         self._asked = asked
         self._body = body
@@ -73,10 +76,10 @@ class Attempt:
         """Why the client's body could not be sent on."""
         self._opened_at = 0.0
         self._waiting_since: float | None = None
-        self._deadlines = Deadlines(timeouts.total_s, self._expire)
+        self._deadlines = Deadlines(sweeper, timeouts.total_s, self._expire)
 
     def close(self) -> None:
-        self._deadlines.cancel()
+        self._deadlines.close()
         self._exchange.close()
 
     def client_gone(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import httptools
 
 from saia_engine.wire.stream import Bell
+from saia_engine.wire.sweeper import Sweeper
 from saia_proxy import access_log
 from saia_proxy.corked import Corked
 from saia_proxy.errors import ApiError
@@ -56,6 +57,7 @@ class Clients:
         self.app = app
         self.trusted = trusted
         self.connections: set[Connection] = set()
+        self.sweeper = Sweeper()
         self.requests: set[asyncio.Task[None]] = set()
         self.fewer = Bell()
         """Rings when a connection or a request has ended."""
@@ -79,12 +81,6 @@ class Clients:
         self.leaving = True
         for connection in list(self.connections):
             connection.leave()
-
-    def close_late(self) -> None:
-        """Ends those that keep us waiting for a request; called each second or so."""
-        now = monotonic()
-        for connection in [late for late in self.connections if late.deadline < now]:
-            connection.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.requests.discard(task)
@@ -134,10 +130,12 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
         self._clients.connections.add(self)
+        self._clients.sweeper.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._clients.connections.discard(self)
+        self._clients.sweeper.discard(self)
         self._clients.fewer.ring()
         self._writable.ring()
         if self._raw is not None:
@@ -308,6 +306,9 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self._out.close()
+
+    def late(self) -> None:
+        self.close()
 
     def leave(self) -> None:
         """No request after the one that is under way."""

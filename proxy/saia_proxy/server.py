@@ -38,7 +38,6 @@ GRACE_S = 10
 KILL_AFTER_S = 5
 """After that a worker which still runs is killed."""
 BACKLOG = 2048
-SWEEP_S = 1.0
 
 
 def run(config: ProxyConfig) -> None:
@@ -187,11 +186,9 @@ async def _serve_clients(
     """Until `stop` is set; then what is open has GRACE_S."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(clients), sock=listener, ssl=tls, backlog=BACKLOG)
-    sweeper = asyncio.create_task(_sweep(clients))
     try:
         await stop.wait()
     finally:
-        sweeper.cancel()
         server.close()
         clients.leave()
     try:
@@ -204,12 +201,6 @@ async def _serve_clients(
         await asyncio.gather(*clients.requests, return_exceptions=True)
         for connection in list(clients.connections):
             connection.abort()
-
-
-async def _sweep(clients: Clients) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_S)
-        clients.close_late()
 
 
 def _tls(config: ProxyConfig) -> ssl.SSLContext | None:

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from saia_engine.wire.messages import DRAINING, Routes, ServiceState
 from saia_proxy.balancer import Target, choose
-from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use, in_use
+from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use
 
 REST_S = 1.0
 """A target that refused gets no other request for this long, where there is a better one."""
@@ -174,10 +174,10 @@ class RoutingTable:
         else:
             self._resting[target] = self._steady() + REST_S
 
-    def use(self, target: Target) -> AbstractContextManager[Use]:
+    def use(self, target: Target) -> Use:
         """Counts a request as under way there; what comes of it is said to the `Use`."""
         condition = self._conditions.setdefault(target.instance, Condition())
-        return in_use(condition, self._steady, self._tolerance)
+        return Use(condition, self._steady, self._tolerance)
 
     @contextmanager
     def waiting(self, offer: Offer) -> Iterator[None]:

@@ -180,6 +180,8 @@ def _sanitise(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _safe(value: object) -> object:
+    if isinstance(value, str):
+        return clean(value, LONGEST_VALUE)
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):

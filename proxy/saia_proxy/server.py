@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from saia_engine.edge import collector
 from saia_engine.edge.lifeline import follow
 from saia_engine.edge.logs import get_logger
 from saia_proxy import access_log
@@ -76,6 +77,7 @@ def _keep_workers(config: ProxyConfig, address: tuple[str, int], board: Board) -
 def _run_worker(
     config: ProxyConfig, listener: socket.socket, board: Board, number: int = 0, lifeline: int | None = None
 ) -> None:
+    collector.settle()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(config, listener, board, number, lifeline))
 

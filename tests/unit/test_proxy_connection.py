@@ -57,7 +57,7 @@ async def test_requests_sent_at_once_are_answered_in_their_order(tmp_path):
             await asyncio.sleep(0.2)
         await echo(stream)
 
-    async with proxy(tmp_path, slow_first) as (served, gate):
+    async with proxy(tmp_path, slow_first) as (served, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(b"".join(request(number) for number in range(5)))
         answers = [await read_answer(reader) for _ in range(5)]

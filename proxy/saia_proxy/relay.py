@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from saia_engine.edge.text import plain
 from saia_engine.wire.frames import NotOurPeer, WireError
-from saia_engine.wire.messages import Admin, Control, Hello, Routes
+from saia_engine.wire.messages import Admin, Control, Hello, Renew, Routes
 from saia_engine.wire.mux import Mux, MuxClosed
 from saia_proxy.transports import Connect, Link, Trouble, Unusable
 
@@ -27,10 +27,11 @@ class Relay:
         self.admin: Admin | None = None
         self.retired = False
         """It gets no new streams."""
-        self.on_word: Callable[[], object] = _nobody
-        """Called after each routes or admin message."""
+        self.on_change: Callable[[], object] = _nobody
+        """Called when it has told something, or was retired."""
         self.on_lost: Callable[[], object] = _nobody
         self._told = asyncio.Event()
+        self._due = asyncio.Event()
 
     @property
     def lost(self) -> bool:
@@ -40,6 +41,10 @@ class Relay:
     def streams(self) -> int:
         return len(self.mux.streams)
 
+    async def due(self) -> None:
+        """Returns once it is lost, or asks to be renewed."""
+        await self._due.wait()
+
     async def lost_within(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
@@ -47,6 +52,21 @@ class Relay:
         except TimeoutError:
             return False
         return True
+
+    def retire(self) -> None:
+        """From now on it only ends what it has."""
+        self.retired = True
+        self.on_change()
+
+    async def finish(self, longest_s: float) -> None:
+        """Closes it once its last stream has ended, or after that time."""
+        try:
+            async with asyncio.timeout(longest_s):
+                await self.mux.wait_idle()
+        except TimeoutError:
+            pass
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         await self.link.close()
@@ -84,11 +104,14 @@ class Relay:
         elif isinstance(message, Admin):
             self.admin = message
         else:
+            if isinstance(message, Renew):
+                self._due.set()
             return
-        self.on_word()
+        self.on_change()
 
     def _ended(self, why: str) -> None:
         self._told.set()
+        self._due.set()
         self.on_lost()
 
 

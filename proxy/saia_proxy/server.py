@@ -144,6 +144,7 @@ async def serve(
             connections=upstream.connections,
             on_link=metrics.connected.labels(upstream.name).inc,
             handshake_s=config.timeouts.connect_s,
+            longest_s=config.timeouts.total_s,
         )
         for upstream in config.upstreams
     }

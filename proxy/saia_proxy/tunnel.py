@@ -20,7 +20,8 @@ METRICS_INTERVAL_S = 1.0
 class Tunnel:
     """Owns the connections to one upstream. `run` keeps them; `open` starts a request on one.
 
-    `on_link` is told +1 as one is connected, and -1 as one is lost.
+    `on_link` is told +1 as one is connected, and -1 as one is lost. A gate that was upgraded gets new ones, and has
+    `longest_s` for the streams of the old.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Tunnel:
         connections: int = 1,
         on_link: Callable[[int], object] = lambda change: None,
         handshake_s: float = 10.0,
+        longest_s: float = 3600.0,
         backoff: Backoff = BACKOFF,
     ) -> None:
         self.name = name
@@ -40,7 +42,14 @@ class Tunnel:
         self._maintenance = maintenance
         self._on_link = on_link
         self._lines = [
-            Line(name, connect, on_relay=self._joined, handshake_s=handshake_s, backoff=backoff)
+            Line(
+                name,
+                connect,
+                on_relay=self._joined,
+                handshake_s=handshake_s,
+                longest_s=longest_s,
+                backoff=backoff,
+            )
             for _ in range(connections)
         ]
         self._relays: list[Relay] = []
@@ -73,7 +82,7 @@ class Tunnel:
     # -- what happens to relays
 
     def _joined(self, relay: Relay) -> None:
-        relay.on_word = self._apply
+        relay.on_change = self._apply
         relay.on_lost = lambda: self._lost(relay)
         self._relays.append(relay)
         self._on_link(+1)
@@ -98,8 +107,11 @@ class Tunnel:
             self._maintenance.lost(self.name)
             return
         # Of equally new ones the same as before: a relay that has just begun offers instances it has not tried yet.
-        self._teller = max(relays, key=lambda relay: (relay.routes.generation, relay is self._teller))
-        routes = self._teller.routes
+        teller = max(relays, key=lambda relay: (relay.routes.generation, relay is self._teller))
+        if teller is not self._teller:
+            self._teller = teller
+            self._tell_metrics()
+        routes = teller.routes
         if routes is not self._in_force:
             self._in_force = routes
             self._table.update(self.name, routes)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 from pathlib import Path
 
-from saia_engine.gate import slots
+from saia_engine.gate import own_code, slots
 from saia_engine.gate.command import FAILED, OK, REFUSED, say
 from saia_engine.gate.journal import note, shown, take_over
 from saia_engine.gate.ping import own_version
@@ -49,7 +50,13 @@ def start(routes: str, proxy: str) -> int:
 
 async def _run(proxy: str, file: RoutesFile) -> str:
     _watch_lifeline()
-    return await Relay(proxy, file).run(Stdio(0, 1), f"saia-gate/{own_version()}")
+    relay = Relay(proxy, file)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.renew)
+    watch = asyncio.create_task(own_code.follow(relay.renew))
+    try:
+        return await relay.run(Stdio(0, 1), f"saia-gate/{own_version()}")
+    finally:
+        watch.cancel()
 
 
 def _refuse(line: str, code: int, detail: str) -> int:

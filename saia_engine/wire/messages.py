@@ -124,6 +124,10 @@ class Admin(Message, frozen=True, tag="admin"):
     maintenance: bool = False
 
 
+class Renew(Message, frozen=True, tag="renew"):
+    """Gate to proxy: other code is installed than this relay runs; please connect anew and let it end its streams."""
+
+
 class Applied(Message, frozen=True, tag="applied"):
     """Proxy to gate: what it has applied."""
 
@@ -139,7 +143,7 @@ class Metrics(Message, frozen=True, tag="metrics"):
     """Requests waiting, by service."""
 
 
-Control = Routes | Admin | Applied | Metrics
+Control = Routes | Admin | Renew | Applied | Metrics
 
 M = TypeVar("M")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,11 +14,13 @@ import httpx
 import pytest
 
 from saia_engine.wire import messages
-from saia_engine.wire.messages import Admin, Head, Open, Routes
+from saia_engine.wire.messages import Admin, Head, Open, Renew, Routes
 from saia_engine.wire.mux import MuxClosed, Stream, StreamReset
-from saia_proxy import tunnel
+from saia_proxy import line, tunnel
 from saia_proxy.admin import Maintenance
+from saia_proxy.line import BACKOFF, Backoff
 from saia_proxy.routing import RoutingTable
+from saia_proxy.transports import Link, MakeMux, Unusable
 from saia_proxy.tunnel import Tunnel
 from tests.unit.proxy_gate import EVENTS, Gate, instance, service, silent
 from tests.unit.proxy_running import BODY, Running, config, running, to, until
@@ -32,20 +35,35 @@ def routes(generation: int, *names: str) -> Routes:
 class Upstream:
     """A tunnel alone, to a gate that a test makes speak."""
 
-    def __init__(self, gate: Gate, directory: Path, connections: int) -> None:
+    def __init__(
+        self, gate: Gate, directory: Path, connections: int, backoff: Backoff, longest_s: float
+    ) -> None:
         self.gate = gate
         self.links = 0
+        self.refused = 0
+        self.connected_at: list[float] = []
         self.table = RoutingTable(("a",))
         self.maintenance = Maintenance(directory)
         self.connections = connections
         self.tunnel = Tunnel(
             "a",
-            to(gate),
+            self._connect,
             table=self.table,
             maintenance=self.maintenance,
             connections=connections,
             on_link=self._on_link,
+            backoff=backoff,
+            longest_s=longest_s,
         )
+
+    async def _connect(self, make_mux: MakeMux) -> Link:
+        try:
+            link = await to(self.gate)(make_mux)
+        except Unusable:
+            self.refused += 1
+            raise
+        self.connected_at.append(time.monotonic())
+        return link
 
     def _on_link(self, change: int) -> None:
         self.links += change
@@ -56,8 +74,14 @@ class Upstream:
 
 
 @contextlib.asynccontextmanager
-async def upstream(gate: Gate, directory: Path, connections: int = 2) -> AsyncIterator[Upstream]:
-    made = Upstream(gate, directory, connections)
+async def upstream(
+    gate: Gate,
+    directory: Path,
+    connections: int = 2,
+    backoff: Backoff = BACKOFF,
+    longest_s: float = 60,
+) -> AsyncIterator[Upstream]:
+    made = Upstream(gate, directory, connections, backoff, longest_s)
     task = asyncio.create_task(made.tunnel.run())
     try:
         await until(lambda: made.links == connections)
@@ -168,6 +192,114 @@ async def test_one_line_alone_tells_of_the_queue(gate, tmp_path, monkeypatch):
             gate.metrics.clear()
             await until(lambda: gate.metrics)
             assert gate.metrics[0].queued == {"chat": 1}
+
+
+# ---------------------------------------------------------------- an upgraded gate
+
+
+@pytest.fixture
+def hasty(monkeypatch) -> None:
+    monkeypatch.setattr(line, "SPREAD_S", 0.05)
+
+
+async def test_a_renewed_line_takes_new_streams_and_the_old_one_ends_with_its_last(gate, tmp_path, hasty):
+    async with upstream(gate, tmp_path, 1) as site:
+        old_stream = site.tunnel.open(ASKED)
+        await until(lambda: gate.opened)
+        seen = watch(site)
+        [old] = gate.muxes
+        old.control(Renew())
+        await until(lambda: site.links == 2)
+        new = gate.muxes[1]
+        streams = [site.tunnel.open(ASKED) for _ in range(5)]
+        await until(lambda: len(gate.opened) == 6)
+        assert (len(old.streams), len(new.streams)) == (1, 5)
+        gate.answers.clear()
+        [waiting] = old.streams.values()
+        waiting.respond(Head(200))
+        waiting.end()
+        old_stream.end()
+        assert await old_stream.receive() == b""
+        await until(lambda: old.closed and site.links == 1)
+        assert not any(stream.over for stream in streams)
+        assert {"one"} == seen.pop() and not seen, "reachable all the time"
+
+
+def watch(site: Upstream) -> set[frozenset[str]]:
+    """Everything that is known at any change of the table from now on."""
+    seen: set[frozenset[str]] = set()
+    rebuild = site.table._rebuild
+
+    def watched() -> None:
+        rebuild()
+        seen.add(frozenset(site.known))
+
+    site.table._rebuild = watched  # type: ignore[method-assign]
+    return seen
+
+
+async def test_while_no_newer_gate_answers_the_old_one_serves_on(gate, tmp_path, hasty):
+    async with upstream(gate, tmp_path, 1, Backoff(0.02, 0.05)) as site:
+        [old] = gate.muxes
+        gate.accepting = False
+        old.control(Renew())
+        await until(lambda: site.refused >= 3)
+        site.tunnel.open(ASKED)
+        await until(lambda: len(old.streams) == 1)
+        gate.accepting = True
+        await until(lambda: len(gate.muxes) == 2 and site.links == 2)
+        site.tunnel.open(ASKED)
+        await until(lambda: len(gate.muxes[1].streams) == 1)
+
+
+async def test_an_old_gate_that_is_lost_before_there_is_a_newer_one_is_lost_as_ever(gate, tmp_path, hasty):
+    async with upstream(gate, tmp_path, 1, Backoff(0.02, 0.05)) as site:
+        [old] = gate.muxes
+        gate.accepting = False
+        old.control(Renew())
+        await until(lambda: site.refused >= 1)
+        gate.cut_one(old)
+        await until(lambda: site.links == 0 and site.known == set())
+        gate.accepting = True
+        await until(lambda: site.links == 1 and site.known == {"one"})
+
+
+async def test_an_old_gate_has_the_longest_time_of_a_request_and_no_more(gate, tmp_path, hasty):
+    async with upstream(gate, tmp_path, 1, longest_s=0.1) as site:
+        stream = site.tunnel.open(ASKED)
+        gate.muxes[0].control(Renew())
+        with pytest.raises(StreamReset) as caught:
+            await stream.response()
+        assert caught.value.code == messages.TUNNEL_LOST
+        await until(lambda: site.links == 1)
+        assert not gate.muxes[1].closed
+
+
+async def test_lines_that_are_asked_at_once_are_renewed_one_after_the_other(gate, tmp_path, monkeypatch):
+    monkeypatch.setattr(line, "SPREAD_S", 1.0)
+    async with upstream(gate, tmp_path, 8) as site:
+        site.connected_at.clear()
+        for mux in gate.muxes[:8]:
+            mux.control(Renew())
+        await until(lambda: len(site.connected_at) == 8)
+        assert site.connected_at[-1] - site.connected_at[0] > 0.1
+        await until(lambda: site.links == 8)
+        assert [mux.closed for mux in gate.muxes] == [True] * 8 + [False] * 8
+
+
+async def test_a_retired_relay_goes_on_to_acknowledge_but_its_word_counts_no_more(gate, tmp_path, hasty):
+    async with upstream(gate, tmp_path, 1) as site:
+        site.tunnel.open(ASKED)
+        [old] = gate.muxes
+        old.control(Renew())
+        await until(lambda: len(gate.muxes) == 2 and site.links == 2)
+        await until(lambda: site.tunnel._teller is not None and not site.tunnel._teller.retired)
+        old.control(routes(9, "of old"))
+        old.control(Admin(1, True))
+        gate.applied.clear()
+        gate.muxes[1].control(Admin(1, True))
+        await until(lambda: [told.admin_revision for told in gate.applied].count(1) == 2)
+        assert site.known == {"one"}
 
 
 # ---------------------------------------------------------------- as clients see it

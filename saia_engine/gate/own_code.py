@@ -1,10 +1,10 @@
-"""Whether the code that this process runs is still the installed one."""
+"""Whether the code that this process runs is still the installed one. Standard library alone."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from saia_engine import gate
@@ -15,19 +15,28 @@ SETTLED_S = 1.0
 
 PACKAGE = Path(gate.__file__).parents[1]
 Stamps = dict[str, tuple[int, int, int] | None]
+"""What tells one state of a file from another; None where there is no file."""
 
 
-async def follow(replaced: Callable[[], None]) -> None:
-    """Calls back each time other code has been installed. Looks in a thread: a shared file system may hang."""
+def installed() -> Stamps:
+    """All of our package."""
+    return _stamps(map(str, PACKAGE.rglob("*.py")))
+
+
+async def follow(before: Stamps, replaced: Callable[[], None]) -> None:
+    """Calls back each time code that this process runs was replaced since `before`.
+
+    Looks in a thread: a shared file system may hang.
+    """
     files = loaded()
-    known = stamps(files)
+    known = {file: before.get(file) for file in files}
     while True:
         await asyncio.sleep(LOOK_S)
-        found = await asyncio.to_thread(stamps, files)
+        found = await asyncio.to_thread(_stamps, files)
         if found == known:
             continue
         await asyncio.sleep(SETTLED_S)
-        if await asyncio.to_thread(stamps, files) == found:
+        if await asyncio.to_thread(_stamps, files) == found:
             known = found
             replaced()
 
@@ -38,7 +47,7 @@ def loaded() -> list[str]:
     return sorted(file for file in files if file and Path(file).is_relative_to(PACKAGE))
 
 
-def stamps(files: list[str]) -> Stamps:
+def _stamps(files: Iterable[str]) -> Stamps:
     return {file: _stamp(file) for file in files}
 
 

@@ -42,8 +42,8 @@ def hasty(monkeypatch) -> None:
 @asynccontextmanager
 async def following() -> AsyncIterator[list[str]]:
     said: list[str] = []
-    task = asyncio.create_task(own_code.follow(lambda: said.append("replaced")))
-    await asyncio.sleep(LOOK_S)
+    before = own_code._stamps(own_code.loaded())
+    task = asyncio.create_task(own_code.follow(before, lambda: said.append("replaced")))
     try:
         yield said
     finally:
@@ -86,10 +86,24 @@ async def test_an_installation_half_way_is_waited_for(files, monkeypatch):
 
 
 def test_what_is_watched_is_our_own_code_and_all_of_it():
-    code = "from saia_engine.gate import own_code, start; print(*own_code.loaded(), sep='\\n')"
+    code = (
+        "from saia_engine.gate import own_code, start\n"
+        "assert set(own_code.loaded()) <= set(own_code.installed())\n"
+        "print(*own_code.loaded(), sep='\\n')"
+    )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     watched = {str(Path(line).relative_to(PACKAGE)) for line in done.stdout.split()}
     assert {"gate/relay.py", "gate/own_code.py", "wire/mux.py", "routes.py", "agent.py"} <= watched
+
+
+async def test_code_that_was_replaced_while_it_was_loaded_is_known_as_such(files):
+    said: list[str] = []
+    before = own_code._stamps(own_code.loaded())
+    files[0].write_text("22")
+    task = asyncio.create_task(own_code.follow(before, lambda: said.append("replaced")))
+    await eventually(lambda: said)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 # ---------------------------------------------------------------- the program
@@ -104,7 +118,8 @@ async def relay(
     site.publish()
     run = f"import sys; sys.path.insert(0, {str(python_path)!r}); " if python_path else ""
     run += "from saia_engine.gate import own_code; own_code.LOOK_S = own_code.SETTLED_S = 0.05; "
-    run += f"from saia_engine.gate.start import start; sys.exit(start({str(site.path)!r}, 'cloud'))"
+    run += "code = own_code.installed(); from saia_engine.gate.start import start; "
+    run += f"sys.exit(start({str(site.path)!r}, 'cloud', code))"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-c", f"import sys; {run}",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,

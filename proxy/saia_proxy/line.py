@@ -32,6 +32,7 @@ class Backoff:
 BACKOFF = Backoff()
 SPREAD_S = 5.0
 """Lines whose gates all ask at once are renewed within so long."""
+LOOK_AGAIN_S = 1.0
 
 
 class Line:
@@ -89,10 +90,16 @@ class Line:
             await current.close()
 
     async def _beside(self, current: Relay) -> Relay:
-        """A newer relay; until it is there the current one serves on. Raises Unusable where that is lost before."""
+        """A newer relay; until it is there the current one serves on. Raises Unusable where that is lost before.
+
+        A line holds two at most: where an older one still ends its streams, the next has to wait.
+        """
         failures = 0
         delay_s = random.uniform(0, SPREAD_S)
         while not await current.lost_within(delay_s):
+            if self._retired:
+                delay_s = LOOK_AGAIN_S
+                continue
             try:
                 return await self._connect()
             except Unusable as exc:

@@ -200,6 +200,7 @@ async def test_one_line_alone_tells_of_the_queue(gate, tmp_path, monkeypatch):
 @pytest.fixture
 def hasty(monkeypatch) -> None:
     monkeypatch.setattr(line, "SPREAD_S", 0.05)
+    monkeypatch.setattr(line, "LOOK_AGAIN_S", 0.05)
 
 
 async def test_a_renewed_line_takes_new_streams_and_the_old_one_ends_with_its_last(gate, tmp_path, hasty):
@@ -236,6 +237,25 @@ def watch(site: Upstream) -> set[frozenset[str]]:
 
     site.table._rebuild = watched  # type: ignore[method-assign]
     return seen
+
+
+async def test_a_line_holds_two_connections_at_most_however_often_it_is_renewed(gate, tmp_path, hasty):
+    async with upstream(gate, tmp_path, 1) as site:
+        site.tunnel.open(ASKED)
+        gate.muxes[0].control(Renew())
+        await until(lambda: len(gate.opened) == 1 and site.links == 2)
+        await until(lambda: len(gate.muxes[1].streams) == 0 and len(gate.applied) > 1)
+        site.tunnel.open(ASKED)
+        await until(lambda: len(gate.opened) == 2)
+        gate.muxes[1].control(Renew())
+        waits = asyncio.create_task(until(lambda: len(gate.muxes) == 3))
+        for _ in range(20):
+            await asyncio.sleep(0.01)  # many times the spread
+            assert site.links == 2
+        gate.opened[0].reset(messages.REFUSED)
+        await waits
+        await until(lambda: site.links == 2 and gate.muxes[0].closed)
+        assert not gate.opened[1].over
 
 
 async def test_while_no_newer_gate_answers_the_old_one_serves_on(gate, tmp_path, hasty):

@@ -47,6 +47,8 @@ KEY_PREFIX = "sk-saia-"
 LOCAL = ("127.0.0.0/8", "::1/128")
 SERVICE = "service:"
 """What begins the name of a service among a key's models."""
+CONNECTIONS = 2
+"""To one upstream, of each worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class SshUpstream:
     user: str
     key: Path
     known_hosts: Path
+    connections: int = CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class SubprocessUpstream:
 
     name: str
     command: tuple[str, ...]
+    connections: int = CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +242,7 @@ class _Upstream(Table):
     key: _FilePath = ""
     known_hosts: _FilePath = ""
     command: list[Annotated[str, AfterValidator(words.without_nul)]] = []
+    connections: Annotated[int, Field(ge=1, le=8)] = CONNECTIONS
 
 
 class _Timeouts(Table):
@@ -416,9 +421,9 @@ def _keys(door: Door, tables: Mapping[str, Any]) -> dict[str, ApiKey]:
 def _upstream_value(door: Door, table: _Upstream) -> SshUpstream | SubprocessUpstream:
     if table.transport == "subprocess":
         command = (word.replace("{saia_python}", sys.executable) for word in table.command)
-        return SubprocessUpstream(table.name, tuple(command))
+        return SubprocessUpstream(table.name, tuple(command), table.connections)
     key, known_hosts = door.path(table.key), door.path(table.known_hosts)
-    return SshUpstream(table.name, table.host, table.port, table.user, key, known_hosts)
+    return SshUpstream(table.name, table.host, table.port, table.user, key, known_hosts, table.connections)
 
 
 # ---------------------------------------------------------------- for people
@@ -452,6 +457,11 @@ def check_lines(config: ProxyConfig) -> list[str]:
             )
         else:
             lines.append(f"upstream {upstream.name}: runs {Path(upstream.command[0]).name}")
+        relays = server.workers * upstream.connections
+        lines.append(
+            f"  {relays} relays there, for a time {2 * relays} when its gate is upgraded:"
+            " the engine's [proxies] must allow as many"
+        )
     lines.append(
         f"waits: connection {durations.spell(timeouts.connect_s)}, first byte {durations.spell(timeouts.first_byte_s)},"
         f" next byte {durations.spell(timeouts.idle_s)}, in all {durations.spell(timeouts.total_s)}"

@@ -141,8 +141,10 @@ async def serve(
             connect(upstream, config.timeouts.connect_s),
             table=table,
             maintenance=maintenance,
+            connections=upstream.connections,
             on_link=metrics.connected.labels(upstream.name).inc,
             handshake_s=config.timeouts.connect_s,
+            longest_s=config.timeouts.total_s,
         )
         for upstream in config.upstreams
     }

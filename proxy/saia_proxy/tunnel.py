@@ -1,45 +1,27 @@
-"""One upstream: a gate kept connected for as long as the proxy runs, its routes and its orders."""
+"""One upstream: several connections to its gate, which of them a request takes, and whose word counts."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
 
-from saia_engine.edge.logs import get_logger
-from saia_engine.edge.text import plain
-from saia_engine.wire.frames import NotOurPeer, WireError
-from saia_engine.wire.messages import Admin, Applied, Control, Hello, Metrics, Open, Routes
-from saia_engine.wire.mux import Mux, MuxClosed, Stream
+from saia_engine.wire.messages import Applied, Metrics, Open, Routes
+from saia_engine.wire.mux import MuxClosed, Stream
 from saia_proxy.admin import Maintenance
+from saia_proxy.line import BACKOFF, Backoff, Line
+from saia_proxy.relay import VERSION, Relay
 from saia_proxy.routing import RoutingTable
-from saia_proxy.transports import Connect, Link, Trouble, Unusable
+from saia_proxy.transports import Connect
 
-VERSION = version("saia")
-PROGRAM = f"saia-proxy/{VERSION}"
 METRICS_INTERVAL_S = 1.0
-STEADY_S = 30.0
-"""A connection that held this long starts the back-off anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    first_s: float = 1.0
-    most_s: float = 30.0
-
-    def delay(self, failures: int) -> float:
-        """Before the attempt after so many failures in a row (1 or more); jittered by a half."""
-        longest = min(self.most_s, self.first_s * 2 ** min(failures - 1, 30))
-        return longest * random.uniform(0.5, 1.0)
 
 
 class Tunnel:
-    """Owns the connection to one upstream. `run` keeps it; `open` starts a request on it.
+    """Owns the connections to one upstream. `run` keeps them; `open` starts a request on one.
 
-    `on_link` is told +1 as it is connected, and -1 as it is lost.
+    `on_link` is told +1 as one is connected, and -1 as one is lost. A gate that was upgraded gets new ones, and has
+    `longest_s` for the streams of the old.
     """
 
     def __init__(
@@ -49,111 +31,106 @@ class Tunnel:
         *,
         table: RoutingTable,
         maintenance: Maintenance,
+        connections: int = 1,
         on_link: Callable[[int], object] = lambda change: None,
         handshake_s: float = 10.0,
-        backoff: Backoff = Backoff(),
+        longest_s: float = 3600.0,
+        backoff: Backoff = BACKOFF,
     ) -> None:
         self.name = name
-        self.last_error = ""
-        self.connected_since: float | None = None
-        self._connect = connect
         self._table = table
         self._maintenance = maintenance
         self._on_link = on_link
-        self._handshake_s = handshake_s
-        self._backoff = backoff
-        self._mux: Mux | None = None
-        self._routes_generation = 0
-        self._log = get_logger("tunnel").bind(upstream=name)
+        self._lines = [
+            Line(
+                name,
+                connect,
+                on_relay=self._joined,
+                handshake_s=handshake_s,
+                longest_s=longest_s,
+                backoff=backoff,
+            )
+            for _ in range(connections)
+        ]
+        self._relays: list[Relay] = []
+        """Those that are connected, in the order in which they came."""
+        self._teller: Relay | None = None
+        """Whose routes are in force."""
+        self._in_force: Routes | None = None
 
     def open(self, head: Open) -> Stream:
         """Raises MuxClosed while there is no connection, StreamReset(limit) at the bound of streams."""
-        if self._mux is None:
-            raise MuxClosed(self.last_error or "not connected yet")
-        return self._mux.open(head)
+        relays = self._in_use()
+        if not relays:
+            raise MuxClosed(self._last_error())
+        fewest = min(relay.streams for relay in relays)
+        return random.choice([relay for relay in relays if relay.streams == fewest]).mux.open(head)
 
     async def run(self) -> None:
-        """Connect, serve, connect again; until cancelled."""
-        failures = 0
-        while True:
-            began = time.monotonic()
-            try:
-                await self._serve()
-            except Unusable as exc:
-                self.last_error = str(exc)
-            failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
-            delay_s = self._backoff.delay(failures)
-            self._log.warning("upstream down", reason=self.last_error, retry_in_s=round(delay_s, 1))
-            await asyncio.sleep(delay_s)
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for line in self._lines:
+                group.create_task(line.run())
+            group.create_task(self._report())
 
-    async def _serve(self) -> None:
-        """One connection, from its start to its end. Raises Unusable."""
-        link = await self._connect(self._make_mux)
-        try:
-            hello = await handshake(link, self._handshake_s)
-            self._mux = link.mux
-            self.connected_since = time.time()
-            self._log.info("upstream connected", gate=plain(hello.program, 60))
-            self._on_link(+1)
-            reporter = asyncio.create_task(self._report(link.mux))
-            try:
-                await link.mux.wait_closed()
-            finally:
-                reporter.cancel()
-            raise Unusable(Trouble.GATE_ENDED, plain(link.mux.closed_because, 500))
-        finally:
-            self._mux = None
-            if self.connected_since is not None:
-                self._on_link(-1)
-            self.connected_since = None
+    def _in_use(self) -> list[Relay]:
+        return [relay for relay in self._relays if not relay.retired]
+
+    def _last_error(self) -> str:
+        return next((line.last_error for line in self._lines if line.last_error), "not connected yet")
+
+    # -- what happens to relays
+
+    def _joined(self, relay: Relay) -> None:
+        relay.on_change = self._apply
+        relay.on_lost = lambda: self._lost(relay)
+        self._relays.append(relay)
+        self._on_link(+1)
+        self._apply()
+        self._tell_metrics()
+
+    def _lost(self, relay: Relay) -> None:
+        self._relays.remove(relay)
+        self._on_link(-1)
+        self._apply()
+
+    def _apply(self) -> None:
+        """Puts in force what the relays in use say: of several the newest word.
+
+        One that is not connected counts for nothing, so an engine that began anew, at a lower number, is heard as
+        soon as each of them has read its table.
+        """
+        relays = self._in_use()
+        if not relays:
+            self._teller = self._in_force = None
             self._table.lost(self.name)
             self._maintenance.lost(self.name)
-            await link.close()
-
-    def _make_mux(self, write: Callable[[bytes], None]) -> Mux:
-        def on_control(message: Control) -> None:
-            self._control(mux, message)
-
-        mux = Mux(write, program=PROGRAM, on_control=on_control)
-        return mux
-
-    def _control(self, mux: Mux, message: Control) -> None:
-        if isinstance(message, Routes):
-            self._table.update(self.name, message)
-            self._routes_generation = message.generation
-        elif isinstance(message, Admin):
-            self._maintenance.apply(self.name, message)
-        else:
             return
-        mux.control(Applied(self._routes_generation, self._maintenance.revision(self.name)))
+        # Of equally new ones the same as before: a relay that has just begun offers instances it has not tried yet.
+        teller = max(relays, key=lambda relay: (relay.routes.generation, relay is self._teller))
+        if teller is not self._teller:
+            self._teller = teller
+            self._tell_metrics()
+        routes = teller.routes
+        if routes is not self._in_force:
+            self._in_force = routes
+            self._table.update(self.name, routes)
+        orders = [relay.admin for relay in relays if relay.admin is not None]
+        if orders:
+            self._maintenance.apply(self.name, max(orders, key=lambda order: order.revision))
+        applied = Applied(routes.generation, self._maintenance.revision(self.name))
+        for relay in tuple(self._relays):
+            relay.mux.control(applied)
 
-    async def _report(self, mux: Mux) -> None:
+    # -- what is told of us
+
+    async def _report(self) -> None:
         while True:
-            mux.control(Metrics(VERSION, dict(self._table.queued)))
             await asyncio.sleep(METRICS_INTERVAL_S)
+            self._tell_metrics()
 
-
-async def handshake(link: Link, timeout_s: float) -> Hello:
-    """The gate's hello. Raises Unusable, which says what came instead."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await link.mux.ready()
-    except TimeoutError:
-        raise Unusable(Trouble.PROTOCOL, f"no handshake within {timeout_s:.0f} s") from None
-    except NotOurPeer as exc:
-        raise _not_ours(exc.seen) from None
-    except WireError as exc:
-        raise Unusable(Trouble.PROTOCOL, plain(exc, 300)) from None
-    except MuxClosed as exc:
-        raise Unusable(Trouble.GATE_ENDED, plain(exc, 500)) from None
-
-
-def _not_ours(seen: bytes) -> Unusable:
-    text = plain(seen.strip(), 200)
-    if seen.strip() == b"saia-gate: refused":  # it tells no more to one that may have no right to know
-        hint = "is this proxy's name among the engine's [proxies], and its key's line that of gate-key?"
-        return Unusable(Trouble.GATE_REFUSED, f"{text}; {hint}")
-    if seen.startswith(b"saia-gate: "):
-        return Unusable(Trouble.GATE_REFUSED, text)
-    hint = "does a shell start-up file of the gate's account print, or is its key not restricted?"
-    return Unusable(Trouble.UNEXPECTED_OUTPUT, f"'{text}'; {hint}")
+    def _tell_metrics(self) -> None:
+        """The engine adds up what relays tell, so one alone tells of the queue."""
+        queued = dict(self._table.queued)
+        for relay in tuple(self._relays):
+            relay.mux.control(Metrics(VERSION, queued if relay is self._teller else {}))

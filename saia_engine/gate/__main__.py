@@ -31,9 +31,12 @@ def main():
         code, line = ping(routes, proxy)
         say(line)
         return code
+    from saia_engine.gate import own_code
+
+    code = own_code.installed()  # as it is before the rest of it is loaded
     from saia_engine.gate.start import start
 
-    return start(routes, proxy)
+    return start(routes, proxy, code)
 
 
 if __name__ == "__main__":

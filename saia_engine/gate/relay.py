@@ -21,7 +21,7 @@ from saia_engine.gate.upstream import Upstream, Upstreams
 from saia_engine.model import ProxyLimits
 from saia_engine.routes import RouteTable
 from saia_engine.wire import messages
-from saia_engine.wire.messages import Applied, Control, InstanceState, Metrics, Routes, ServiceState
+from saia_engine.wire.messages import Applied, Control, InstanceState, Metrics, Renew, Routes, ServiceState
 from saia_engine.wire.mux import Mux, StreamReset
 from saia_engine.wire.stream import Stream
 
@@ -80,6 +80,10 @@ class Relay:
             await asyncio.gather(*tasks, return_exceptions=True)
             stdio.close()
         return mux.closed_because
+
+    def renew(self) -> None:
+        """Ask the proxy for a new connection, which another relay will serve; until it comes, all goes on."""
+        self._mux.control(Renew())
 
     # -- routes and control
 

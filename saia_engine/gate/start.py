@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 from pathlib import Path
 
 from saia_engine.edge import collector
-from saia_engine.gate import slots
+from saia_engine.gate import own_code, slots
 from saia_engine.gate.command import FAILED, OK, REFUSED, say
 from saia_engine.gate.journal import note, shown, take_over
 from saia_engine.gate.ping import own_version
@@ -21,8 +22,8 @@ LIFELINE = "SAIA_LIFELINE_FD"
 OPEN_FILES_MAX = 65536
 
 
-def start(routes: str, proxy: str) -> int:
-    """Runs a relay on stdin and stdout to its end; returns the exit code."""
+def start(routes: str, proxy: str, code: own_code.Stamps) -> int:
+    """Runs a relay on stdin and stdout to its end; returns the exit code. `code` is what was installed before."""
     take_over()
     try:
         file = RoutesFile(Path(routes))
@@ -42,16 +43,22 @@ def start(routes: str, proxy: str) -> int:
     note(f"relay for {proxy} begins")
     # Not asyncio.run, which would wait for a thread that hangs on a file system.
     try:
-        why = asyncio.new_event_loop().run_until_complete(_run(proxy, file))
+        why = asyncio.new_event_loop().run_until_complete(_run(proxy, file, code))
     except OSError as exc:
         return _refuse("stdin and stdout must be pipes or sockets", FAILED, str(exc))
     note(f"relay for {proxy} ends: {shown(why)}")
     return OK
 
 
-async def _run(proxy: str, file: RoutesFile) -> str:
+async def _run(proxy: str, file: RoutesFile, code: own_code.Stamps) -> str:
     _watch_lifeline()
-    return await Relay(proxy, file).run(Stdio(0, 1), f"saia-gate/{own_version()}")
+    relay = Relay(proxy, file)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.renew)
+    watch = asyncio.create_task(own_code.follow(code, relay.renew))
+    try:
+        return await relay.run(Stdio(0, 1), f"saia-gate/{own_version()}")
+    finally:
+        watch.cancel()
 
 
 def _refuse(line: str, code: int, detail: str) -> int:

@@ -23,7 +23,7 @@ LIMIT: Final = "limit"
 TOO_LATE: Final = "too_late"
 """After the instance's `admit_until`."""
 CLOSING: Final = "closing"
-"""The relay or the tunnel is going away and had not sent the request yet."""
+"""The connection ended before the request was sent."""
 FORBIDDEN: Final = "forbidden"
 """Method, path or service outside the allow-list, or a request that cannot be sent on."""
 INSTANCE_LOST: Final = "instance_lost"
@@ -124,6 +124,10 @@ class Admin(Message, frozen=True, tag="admin"):
     maintenance: bool = False
 
 
+class Renew(Message, frozen=True, tag="renew"):
+    """Gate to proxy: other code is installed than this relay runs; please connect anew and let it end its streams."""
+
+
 class Applied(Message, frozen=True, tag="applied"):
     """Proxy to gate: what it has applied."""
 
@@ -139,7 +143,7 @@ class Metrics(Message, frozen=True, tag="metrics"):
     """Requests waiting, by service."""
 
 
-Control = Routes | Admin | Applied | Metrics
+Control = Routes | Admin | Renew | Applied | Metrics
 
 M = TypeVar("M")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

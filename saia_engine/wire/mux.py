@@ -64,6 +64,7 @@ class Mux:
         self._out_size = 0
         self._written_while_paused = 0
         self._next_id = 1
+        self._first_unwritten = 1
         self._last_opened = 0
         self._heard_at = self.loop.time()
         self._hello_due = self._heard_at + SILENCE_LIMIT_S
@@ -195,6 +196,7 @@ class Mux:
             if self._written_while_paused > self.buffer_limit:
                 self._finish("the peer does not read what it makes us answer")
                 return
+        self._first_unwritten = self._next_id
         self._write(data)
 
     def _ping(self) -> None:
@@ -226,7 +228,8 @@ class Mux:
             self._ready.set_exception(MuxClosed(why))
             self._ready.exception()
         for stream in list(self.streams.values()):
-            stream._fail(StreamReset(messages.TUNNEL_LOST, why))
+            written = self._on_open is not None or stream.id < self._first_unwritten
+            stream._fail(StreamReset(messages.TUNNEL_LOST if written else messages.CLOSING, why))
         self.resume_writing()
         if self._on_closed is not None:
             self._on_closed(why)

@@ -7,7 +7,17 @@ import random
 
 from saia_engine import agent
 from saia_engine.wire import messages
-from saia_engine.wire.messages import Admin, Applied, Head, InstanceState, Metrics, Open, Routes, ServiceState
+from saia_engine.wire.messages import (
+    Admin,
+    Applied,
+    Head,
+    InstanceState,
+    Metrics,
+    Open,
+    Renew,
+    Routes,
+    ServiceState,
+)
 from saia_engine.wire.stream import StreamReset
 from tests.unit.wire_pair import Pair, settle
 
@@ -31,6 +41,7 @@ async def tunnel(dice: random.Random) -> tuple[bytes, bytes]:
         pair.gate.control(_routes(dice))
         pair.gate.control(Admin(dice.randrange(9), maintenance=dice.random() < 0.5))
         pair.proxy.control(Applied(1, 2))
+        pair.gate.control(Renew())
         pair.proxy.control(Metrics("0.1.0", {"chat": dice.randrange(9)}))
         await asyncio.gather(*(_exchange(dice, pair, number) for number in range(1, dice.randint(2, 6))))
         await settle()

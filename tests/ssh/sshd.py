@@ -128,7 +128,7 @@ class Sshd:
 
     def close(self) -> None:
         if self._process is not None:
-            for pid in _descendants(self._process.pid):
+            for pid in descendants(self._process.pid):
                 _kill(pid)
             self._process.kill()
             self._process.wait()
@@ -283,7 +283,7 @@ def _python_for_all() -> str:
     raise SshdUnavailable(f"there is no Python {version} that other accounts may run")
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     found, waiting = [], [pid]
     while waiting:
         parent = waiting.pop()

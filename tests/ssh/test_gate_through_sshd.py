@@ -24,8 +24,12 @@ from saia_engine.wire import messages
 from saia_engine.wire.frames import NotOurPeer
 from saia_engine.wire.messages import Control, Open, Routes
 from saia_engine.wire.mux import Mux, Stream, StreamReset
-from saia_proxy.transports import Link, Unusable
+from saia_proxy import line
+from saia_proxy.admin import Maintenance
+from saia_proxy.routing import RoutingTable
+from saia_proxy.transports import Connect, Link, Unusable
 from saia_proxy.transports.ssh import connector
+from saia_proxy.tunnel import Tunnel
 from tests.ssh.sshd import Account, Key, Sshd
 from tests.unit.agent_support import INSTANCE, Agents, RunningAgent, eventually
 
@@ -60,13 +64,21 @@ class Gate:
         )
         routes.write(self.routes, table, gid=self.account.gid)
 
+    def relays(self) -> set[int]:
+        """The processes that run the gate."""
+        return {pid for pid, line in self._running().items() if "saia_engine.gate" in line}
+
     def processes(self) -> list[str]:
         """What runs as the gate's account."""
-        found = []
+        return list(self._running().values())
+
+    def _running(self) -> dict[int, str]:
+        found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 if entry.stat().st_uid == self.account.uid:
-                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found[int(entry.name)] = words
             except OSError:
                 continue
         return found
@@ -218,10 +230,13 @@ class Connected:
         return [message for message in self.told if isinstance(message, Routes)][-1]
 
     async def ask(self, path: str, **fields) -> tuple[int, bytes]:
-        stream = self.mux.open(Open(INSTANCE, "GET", path, **fields))
-        stream.end()
-        async with asyncio.timeout(20):
-            return (await stream.response()).status, await read_all(stream)
+        return await ask(self.mux.open(Open(INSTANCE, "GET", path, **fields)))
+
+
+async def ask(stream: Stream) -> tuple[int, bytes]:
+    stream.end()
+    async with asyncio.timeout(20):
+        return (await stream.response()).status, await read_all(stream)
 
 
 async def read_all(stream: Stream) -> bytes:
@@ -245,15 +260,19 @@ async def connected(gate: Gate) -> AsyncIterator[Connected]:
         await link.close()
 
 
-async def connect(gate: Gate, told: list[Control]) -> Link:
-    return await connector(
+def transport(gate: Gate) -> Connect:
+    return connector(
         host="127.0.0.1",
         port=gate.sshd.port,
         user=gate.account.name,
         key=str(gate.key.path),
         known_hosts=str(gate.sshd.known_hosts),
         timeout_s=20,
-    )(lambda write: Mux(write, program="saia-proxy/test", on_control=told.append))
+    )
+
+
+async def connect(gate: Gate, told: list[Control]) -> Link:
+    return await transport(gate)(lambda write: Mux(write, program="saia-proxy/test", on_control=told.append))
 
 
 def route(running: RunningAgent, endpoint: Endpoint, **changes) -> Route:
@@ -300,6 +319,45 @@ async def test_requests_pass_sshd_gate_and_agent_to_the_service(sshd: Sshd, agen
         assert caught.value.code == messages.DRAINING
         assert (await slow)[1] == b"".join(b"data: %d\n" % number for number in range(40))
         assert (await running.status(agent.DRAINING))["open"] == 0
+    await eventually(lambda: not gate.processes())
+
+
+async def test_newer_code_on_the_login_node_takes_new_streams_and_cuts_none(
+    sshd: Sshd, agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(line, "SPREAD_S", 0.5)
+    gate = make_gate(sshd)
+    running = agents.start()
+    await running.ready()
+    gate.publish(route(running, running.endpoint))
+    table = RoutingTable(("login1",))
+    tunnel = Tunnel(
+        "login1",
+        transport(gate),
+        table=table,
+        maintenance=Maintenance(tmp_path),
+        connections=2,
+        handshake_s=20,
+    )
+    keeping = asyncio.create_task(tunnel.run())
+    try:
+        await eventually(lambda: len(tunnel._relays) == 2)
+        await eventually(lambda: "chat" in table.services and table.services["chat"].ready)
+        old = gate.relays()
+        slow = [asyncio.create_task(ask(tunnel.open(Open(INSTANCE, "GET", "/stream/400")))) for _ in range(4)]
+        [module] = sshd.directory.glob("venv/lib/*/site-packages/saia_engine/gate/relay.py")
+        with module.open("a") as text:
+            text.write("# newer\n")
+        await eventually(lambda: len(gate.relays()) == 4)
+        await eventually(lambda: sum(relay.retired for relay in tunnel._relays) == 2)
+        assert (await ask(tunnel.open(Open(INSTANCE, "GET", "/facts"))))[0] == 200
+        assert not any(answer.done() for answer in slow)
+        whole = b"".join(b"data: %d\n" % number for number in range(400))
+        assert [await answer for answer in slow] == [(200, whole)] * 4
+        await eventually(lambda: len(gate.relays()) == 2 and not old & gate.relays())
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
     await eventually(lambda: not gate.processes())
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,17 @@ class Chain:
     port: int
     directory: Path
     agent: RunningAgent
+    proxy: int
+    """Its process."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def gates(self) -> set[int]:
+        """The processes of its relays, wherever they run."""
+        return processes("saia_engine.gate", str(self.directory / "routes.json"))
 
     @property
     def log(self) -> str:
@@ -48,6 +55,16 @@ class Chain:
 
     def publish(self, **changes) -> None:
         write_routes(self.directory / "routes.json", self.agent, **changes)
+
+
+def processes(*words: str) -> set[int]:
+    """Those that run with all of these as words of their command line."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if set(words) <= set((entry / "cmdline").read_text().split("\0")):
+                found.add(int(entry.name))
+    return found
 
 
 def write_routes(path: Path, running: RunningAgent, **changes) -> None:
@@ -84,21 +101,29 @@ def subprocess_upstream(directory: Path) -> str:
 
 
 @contextmanager
-def chain(directory: Path | None = None, upstream: str = "") -> Iterator[Chain]:
-    """`upstream` is what its table says, where the gate is no child of the proxy; it reads the directory's routes."""
+def chain(
+    directory: Path | None = None, *upstreams: str, service: list[str] = SERVICE, max_body: str = "20MiB"
+) -> Iterator[Chain]:
+    """`upstreams` are what their tables say; without any, the gate is a child of the proxy.
+
+    All gates read the directory's routes.
+    """
     directory = directory or Path(tempfile.mkdtemp(prefix="saia-test-", dir="/tmp"))
     agents = Agents()
     proxy: subprocess.Popen[bytes] | None = None
     try:
-        running = agents.start(command=SERVICE)
+        running = agents.start(command=service)
         asyncio.run(running.ready())
         write_routes(directory / "routes.json", running)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+        tables = "".join(
+            f'[[upstreams]]\nname = "here{number}"\n{upstream}'
+            for number, upstream in enumerate(upstreams or [subprocess_upstream(directory)])
+        )
         (directory / "proxy.toml").write_text(
-            f'[server]\nport = {port}\nmax_body = "20MiB"\nstate_dir = "state"\n'
-            f'[[upstreams]]\nname = "here"\n{upstream or subprocess_upstream(directory)}'
+            f'[server]\nport = {port}\nmax_body = "{max_body}"\nstate_dir = "state"\n{tables}'
             f'[keys.all]\nhash = "{hash_key(KEY)}"\n[keys.chat]\nhash = "{hash_key(CHAT_KEY)}"\nmodels = ["llama"]\n'
         )
         with (directory / "proxy.log").open("wb") as log:
@@ -111,7 +136,7 @@ def chain(directory: Path | None = None, upstream: str = "") -> Iterator[Chain]:
                 str(directory / "proxy.toml"),
             ]
             proxy = subprocess.Popen(program, stderr=log, stdout=log)
-        made = Chain(port, directory, running)
+        made = Chain(port, directory, running, proxy.pid)
         _wait_until_ready(made, proxy)
         yield made
     finally:

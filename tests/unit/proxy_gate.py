@@ -98,6 +98,7 @@ class Gate:
         self.applied: list[Applied] = []
         self.metrics: list[Metrics] = []
         self.muxes: list[Mux] = []
+        """Of all tunnels since the last cut, in the order in which they came."""
         self.accepting = True
         self._tasks: set[asyncio.Task[None]] = set()
         self._transports: list[asyncio.Transport] = []
@@ -112,6 +113,10 @@ class Gate:
         self.admin = admin
         for mux in self.muxes:
             mux.control(admin)
+
+    def cut_one(self, mux: Mux) -> None:
+        """The tunnel of this mux breaks."""
+        self._transports[self.muxes.index(mux)].abort()
 
     def cut(self) -> None:
         """All tunnels break."""

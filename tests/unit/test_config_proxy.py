@@ -210,5 +210,6 @@ def test_what_check_prints(keyed: Path) -> None:
     )
     assert "without TLS" in lines[1]
     assert "upstream hpc: ssh saia-gate@login1.example.org port 22" in lines
+    assert any(line.startswith("  2 relays there, for a time 4 when") for line in lines)
     assert "key alice: all models" in lines
     assert HASH not in "\n".join(lines)

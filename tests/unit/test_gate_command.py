@@ -84,7 +84,8 @@ def test_ping_tells_versions_and_the_routes(site: Site):
     answer = run(site, "ping")
     assert answer.returncode == 0
     assert re.fullmatch(rb"saia-gate 0\.\S+ wire 1 routes 1 age \d+s\n", answer.stdout)
-    assert re.sub(rb"\d+s", b"", run(site, None, "ping").stdout) == re.sub(rb"\d+s", b"", answer.stdout)
+    by_argument = run(site, None, "ping").stdout
+    assert by_argument.partition(b" age ")[0] == answer.stdout.partition(b" age ")[0]
 
 
 def test_an_unnamed_proxy_is_refused_whatever_it_asks(site: Site):

@@ -50,6 +50,15 @@ def event_loop_policy():
 class Sshd:
     directory: Path
     port: int
+    pid: int
+
+    def table(self) -> str:
+        """What an upstream's table says of it."""
+        there = self.upstream()
+        return (
+            f'host = "127.0.0.1"\nport = {there.port}\nuser = "{there.user}"\n'
+            f'key = "{there.key}"\nknown_hosts = "{there.known_hosts}"\n'
+        )
 
     def upstream(self, **changes) -> SshUpstream:
         values = {
@@ -106,7 +115,7 @@ def sshd(directory: Path, command: str) -> Iterator[Sshd]:
                 break
             assert process.poll() is None
             time.sleep(0.03)
-        yield Sshd(directory, port)
+        yield Sshd(directory, port, process.pid)
     finally:
         process.terminate()
         process.wait(5)
@@ -146,30 +155,23 @@ def test_openais_client_and_a_websocket_through_sshd_and_the_real_gate(tmp_path)
     """Nothing here is a stand-in but the model."""
     site = tmp_path / "site"
     site.mkdir()
-    with sshd(tmp_path, " ".join(["exec", *openai_site.gate_command(site)])) as server:
-        there = server.upstream()
-        upstream = (
-            f'host = "127.0.0.1"\nport = {there.port}\nuser = "{there.user}"\n'
-            f'key = "{there.key}"\nknown_hosts = "{there.known_hosts}"\n'
-        )
-        with openai_site.chain(site, upstream) as chain:
-            options = {"base_url": f"{chain.url}/v1", "api_key": openai_site.KEY, "max_retries": 0}
-            with openai.OpenAI(**options, timeout=30) as client:
-                stream = client.chat.completions.create(
-                    model="llama", messages=[{"role": "user", "content": "count"}], stream=True, max_tokens=50
-                )
-                text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
-                spoken = client.audio.transcriptions.create(
-                    model="whisper", file=("a.wav", b"\xff" * 700_000)
-                )
-            assert text == "".join(f"{number} " for number in range(50))
-            assert spoken.text.startswith("/v1/audio/transcriptions whisper a.wav ")
-            headers = {"Authorization": f"Bearer {openai_site.KEY}"}
-            address = f"ws://127.0.0.1:{chain.port}/v1/realtime?model=llama"
-            with connect(address, additional_headers=headers, open_timeout=30) as socket:
-                assert json.loads(socket.recv(30))["type"] == "session.created"
-                socket.send(b"\x00" * 500_000)
-                assert socket.recv(30) == b"\x00" * 500_000
+    gate = " ".join(["exec", *openai_site.gate_command(site)])
+    with sshd(tmp_path, gate) as server, openai_site.chain(site, server.table()) as chain:
+        options = {"base_url": f"{chain.url}/v1", "api_key": openai_site.KEY, "max_retries": 0}
+        with openai.OpenAI(**options, timeout=30) as client:
+            stream = client.chat.completions.create(
+                model="llama", messages=[{"role": "user", "content": "count"}], stream=True, max_tokens=50
+            )
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+            spoken = client.audio.transcriptions.create(model="whisper", file=("a.wav", b"\xff" * 700_000))
+        assert text == "".join(f"{number} " for number in range(50))
+        assert spoken.text.startswith("/v1/audio/transcriptions whisper a.wav ")
+        headers = {"Authorization": f"Bearer {openai_site.KEY}"}
+        address = f"ws://127.0.0.1:{chain.port}/v1/realtime?model=llama"
+        with connect(address, additional_headers=headers, open_timeout=30) as socket:
+            assert json.loads(socket.recv(30))["type"] == "session.created"
+            socket.send(b"\x00" * 500_000)
+            assert socket.recv(30) == b"\x00" * 500_000
 
 
 async def test_ping_says_that_all_is_well(tmp_path):

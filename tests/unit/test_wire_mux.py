@@ -387,6 +387,18 @@ async def test_a_lost_connection_ends_waiting_and_new_streams():
             pair.proxy.open(Open("i", "GET", "/"))
 
 
+async def test_a_request_that_was_not_written_yet_is_known_as_not_taken():
+    async with Pair() as pair:
+        sent = pair.proxy.open(Open("i", "GET", "/"))
+        await settle()
+        unsent = pair.proxy.open(Open("i", "GET", "/"))
+        pair.proxy.connection_lost("cut")
+        for stream, code in ((sent, messages.TUNNEL_LOST), (unsent, messages.CLOSING)):
+            with pytest.raises(StreamReset) as caught:
+                await stream.response()
+            assert caught.value.code == code
+
+
 async def test_output_before_the_handshake_is_a_named_error():
     raw = Raw()
     raw.mux.data_received(b"You have new mail.\n")

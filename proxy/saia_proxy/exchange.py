@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from saia_engine.wire.messages import Head
-from saia_proxy.errors import ApiError, ClientGone
+from saia_proxy.errors import ApiError, ClientGone, as_event, of_service
 
 if TYPE_CHECKING:
     from saia_proxy.upgrade import RawClient
@@ -20,6 +20,9 @@ CONNECTION = "saia.connection"
 LINGER_S = 2.0
 """How long a refused body is read and thrown away, so that the client gets to read the refusal."""
 
+LARGEST_ERROR = 64 * 1024
+"""Of an instance's error no more is passed on as an event."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
@@ -28,6 +31,7 @@ _OURS = frozenset(
 )
 
 _EVENT_STREAM = b"text/event-stream"
+_WAITING = b": waiting\n\n"
 _BODYLESS = frozenset({101, 204, 304})
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 
@@ -67,7 +71,10 @@ class ClientConnection(Protocol):
 
 
 class Exchange:
-    """`begun` once a byte of the answer may have gone out; from then on the only other end is `cut`."""
+    """`begun` once a byte of the answer may have gone out; from then on the only other end is `cut`.
+
+    One that is `held` has begun as an event stream before there is an answer: an error is then its last event.
+    """
 
     def __init__(self, scope: Message, receive: Callable[[], Any], send: Callable[[Message], Any]) -> None:
         self.scope = scope
@@ -78,13 +85,15 @@ class Exchange:
         self.bytes_out = self.events = 0
         self.taken_at: float | None = None
         self.answered_at: float | None = None
-        self.begun = False
+        self.begun = self.held = False
         self.gone = False
         self.outcome = "ok"
         self.key = self.model = self.service = self.instance = ""
         self._receive = receive
         self._send = send
         self._is_events = False
+        self._failure: bytearray | None = None
+        """What the instance says instead of the stream that was begun for it."""
         self._connection: ClientConnection = scope["extensions"][CONNECTION]
         self._lost = asyncio.Event()
         self._on_lost: Callable[[], None] | None = None
@@ -157,6 +166,19 @@ class Exchange:
     def close(self) -> None:
         self._connection.watch(None)
 
+    async def hold(self) -> None:
+        """Keeps a client that waits for an event stream: its head if it has none yet, and a comment."""
+        if not self.held:
+            self.held = True
+            headers = [
+                (b"x-request-id", self.request_id.encode()),
+                (b"content-type", _EVENT_STREAM),
+                (b"cache-control", b"no-cache"),
+                (b"x-accel-buffering", b"no"),
+            ]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send_part(_WAITING)
+
     async def start(self, head: Head) -> None:
         """The instance's status and headers. Raises ApiError (502) for what HTTP can't carry."""
         if not 200 <= head.status <= 599:
@@ -165,10 +187,15 @@ class Exchange:
         self._is_events = any(
             value.startswith(_EVENT_STREAM) and name.lower() == b"content-type" for name, value in headers
         )
+        if self.held and head.status == 200 and not (self._is_events and _is_plain(headers)):
+            raise ApiError(502, "bad_response", "The service answered with something else than a stream.")
         self.begun = True
         self.answered_at = monotonic()
         self.status = head.status
-        await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
+        if not self.held:
+            await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
+        elif head.status != 200:
+            self._failure = bytearray()
 
     def upgrade(self, head: Head) -> RawClient:
         """The service's 101; the connection as it is from here on. Raises ApiError (502) where nobody asked for it."""
@@ -185,16 +212,25 @@ class Exchange:
 
     async def write(self, data: bytes) -> None:
         """Waits while the client reads slowly."""
-        self.bytes_out += len(data)
+        if self._failure is not None:
+            self._failure += data[: LARGEST_ERROR - len(self._failure)]
+            return
         if self._is_events:
             self.events += data.count(b"\n\n")
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._send_part(data)
 
     async def end(self) -> None:
+        if self._failure is not None:
+            await self._send_part(as_event(of_service(self.status, self._failure)))
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def answer(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """An answer of our own; nothing may have been sent before."""
+        """An answer of our own; nothing of another may have been sent. Held, its body is an event."""
+        if self.held:
+            self.begun, self.status = True, status
+            await self._send_part(as_event(body))
+            await self.end()
+            return
         unread = self._unread
         sent = [*headers, (b"x-request-id", self.request_id.encode()), (b"content-length", b"%d" % len(body))]
         # Who waits to be told to send its body may send it or not: the connection is of no more use.
@@ -227,6 +263,10 @@ class Exchange:
                 headers.append((name.encode(), value.encode("latin-1")))
         return headers
 
+    async def _send_part(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
     async def _discard(self) -> None:
         try:
             async with asyncio.timeout(LINGER_S):
@@ -236,3 +276,7 @@ class Exchange:
                     pass
         except TimeoutError:
             pass
+
+
+def _is_plain(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return all(name.lower() != b"content-encoding" for name, _ in headers)

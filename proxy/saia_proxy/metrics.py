@@ -102,6 +102,19 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._waited = Histogram(
+            "saia_proxy_waited_seconds",
+            "Waited in the queue until an instance may take it.",
+            ["service"],
+            buckets=_QUICK_S,
+            registry=registry,
+        )
+        self._refused = Counter(
+            "saia_proxy_queue_refusals",
+            "Requests that the queue refused, by reason.",
+            ["service", "reason"],
+            registry=registry,
+        )
         self.connected = Gauge(
             "saia_proxy_upstream_connections",
             "Open connections to an upstream's gates.",
@@ -130,6 +143,14 @@ class Metrics:
 
     def not_taken(self, reason: str) -> None:
         self._not_taken.labels(reason).inc()
+
+    def waited(self, service: str, seconds: float) -> None:
+        """A request left the queue for an instance."""
+        self._waited.labels(service).observe(seconds)
+
+    def refused(self, service: str, reason: str) -> None:
+        """A request did not get into the queue, or through it."""
+        self._refused.labels(service, reason).inc()
 
     def text(self) -> bytes:
         """All of it, of all workers."""

@@ -26,6 +26,7 @@ from saia_proxy.connection import Connection
 from saia_proxy.forward import Forwarder
 from saia_proxy.keys import Keyring
 from saia_proxy.metrics import Metrics
+from saia_proxy.queue import Queue
 from saia_proxy.quota import Board, Quotas
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import LIFELINE, Connect
@@ -133,7 +134,12 @@ async def serve(
     """
     names = tuple(upstream.name for upstream in config.upstreams)
     metrics = Metrics(time.monotonic)
-    table = RoutingTable(names, config.balancing.tolerance)
+    queues = config.queues.share(config.server.workers)
+    table = RoutingTable(
+        names,
+        config.balancing.tolerance,
+        most_at=lambda service: queues.of(service).max_in_flight,
+    )
     maintenance = Maintenance(config.server.state_dir)
     tunnels = {
         upstream.name: Tunnel(
@@ -155,6 +161,7 @@ async def serve(
         timeouts=config.timeouts,
         balancing=config.balancing,
         quotas=Quotas(board or Board(config.keys), worker),
+        queue=Queue(table, queues, metrics),
         metrics=metrics,
         max_body=config.server.max_body_bytes,
         buffers=Buffers(config.server.max_buffered_bytes),

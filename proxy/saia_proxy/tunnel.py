@@ -129,7 +129,7 @@ class Tunnel:
 
     async def _report(self, mux: Mux) -> None:
         while True:
-            mux.control(Metrics(VERSION, dict(self._table.queued)))
+            mux.control(Metrics(VERSION, self._table.demand()))
             await asyncio.sleep(METRICS_INTERVAL_S)
 
 

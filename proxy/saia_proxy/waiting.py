@@ -31,10 +31,37 @@ class Ticket(Generic[P]):
     """Told once: the place, or None where the line was too long."""
 
 
+class Pace:
+    """How fast a line moves, since it was last empty; by a monotonic clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._went: deque[float] = deque(maxlen=MOST_SEEN)
+
+    def begin(self, now: float) -> None:
+        """It was empty until now."""
+        self._since = now
+        self._went.clear()
+
+    def went(self, now: float) -> None:
+        """One more got its place."""
+        self._went.append(now)
+
+    def per_second(self, now: float) -> float:
+        """In the last minute."""
+        start = max(self._since, now - WINDOW_S)
+        while self._went and self._went[0] < start:
+            self._went.popleft()
+        if len(self._went) == MOST_SEEN:
+            start = self._went[0]
+        return len(self._went) / max(now - start, 1.0)
+
+
 class Line(Generic[P]):
     """Those who wait for one service; at most `most` of them."""
 
     def __init__(self, most: int) -> None:
+        self.pace = Pace()
         self._most = most
         self._tickets: list[Ticket[P]] = []
 
@@ -73,32 +100,6 @@ def serve(lines: Iterable[Line[P]]) -> None:
     turns = [line.serving() for line in lines]
     while turns:
         turns = [turn for turn in turns if next(turn, _END) is not _END]
-
-
-class Pace:
-    """How fast a line moves, since it was last empty; by a monotonic clock, in seconds."""
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self._went: deque[float] = deque(maxlen=MOST_SEEN)
-
-    def begin(self, now: float) -> None:
-        """It was empty until now."""
-        self._since = now
-        self._went.clear()
-
-    def went(self, now: float) -> None:
-        """One more got its place."""
-        self._went.append(now)
-
-    def per_second(self, now: float) -> float:
-        """In the last minute."""
-        start = max(self._since, now - WINDOW_S)
-        while self._went and self._went[0] < start:
-            self._went.popleft()
-        if len(self._went) == MOST_SEEN:
-            start = self._went[0]
-        return len(self._went) / max(now - start, 1.0)
 
 
 def retry_after_s(waiting: int, per_second: float) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from saia_proxy.balancer import Target
 from saia_proxy.config import Queues
@@ -18,13 +17,13 @@ from saia_proxy.waiting import Line, Ticket, serve
 class Place:
     """An instance that a request may go to now. It counts as under way there from here until it leaves."""
 
-    def __init__(
-        self, target: Target, under_way: AbstractContextManager[Use], left: Callable[[], None]
-    ) -> None:
+    def __init__(self, target: Target, table: RoutingTable, left: Callable[[], None]) -> None:
         self.target = target
-        self._under_way = under_way
         self._left = left
-        self._use = under_way.__enter__()
+        self._way = table.ways[target.upstream]
+        self._way.in_flight += 1
+        self._under_way = table.use(target)
+        self._use = self._under_way.__enter__()
 
     def __enter__(self) -> Use:
         return self._use
@@ -34,6 +33,7 @@ class Place:
 
     def leave(self) -> None:
         self._under_way.__exit__(None, None, None)
+        self._way.in_flight -= 1
         self._left()
 
 
@@ -52,7 +52,7 @@ class Queue:
 
     def take(self, offer: Offer, affinity: bytes) -> Place | None:
         target = self.table.choose(offer, affinity)
-        return None if target is None else Place(target, self.table.use(target), self.serve)
+        return None if target is None else Place(target, self.table, self.serve)
 
     def waiting(self, service: str) -> int:
         line = self._lines.get(service)
@@ -70,7 +70,7 @@ class Queue:
         if not line:
             line.pace.begin(self._loop.time())
         line.enter(ticket)
-        serve([line])
+        self.serve()
         if self._look is None:
             self._look = self._loop.call_later(LOOK_AGAIN_S, self._look_again)
 

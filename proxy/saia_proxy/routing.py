@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from saia_engine.wire.messages import DRAINING, LIMIT, Routes, ServiceState
 from saia_proxy.balancer import Target, choose
+from saia_proxy.congestion import Way
 from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use, in_use
 
 REST_S = 1.0
 """A target that refused gets no other request for this long, where there is a better one."""
 LOOK_AGAIN_S = 0.1
-"""None at all for this long: whatever is the matter, it needs a moment. For an upstream's `limit` likewise."""
+"""None at all for this long: whatever is the matter, it needs a moment."""
 DEMAND_S = 5.0
 """How long a request that was refused is told of as demand: a few of the tunnels' reports."""
 
@@ -109,8 +110,7 @@ class RoutingTable:
         self._connected: set[str] = set()
         self._draining: set[str] = set()
         self._resting: dict[Target, float] = {}
-        self._paused: dict[str, float] = {}
-        """Upstreams whose gate said `limit`, and until when."""
+        self.ways = {upstream: Way() for upstream in upstreams}
         self._missed: dict[str, float] = {}
         """When a request for a service was last refused unserved."""
         self._conditions: dict[str, Condition] = {}
@@ -175,9 +175,9 @@ class RoutingTable:
     def _shut(self, offer: Offer, steady: float) -> set[Target]:
         """Those that get nothing now, because of their bound or of what was just refused."""
         bounds = {service.name: self._most_at(service.name) for service in offer.services}
-        if not (self._resting or self._paused or any(bounds.values())):
+        closed = {name for name, way in self.ways.items() if not way.open(steady)}
+        if not (self._resting or closed or any(bounds.values())):
             return set()
-        self._paused = {upstream: until for upstream, until in self._paused.items() if until > steady}
         too_soon = steady + REST_S - LOOK_AGAIN_S
 
         def full(target: Target) -> bool:
@@ -187,7 +187,7 @@ class RoutingTable:
         return {
             target
             for target in offer.targets
-            if full(target) or target.upstream in self._paused or self._resting.get(target, 0.0) > too_soon
+            if full(target) or target.upstream in closed or self._resting.get(target, 0.0) > too_soon
         }
 
     def _in_flight_at(self, instance: str) -> int:
@@ -199,7 +199,7 @@ class RoutingTable:
         if code == DRAINING:
             self._draining.add(target.instance)
         elif code == LIMIT:
-            self._paused[target.upstream] = self._steady() + LOOK_AGAIN_S
+            self.ways[target.upstream].limited(self._steady())
         else:
             self._resting[target] = self._steady() + REST_S
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_left, insort
 from collections import deque
@@ -62,6 +63,8 @@ class Line(Generic[P]):
 
     def __init__(self, most: int) -> None:
         self.pace = Pace()
+        self.turn = 0
+        """When one of it was last given a place, in the order of all lines."""
         self._most = most
         self._tickets: list[Ticket[P]] = []
 
@@ -91,13 +94,14 @@ class Line(Generic[P]):
                 stuck.add(ticket.alike)
             else:
                 self.leave(ticket)
+                self.turn = next(_turns)
                 ticket.tell(place)
                 yield
 
 
 def serve(lines: Iterable[Line[P]]) -> None:
-    """Gives all places that there are: one to each line in turn, so that a long one takes nothing from a short one."""
-    turns = [line.serving() for line in lines]
+    """Gives all places that there are, one to each line in turn: a long one takes nothing from a short one."""
+    turns = [line.serving() for line in sorted(lines, key=_turn)]
     while turns:
         turns = [turn for turn in turns if next(turn, _END) is not _END]
 
@@ -110,6 +114,11 @@ def retry_after_s(waiting: int, per_second: float) -> int | None:
 
 
 _END = object()
+_turns = itertools.count(1)
+
+
+def _turn(line: Line[P]) -> int:
+    return line.turn
 
 
 def _rank(ticket: Ticket[P]) -> int:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from saia_proxy.congestion import FORGOTTEN_S, PAUSE_S, Way
 from saia_proxy.waiting import MOST_SEEN, RETRY_MOST_S, Line, Pace, Ticket, retry_after_s, serve
 
 MOST = 4
@@ -111,6 +112,51 @@ def test_a_long_line_takes_nothing_from_a_short_one():
     serve([long, short])
     assert order == ["long", "short"] * 2
     assert (len(long), len(short)) == (48, 0)
+
+
+def test_places_that_come_one_by_one_go_round_the_lines():
+    places: list[int] = []
+    order: list[str] = []
+
+    def waiting(name: str, number: int) -> Line[int]:
+        line: Line[int] = Line(100)
+        for rank in range(number):
+            find = lambda: places.pop() if places else None  # noqa: E731
+            line.enter(Ticket(rank, name, find, lambda _: order.append(name)))
+        return line
+
+    lines = [waiting("long", 50), waiting("short", 2)]
+    for place in range(5):
+        places.append(place)
+        serve(lines)
+    assert order == ["long", "short", "long", "short", "long"]
+
+
+def test_after_a_limit_a_way_takes_what_it_took_before_and_then_more():
+    way = Way()
+    assert way.open(0.0)
+    way.in_flight = 12
+    for _ in range(2):
+        way.limited(100.0)
+        way.in_flight -= 1
+    assert not way.open(100.9)
+    way.in_flight -= 1
+    assert not way.open(100.0 + PAUSE_S / 2)
+    assert way.open(100.0 + PAUSE_S * 1.01)
+    way.in_flight = 19
+    assert [way.open(at) for at in (100.9, 101.0, 102.0)] == [False, True, True]
+    way.in_flight = 10_000
+    assert [way.open(at) for at in (109.0, 100.0 + FORGOTTEN_S)] == [False, True]
+
+
+def test_a_way_that_took_nothing_is_tried_with_one():
+    way = Way()
+    way.in_flight = 1
+    way.limited(0.0)
+    way.in_flight = 0
+    assert way.open(PAUSE_S)
+    way.in_flight = 1
+    assert not way.open(PAUSE_S)
 
 
 def test_of_those_that_are_alike_only_the_first_is_looked_at_in_vain():

@@ -45,8 +45,9 @@ class Queue:
         self.rules = rules
         self.metrics = metrics
         self.ranks = itertools.count()
+        self.closed = False
         self._lines: dict[str, Line[Place]] = {}
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
         table.on_change = self.serve
 
@@ -68,20 +69,26 @@ class Queue:
 
     def enter(self, line: Line[Place], ticket: Ticket[Place]) -> None:
         if not line:
-            line.pace.begin(self._loop.time())
+            line.pace.begin(self.loop.time())
         line.enter(ticket)
         self.serve()
         if self._look is None:
-            self._look = self._loop.call_later(LOOK_AGAIN_S, self._look_again)
+            self._look = self.loop.call_later(LOOK_AGAIN_S, self._look_again)
 
     def serve(self) -> None:
         """Whoever waits and can go, goes."""
         if self.table.queued:
             serve([line for line in self._lines.values() if line])
 
+    def close(self) -> None:
+        """The proxy stops: nobody waits any more."""
+        self.closed = True
+        for line in self._lines.values():
+            line.close()
+
     def _look_again(self) -> None:
         """Some places come with time alone: after a refusal, or as an ejection ends."""
         self._look = None
         if self.table.queued:
-            self._look = self._loop.call_later(LOOK_AGAIN_S, self._look_again)
+            self._look = self.loop.call_later(LOOK_AGAIN_S, self._look_again)
             self.serve()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from saia_engine.wire.messages import DRAINING, LIMIT, Routes, ServiceState
 from saia_proxy.balancer import Target, choose
-from saia_proxy.congestion import Way
+from saia_proxy.congestion import FORGOTTEN_S, Way
 from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use, in_use
 
 REST_S = 1.0
@@ -111,6 +111,7 @@ class RoutingTable:
         self._draining: set[str] = set()
         self._resting: dict[Target, float] = {}
         self.ways = {upstream: Way() for upstream in upstreams}
+        self._limits_until = 0.0
         self._missed: dict[str, float] = {}
         """When a request for a service was last refused unserved."""
         self._conditions: dict[str, Condition] = {}
@@ -174,10 +175,11 @@ class RoutingTable:
 
     def _shut(self, offer: Offer, steady: float) -> set[Target]:
         """Those that get nothing now, because of their bound or of what was just refused."""
+        bounded = any(self._most_at(service.name) for service in offer.services)
+        if not (bounded or self._resting or steady < self._limits_until):
+            return set()
         bounds = {service.name: self._most_at(service.name) for service in offer.services}
         closed = {name for name, way in self.ways.items() if not way.open(steady)}
-        if not (self._resting or closed or any(bounds.values())):
-            return set()
         too_soon = steady + REST_S - LOOK_AGAIN_S
 
         def full(target: Target) -> bool:
@@ -200,6 +202,7 @@ class RoutingTable:
             self._draining.add(target.instance)
         elif code == LIMIT:
             self.ways[target.upstream].limited(self._steady())
+            self._limits_until = self._steady() + FORGOTTEN_S
         else:
             self._resting[target] = self._steady() + REST_S
 

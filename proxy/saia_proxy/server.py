@@ -153,6 +153,7 @@ async def serve(
         for upstream in config.upstreams
     }
     keys = Keyring(config.keys)
+    queue = Queue(table, queues, metrics)
     forwarder = Forwarder(
         keys=keys,
         table=table,
@@ -161,7 +162,7 @@ async def serve(
         timeouts=config.timeouts,
         balancing=config.balancing,
         quotas=Quotas(board or Board(config.keys), worker),
-        queue=Queue(table, queues, metrics),
+        queue=queue,
         metrics=metrics,
         max_body=config.server.max_body_bytes,
         buffers=Buffers(config.server.max_buffered_bytes),
@@ -180,7 +181,7 @@ async def serve(
     host, port = listener.getsockname()[:2]
     get_logger("server").info("listening", host=host, port=port)
     keepers = [asyncio.create_task(tunnel.run(), name=tunnel.name) for tunnel in tunnels.values()]
-    keepers.append(asyncio.create_task(_stop_when_set(server, stop)))
+    keepers.append(asyncio.create_task(_stop_when_set(server, queue, stop)))
     try:
         await server.serve([listener])
     finally:
@@ -189,8 +190,9 @@ async def serve(
         await asyncio.gather(*keepers, return_exceptions=True)
 
 
-async def _stop_when_set(server: uvicorn.Server, stop: asyncio.Event) -> None:
+async def _stop_when_set(server: uvicorn.Server, queue: Queue, stop: asyncio.Event) -> None:
     await stop.wait()
+    queue.close()
     server.should_exit = True
 
 

@@ -45,13 +45,13 @@ class Visit:
         self._affinity = affinity
         self._events = events
         self._rank = next(queue.ranks)
-        self._loop = asyncio.get_running_loop()
+        self._loop = queue.loop
         self._limited = False
         self._give_up_at: float | None = None
         self._heartbeat_s = self._beat_at = math.inf
         self._wake: asyncio.Future[None] | None = None
         self._place: Place | None = None
-        self._crowded_out = False
+        self._turned_away = False
         self._error: ApiError | None = None
 
     async def place(self) -> Place:
@@ -82,7 +82,7 @@ class Visit:
         line = queue.line(offer.service)
         alike = self._kind, offer.name, tuple(service.name for service in offer.services)
         ticket: Ticket[Place] = Ticket(self._rank, alike, self._look, self._told)
-        self._crowded_out = False
+        self._turned_away = False
         self._wake = self._loop.create_future()
         try:
             with queue.table.waiting(offer), queue.metrics.queued.labels(offer.service).track_inprogress():
@@ -96,7 +96,7 @@ class Visit:
             if self._error is not None:
                 raise self._error
             if self._place is None:
-                raise self._refused(self._find(), "full" if self._crowded_out else "waited_out")
+                raise self._refused(self._find(), self._why())
         except BaseException:
             if self._place is not None:
                 self._place.leave()
@@ -110,6 +110,8 @@ class Visit:
     def _begin(self, offer: Offer, now: float) -> None:
         """Raises ApiError where waiting is of no use."""
         rule = self._queue.rules.of(offer.service)
+        if self._queue.closed:
+            raise self._refused(offer, "shutdown")
         if offer.state == "stopped" and not offer.replicas:
             raise self._refused(offer, "stopped")
         far_s = MUCH_LATER * rule.max_wait_s
@@ -145,14 +147,23 @@ class Visit:
 
     def _told(self, place: Place | None) -> None:
         self._place = place
-        self._crowded_out = place is None
+        self._turned_away = place is None
         self.wake()
+
+    def _why(self) -> str:
+        if not self._turned_away:
+            return "waited_out"
+        return "shutdown" if self._queue.closed else "full"
 
     def _refused(self, offer: Offer, reason: str) -> ApiError:
         """Of the queue's own accord; `reason` is the metrics' word for it."""
         self._queue.metrics.refused(offer.service, reason)
         self._queue.table.missed(offer)
         retry_s = self._retry_s(offer)
+        if reason == "shutdown":
+            return ApiError(
+                503, "shutdown", "The proxy stops; please try again.", retry_after_s=RETRY_AT_ONCE_S
+            )
         if reason == "full":
             text = f"Too many requests wait for this {self._kind}; please try again later."
             return ApiError(429, "queue_full", text, retry_after_s=retry_s)

@@ -29,7 +29,7 @@ class Ticket(Generic[P]):
     find: Callable[[], P | None]
     """Takes a place, where there is one for it."""
     tell: Callable[[P | None], None]
-    """Told once: the place, or None where the line was too long."""
+    """Told once: the place, or None where it was turned away."""
 
 
 class Pace:
@@ -82,6 +82,11 @@ class Line(Generic[P]):
         at = bisect_left(self._tickets, ticket.rank, key=_rank)
         if at < len(self._tickets) and self._tickets[at] is ticket:
             del self._tickets[at]
+
+    def close(self) -> None:
+        """All are turned away."""
+        while self._tickets:
+            self._tickets.pop().tell(None)
 
     def serving(self) -> Iterator[None]:
         """Gives one after the other its place; each step is one place given."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import openai
@@ -29,9 +30,9 @@ from tests.unit.proxy_running import (
     error_of,
     raw_post,
     running,
-    until,
     until_async,
 )
+from tests.unit.proxy_running import until as until_within
 
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the")
 
@@ -39,6 +40,7 @@ STREAMED = json.dumps({"model": "llama", "messages": [], "stream": True}).encode
 STARTING = service(ready=0, starting=1)
 LONG_S = 60.0
 """Longer than any test."""
+until = partial(until_within, within_s=LONG_S)
 
 
 class Valve:
@@ -210,6 +212,23 @@ async def test_a_model_that_goes_while_one_waits_for_it_is_404(tmp_path):
         await waiting(proxy, 0)
 
 
+async def test_a_stop_turns_away_who_waits_so_that_it_asks_the_next_process(tmp_path):
+    gate = Gate([STARTING], [])
+    settings = config(tmp_path, "a", max_wait_s=LONG_S, heartbeat_s=0.05)
+    async with running(settings, gate) as proxy:
+        reader, writer = await raw_post(proxy.port, STREAMED)
+        await reader.readuntil(b": waiting")
+        call = ask(proxy, "r0")
+        await waiting(proxy, 2)
+        proxy.stop.set()
+        response = await call
+        told = await reader.read()
+        writer.close()
+    assert (response.status_code, error_of(response)["code"]) == (503, "shutdown")
+    assert b'"code":"shutdown"' in told
+    assert told.endswith(b"0\r\n\r\n")
+
+
 # ---------------------------------------------------------------- the gate's limits, and floods
 
 
@@ -273,39 +292,38 @@ async def test_a_flood_on_one_service_leaves_another_alone(tmp_path):
 
 
 async def test_while_a_flood_fills_the_gate_another_service_has_its_turn(tmp_path):
-    """The gate carries 10 streams in all; each that ends lets one go, and the flood has always more."""
-    gate, at_once, taken = two_services(), 0, Counter[str]()
+    """The gate carries 4 streams in all."""
+    gate, valve = two_services(), Valve()
+    under_way = 0
 
-    async def of_ten(stream: Stream) -> None:
-        nonlocal at_once
-        if at_once >= 10:
+    async def of_four(stream: Stream) -> None:
+        nonlocal under_way
+        if under_way == 4:
             stream.reset(messages.LIMIT)
             return
-        at_once += 1
-        taken[stream.request.instance] += 1
+        under_way += 1
         try:
-            await asyncio.sleep(0.02)
-            await echo(stream)
+            await valve(stream)
         finally:
-            at_once -= 1
+            under_way -= 1
 
-    gate.answers = dict.fromkeys(("one", "two"), of_ten)
-    settings = config(tmp_path, "a", max_waiting=500, max_wait_s=LONG_S)
-    async with running(settings, gate) as proxy, for_many(proxy):
-        stop = False
-
-        async def go_on() -> None:
-            while not stop:
-                assert (await proxy.chat()).status_code == 200
-
-        flood = [asyncio.create_task(go_on()) for _ in range(200)]
-        await until(lambda: at_once == 10)
-        for _ in range(5):
-            before = taken["one"]
-            assert (await proxy.chat("small")).status_code == 200
-            assert taken["one"] - before < 100, "it waits for its turn, not for all that came before it"
-        stop = True
-        await asyncio.gather(*flood)
+    gate.answers = dict.fromkeys(("one", "two"), of_four)
+    async with running(config(tmp_path, "a", max_wait_s=LONG_S), gate) as proxy, for_many(proxy):
+        flood = [ask(proxy, f"r{n}") for n in range(50)]
+        await waiting(proxy, 46)
+        small = asyncio.create_task(proxy.chat("small"))
+        await waiting(proxy, 1, "other")
+        released = 0
+        while not any(stream.request.instance == "two" for stream, _ in valve.held):
+            valve.release()
+            released += 1
+            await until(lambda: len(valve.held) == 4)
+        assert released <= 3, "it waits for its turn, not for the 46 before it"
+        gate.answers = {}
+        while valve.held:
+            valve.release()
+        assert (await small).status_code == 200
+        assert {(await call).status_code for call in flood} == {200}
 
 
 # ---------------------------------------------------------------- what streaming clients see

@@ -185,13 +185,13 @@ class Attempt:
             raise self._fault
         if self._late:
             raise ApiError(504, "timeout", f"The service took too long {self._late}.")
-        if reset.code == messages.LIMIT:
-            text = "Too many requests are under way; please try again."
-            raise ApiError(429, "too_many_requests", text, retry_after_s=RETRY_AT_ONCE_S)
         if reset.code == messages.FORBIDDEN:
             raise ApiError(403, "forbidden", "The cluster does not allow this request.")
         if reset.not_taken and self._body.repeatable:
             return reset
+        if reset.code == messages.LIMIT:
+            text = "Too many requests are under way; please try again."
+            raise ApiError(429, "too_many_requests", text, retry_after_s=RETRY_AT_ONCE_S)
         if reset.not_taken:
             text = "The instance went away before it took the request; please send it again."
             raise ApiError(503, "no_instance", text, retry_after_s=RETRY_AT_ONCE_S)
@@ -216,6 +216,8 @@ class Attempt:
         # Connection names further headers of this hop (RFC 9110, 7.6.1).
         hop = exchange.header(b"connection") or b""
         dropped = _NOT_FORWARDED.union(hop.lower().replace(b",", b" ").split())
+        if exchange.held:
+            dropped |= {b"accept-encoding"}  # its answer has begun, without any
         headers = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in exchange.headers

@@ -14,7 +14,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +33,8 @@ __all__ = [
     "ConfigFaults",
     "Fault",
     "ProxyConfig",
+    "QueueRule",
+    "Queues",
     "Server",
     "SshUpstream",
     "SubprocessUpstream",
@@ -120,6 +122,46 @@ BALANCING = Balancing()
 
 
 @dataclass(frozen=True, slots=True)
+class QueueRule:
+    """How requests for a service wait while no instance of it may take them."""
+
+    max_waiting: int = 100
+    max_wait_s: float = 30.0
+    """0: not at all."""
+    heartbeat_s: float = 10.0
+    max_in_flight: int = 0
+    """Requests at one instance, beyond which others wait; 0: no bound."""
+
+    def share(self, workers: int) -> QueueRule:
+        """One worker's part of it."""
+        return replace(
+            self,
+            max_waiting=-(-self.max_waiting // workers),
+            max_in_flight=-(-self.max_in_flight // workers),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The rule of each service."""
+
+    rule: QueueRule = QueueRule()
+    services: Mapping[str, QueueRule] = field(default_factory=dict)
+    """Those that have a rule of their own."""
+
+    def of(self, service: str) -> QueueRule:
+        return self.services.get(service, self.rule)
+
+    def share(self, workers: int) -> Queues:
+        """One worker's part of them."""
+        own = {name: rule.share(workers) for name, rule in self.services.items()}
+        return Queues(self.rule.share(workers), own)
+
+
+QUEUES = Queues()
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """A client's key, known by its hash only."""
 
@@ -144,6 +186,7 @@ class ProxyConfig:
     timeouts: Timeouts
     keys: tuple[ApiKey, ...]
     balancing: Balancing = BALANCING
+    queues: Queues = QUEUES
 
 
 def hash_key(key: str) -> str:
@@ -199,6 +242,12 @@ def _at_least_a_second(seconds: float) -> float:
     return seconds
 
 
+def _none_or_a_second(seconds: float) -> float:
+    if 0 < seconds < 1:
+        raise ValueError('must be 1s or longer, or "0s"')
+    return seconds
+
+
 def _some_bytes(size: int) -> int:
     if size < 1024:
         raise ValueError("must be at least 1KiB")
@@ -206,6 +255,7 @@ def _some_bytes(size: int) -> int:
 
 
 _Duration = Annotated[float, BeforeValidator(durations.parse), AfterValidator(_at_least_a_second)]
+_DurationOrNone = Annotated[float, BeforeValidator(durations.parse), AfterValidator(_none_or_a_second)]
 _Host = Annotated[str, AfterValidator(words.host)]
 _FilePath = Annotated[str, AfterValidator(words.file_path)]
 _Name = Annotated[str, AfterValidator(words.name)]
@@ -217,6 +267,7 @@ class _File(Table):
     upstreams: list[Any] = []
     timeouts: dict[str, Any] = {}
     balancing: dict[str, Any] = {}
+    queue: dict[str, Any] = {}
     keys: dict[str, Any] = {}
 
 
@@ -259,6 +310,17 @@ class _Balancing(Table):
     stall_after: _Duration = TOLERANCE.stall_after_s
 
 
+class _QueueRule(Table):
+    max_waiting: Annotated[int, Field(ge=0, le=10_000)] = QUEUES.rule.max_waiting
+    max_wait: _DurationOrNone = QUEUES.rule.max_wait_s
+    heartbeat: _Duration = QUEUES.rule.heartbeat_s
+    max_in_flight: Annotated[int, Field(ge=0, le=1_000_000)] = QUEUES.rule.max_in_flight
+
+
+class _Queue(_QueueRule):
+    services: dict[str, Any] = {}
+
+
 class _Key(Table):
     hash: Annotated[str, AfterValidator(_hash)] = ""
     models: Annotated[list[Annotated[str, AfterValidator(_client_model)]], Field(min_length=1)] = ["*"]
@@ -283,6 +345,7 @@ def load(path: Path | str) -> ProxyConfig:
     if not timeouts_bad:
         door.add(_timeout_faults(timeouts), "timeouts")
     balancing, _ = door.open(_Balancing, top.balancing, "balancing")
+    queues = _queues(door, top.queue, timeouts.total)
     if not top.upstreams and "upstreams" not in top_bad:
         door.add([("upstreams", "is required", "add an [[upstreams]] table for each login node")])
     upstreams = [_upstream(door, index, data) for index, data in enumerate(top.upstreams)]
@@ -310,6 +373,7 @@ def load(path: Path | str) -> ProxyConfig:
         balancing=Balancing(
             balancing.affinity, Tolerance(balancing.eject_after, balancing.eject_for, balancing.stall_after)
         ),
+        queues=queues,
     )
 
 
@@ -332,6 +396,29 @@ def _timeout_faults(table: _Timeouts) -> Iterator[Wrong]:
     for name in ("connect", "first_byte", "idle"):
         if getattr(table, name) > table.total:
             yield name, f"is longer than total, {durations.spell(table.total)}", "raise total or lower it"
+
+
+def _queues(door: Door, data: object, total_s: float) -> Queues:
+    table, bad = door.open(_Queue, data, "queue")
+    door.add(_queue_faults(table, bad, total_s), "queue")
+    services: dict[str, QueueRule] = {}
+    for name, own in table.services.items():
+        changes, bad = door.named(_QueueRule, own, "queue", "services", name)
+        door.add(_queue_faults(changes, bad, total_s), "queue", "services", name)
+        whole = table.model_copy(update=changes.model_dump(exclude_unset=True))
+        services[name] = _queue_rule(whole, total_s)
+    return Queues(_queue_rule(table, total_s), services)
+
+
+def _queue_rule(table: _QueueRule, total_s: float) -> QueueRule:
+    max_wait_s = min(table.max_wait, total_s)
+    return QueueRule(table.max_waiting, max_wait_s, table.heartbeat, table.max_in_flight)
+
+
+def _queue_faults(table: _QueueRule, bad: frozenset[str], total_s: float) -> Iterator[Wrong]:
+    if "max_wait" not in bad and "max_wait" in table.model_fields_set and table.max_wait > total_s:
+        longest = durations.spell(total_s)
+        yield "max_wait", f"is longer than timeouts.total, {longest}", "raise total or lower it"
 
 
 def _upstream(door: Door, index: int, data: object) -> _Upstream:
@@ -438,6 +525,14 @@ def _rights(key: ApiKey) -> str:
     return "; ".join(words)
 
 
+def _wait(rule: QueueRule) -> str:
+    if not rule.max_wait_s:
+        words = "none waits"
+    else:
+        words = f"up to {rule.max_waiting} requests wait {durations.spell(rule.max_wait_s)} for an instance"
+    return f"{words}, {rule.max_in_flight} at once at each" if rule.max_in_flight else words
+
+
 def check_lines(config: ProxyConfig) -> list[str]:
     """What `check` prints of a valid file: one line a fact, no hash."""
     server, timeouts = config.server, config.timeouts
@@ -466,6 +561,8 @@ def check_lines(config: ProxyConfig) -> list[str]:
         f"waits: connection {durations.spell(timeouts.connect_s)}, first byte {durations.spell(timeouts.first_byte_s)},"
         f" next byte {durations.spell(timeouts.idle_s)}, in all {durations.spell(timeouts.total_s)}"
     )
+    lines.append(f"queue of a service: {_wait(config.queues.rule)}")
+    lines += [f"queue of {name}: {_wait(rule)}" for name, rule in config.queues.services.items()]
     lines += [f"key {key.name}: {_rights(key)}" for key in config.keys]
     if not config.keys:
         lines.append("no keys: every request will be refused")

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def as_event(error: bytes) -> bytes:
+    """An error's JSON as a server-sent event: what OpenAI's clients raise in the middle of a stream."""
+    return b"data: " + error + b"\n\n"
+
+
+def of_service(status: int, body: bytes | bytearray) -> bytes:
+    """The error that a service answered, as JSON in OpenAI's form on one line."""
+    try:
+        error = msgspec.json.decode(body, type=_OfService).error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ApiError(status, "service_error", f"The service answered with status {status}.").body()
+    return msgspec.json.encode({"error": error})
+
+
+class _OfService(msgspec.Struct):
+    error: dict[str, Any]
 
 
 class ClientGone(Exception):

@@ -12,13 +12,16 @@ from urllib.parse import unquote
 
 from saia_engine.wire.messages import Head
 from saia_engine.wire.stream import Bell
-from saia_proxy.errors import ApiError, ClientGone
+from saia_proxy.errors import ApiError, ClientGone, as_event, of_service
 
 if TYPE_CHECKING:
     from saia_proxy.upgrade import RawClient
 
 LINGER_S = 2.0
 """How long a refused body is read and thrown away, so that the client gets to read the refusal."""
+
+LARGEST_ERROR = 64 * 1024
+"""Of an instance's error no more is passed on as an event."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -28,6 +31,7 @@ _OURS = frozenset(
 )
 
 _EVENT_STREAM = b"text/event-stream"
+_WAITING = b": waiting\n\n"
 _BODYLESS = frozenset({101, 204, 304})
 
 
@@ -58,7 +62,10 @@ class ClientConnection(Protocol):
 
 
 class Exchange:
-    """`begun` once a byte of the answer may have gone out; from then on the only other end is `cut`."""
+    """`begun` once a byte of the answer may have gone out; from then on the only other end is `cut`.
+
+    One that is `held` has begun as an event stream before there is an answer: an error is then its last event.
+    """
 
     def __init__(
         self,
@@ -89,7 +96,7 @@ class Exchange:
         self.bytes_out = self.events = 0
         self.taken_at: float | None = None
         self.answered_at: float | None = None
-        self.begun = False
+        self.begun = self.held = False
         self.gone = False
         self.outcome = "ok"
         self.key = self.model = self.service = self.instance = ""
@@ -97,11 +104,14 @@ class Exchange:
         self._first = first
         self._connection = connection
         self._pieces: list[bytes] = []
-        self._held = 0
+        self._waiting = 0
+        """Bytes of them."""
         self._body_ended = False
         self._arrived = Bell()
         self._on_gone: Callable[[], None] | None = None
         self._waits_to_send = first.get(b"expect", b"").lower() == b"100-continue"
+        self._failure: bytearray | None = None
+        """What the instance says instead of the stream that was begun for it."""
         self._unread = False
         self._chunked = False
         self._left = 0
@@ -172,9 +182,9 @@ class Exchange:
         if self._over:
             return 0
         self._pieces.append(data)
-        self._held += len(data)
+        self._waiting += len(data)
         self._arrived.ring()
-        return self._held
+        return self._waiting
 
     def body_ended(self) -> None:
         self._body_ended = True
@@ -190,12 +200,39 @@ class Exchange:
 
     # -- the answer
 
+    async def hold(self) -> None:
+        """Keeps a client that waits for an event stream: its head if it has none yet, and a comment."""
+        if not self.held:
+            self._respond(
+                200,
+                [
+                    (b"x-request-id", self.request_id.encode()),
+                    (b"content-type", _EVENT_STREAM),
+                    (b"cache-control", b"no-cache"),
+                    (b"x-accel-buffering", b"no"),
+                ],
+            )
+            self.held = True
+            self.begun = False
+            self.status = 0
+        self._write(_WAITING)
+
     async def start(self, head: Head) -> None:
         """The instance's status and headers. Raises ApiError (502) for what HTTP can't carry."""
         if not 200 <= head.status <= 599:
             raise ApiError(502, "bad_response", "The service gave an answer that is not HTTP.")
+        headers = self._headers(head)
         self.answered_at = monotonic()
-        self._respond(head.status, self._headers(head))
+        if not self.held:
+            self._respond(head.status, headers)
+            return
+        self._is_events = _is_plain_stream(headers)
+        if head.status == 200 and not self._is_events:
+            raise ApiError(502, "bad_response", "The service answered with something else than a stream.")
+        self.begun = True
+        self.status = head.status
+        if head.status != 200:
+            self._failure = bytearray()
 
     def upgrade(self, head: Head) -> RawClient:
         """The service's 101; the connection as it is from here on. Raises ApiError (502) where nobody asked for it."""
@@ -211,7 +248,9 @@ class Exchange:
 
     async def write(self, data: bytes) -> None:
         """Waits while the client reads slowly."""
-        self.bytes_out += len(data)
+        if self._failure is not None:
+            self._failure += data[: LARGEST_ERROR - len(self._failure)]
+            return
         if self._is_events:
             self.events += data.count(b"\n\n")
         self._write(data)
@@ -220,6 +259,8 @@ class Exchange:
 
     async def end(self) -> None:
         """Raises ApiError (502) where less of a body came than was announced."""
+        if self._failure is not None:
+            self._write(as_event(of_service(self.status, self._failure)))
         if self._left:
             raise _other_length()
         if self._chunked:
@@ -228,13 +269,17 @@ class Exchange:
         self._connection.answered(self)
 
     async def answer(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """An answer of our own; nothing may have been sent before."""
+        """An answer of our own; nothing of another may have been sent. Held, its body is an event."""
+        if self.held:
+            self.begun, self.status = True, status
+            self._write(as_event(body))
+            await self.end()
+            return
         unread = self._unread
         sent = [*headers, (b"x-request-id", self.request_id.encode()), (b"content-length", b"%d" % len(body))]
         # Who waits to be told to send its body may send it or not: the connection is of no more use.
         if unread or self._waits_to_send:
             self.keep_alive = False
-        self.bytes_out = len(body)
         self._respond(status, sent)
         self._write(body)
         if unread:
@@ -256,7 +301,7 @@ class Exchange:
     def _take(self) -> bytes:
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
-        self._held = 0
+        self._waiting = 0
         self.received_at = monotonic()
         self._connection.resume_reading()
         return data
@@ -282,6 +327,7 @@ class Exchange:
     def _write(self, data: bytes) -> None:
         if not data or self.method == "HEAD":
             return
+        self.bytes_out += len(data)
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         elif len(data) > self._left:
@@ -311,6 +357,11 @@ class Exchange:
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def _is_plain_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    known = {name.lower(): value for name, value in headers}
+    return known.get(b"content-type", b"").startswith(_EVENT_STREAM) and b"content-encoding" not in known
 
 
 def _length(announced: bytes) -> int:

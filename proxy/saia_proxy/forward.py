@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 
 from saia_engine.wire.sweeper import Sweeper
 from saia_proxy.admin import Maintenance
 from saia_proxy.attempt import Asked, Attempt, Opener
-from saia_proxy.balancer import Target
 from saia_proxy.body import SMALL, Body, Buffers, PassingBody, WholeBody
 from saia_proxy.config import BY_KEY, ApiKey, Balancing, Timeouts
-from saia_proxy.errors import ApiError, ClientGone
+from saia_proxy.errors import ApiError
 from saia_proxy.exchange import Exchange
 from saia_proxy.keys import Keyring, may_reach, may_use
 from saia_proxy.metrics import Metrics
+from saia_proxy.queue import Queue
 from saia_proxy.quota import Quotas
 from saia_proxy.routing import Offer, RoutingTable
-from saia_proxy.wanted import wanted_model
+from saia_proxy.visit import RETRY_STARTING_S, Visit
+from saia_proxy.wanted import wanted_model, wants_events
 
-PATIENCE_S = 2.0
-"""How long a request waits for an instance when none is left."""
-LOOK_AGAIN_S = 0.1
-RETRY_STARTING_S = 5
-RETRY_NONE_S = 15
-RETRY_MOST_S = 600
-"""However long the queue is: a forecast may come true much earlier."""
 RETRY_MAINTENANCE_S = 30
 
 SERVICES = "/services/"
@@ -45,6 +36,7 @@ class Forwarder:
         timeouts: Timeouts,
         balancing: Balancing,
         quotas: Quotas,
+        queue: Queue,
         metrics: Metrics,
         max_body: int,
         buffers: Buffers,
@@ -56,6 +48,7 @@ class Forwarder:
         self._timeouts = timeouts
         self._balancing = balancing
         self._quotas = quotas
+        self._queue = queue
         self._metrics = metrics
         self._max_body = max_body
         self._buffers = buffers
@@ -75,7 +68,8 @@ class Forwarder:
                     403, "model_not_allowed", "This API key may not use this model.", param="model"
                 )
             with self._quotas.admit(key):
-                await self._send(exchange, Asked("model", model, exchange.raw_path, exchange.query), body)
+                asked = Asked("model", model, exchange.raw_path, exchange.query)
+                await self._send(exchange, asked, body, lambda: wants_events(content_type, body.data))
         finally:
             body.drop()
 
@@ -117,43 +111,42 @@ class Forwarder:
             raise
         return body
 
-    async def _send(self, exchange: Exchange, asked: Asked, body: Body) -> None:
+    async def _send(
+        self, exchange: Exchange, asked: Asked, body: Body, events: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`events`: whether its client asked for an event stream."""
         attempt = Attempt(exchange, asked, body, self._timeouts, self._sweeper)
-        exchange.watch(attempt.client_gone)
+        visit = Visit(
+            self._queue,
+            exchange,
+            asked.kind,
+            find=lambda: self._offer(exchange, asked),
+            affinity=self._affinity(exchange),
+            events=events,
+        )
+
+        def gone() -> None:
+            attempt.client_gone()
+            visit.wake()
+
+        exchange.watch(gone)
         try:
-            await self._until_taken(exchange, asked, attempt)
+            await self._until_taken(exchange, attempt, visit)
         finally:
             attempt.close()
 
-    async def _until_taken(self, exchange: Exchange, asked: Asked, attempt: Attempt) -> None:
-        loop = asyncio.get_running_loop()
-        tried: set[Target] = set()
-        give_up_at = 0.0
-        affinity = self._affinity(exchange)
+    async def _until_taken(self, exchange: Exchange, attempt: Attempt, visit: Visit) -> None:
         while True:
-            offer = self._offer(exchange, asked)
-            target = self._table.choose(offer, tried, affinity)
-            if exchange.gone:
-                raise ClientGone
-            if target is None:
-                give_up_at = give_up_at or loop.time() + PATIENCE_S
-                if loop.time() >= give_up_at:
-                    text = f"No instance of this {asked.kind} is ready; please try again."
-                    raise ApiError(503, "no_instance", text, retry_after_s=_retry_s(offer))
-                queued = self._metrics.queued.labels(offer.service)
-                with self._table.waiting(offer), queued.track_inprogress():
-                    await self._table.changed(LOOK_AGAIN_S)
-                tried.clear()
-                continue
-            tried.add(target)
+            place = await visit.place()
+            target = place.target
             exchange.instance, exchange.service = target.instance, target.service
             exchange.taken_at = monotonic()
-            with self._table.use(target) as use:
+            with place as use:
                 reset = await attempt.at(target, self._tunnels[target.upstream], use)
-            if reset is None:
-                return
-            self._table.not_taken(target, reset.code)
-            self._metrics.not_taken(reset.code)
+                if reset is None:
+                    return
+                visit.not_taken(target, reset.code)
+                self._metrics.not_taken(reset.code)
 
     def _affinity(self, exchange: Exchange) -> bytes:
         """What binds a client's requests to one instance."""
@@ -180,11 +173,3 @@ class Forwarder:
                 raise ApiError(405, "method_not_allowed", text, allow=methods)
             raise ApiError(404, "unknown_url", f"This {asked.kind} does not take this path.")
         return allowing
-
-
-def _retry_s(offer: Offer) -> int:
-    """When to ask again for what is not ready."""
-    soonest_s = RETRY_STARTING_S if offer.starting else RETRY_NONE_S
-    if offer.eta is None:
-        return soonest_s
-    return max(soonest_s, min(math.ceil(offer.eta - time.time()), RETRY_MOST_S))

@@ -105,6 +105,19 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._waited = Histogram(
+            "saia_proxy_waited_seconds",
+            "Waited in the queue until an instance may take it.",
+            ["service"],
+            buckets=_QUICK_S,
+            registry=registry,
+        )
+        self._refused = Counter(
+            "saia_proxy_queue_refusals",
+            "Requests that the queue refused, by reason.",
+            ["service", "reason"],
+            registry=registry,
+        )
         self.connected = Gauge(
             "saia_proxy_upstream_connections",
             "Open connections to an upstream's gates.",
@@ -139,6 +152,14 @@ class Metrics:
         if (metric, values) not in self._children:
             self._children[metric, values] = metric.labels(*values)
         return self._children[metric, values]
+
+    def waited(self, service: str, seconds: float) -> None:
+        """A request left the queue for an instance."""
+        self._waited.labels(service).observe(seconds)
+
+    def refused(self, service: str, reason: str) -> None:
+        """A request did not get into the queue, or through it."""
+        self._refused.labels(service, reason).inc()
 
     def text(self) -> bytes:
         """All of it, of all workers."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from saia_engine.wire.messages import DRAINING, Routes, ServiceState
+from saia_engine.wire.messages import DRAINING, LIMIT, Routes, ServiceState
 from saia_proxy.balancer import Target, choose
+from saia_proxy.congestion import FORGOTTEN_S, Way
 from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use
 
 REST_S = 1.0
 """A target that refused gets no other request for this long, where there is a better one."""
+LOOK_AGAIN_S = 0.1
+"""None at all for this long: whatever is the matter, it needs a moment."""
+DEMAND_S = 5.0
+"""How long a request that was refused is told of as demand: a few of the tunnels' reports."""
 PATHS_KNOWN = 32
 """Of which an offer remembers what it allows there. Clients choose paths, so they must not fill the memory."""
 
@@ -60,6 +64,11 @@ class Offer:
         return "starting" if self.starting else "queued" if self.queued else "stopped"
 
     @property
+    def out_of_reach(self) -> bool:
+        """The cluster has some that are ready, but there is no way to them now."""
+        return not self.targets and any(service.ready for service in self.services)
+
+    @property
     def replicas(self) -> int:
         return sum(service.replicas for service in self.services)
 
@@ -88,6 +97,7 @@ class Offer:
 class RoutingTable:
     """One owner of routes and of requests in flight; only touched from the event loop.
 
+    `most_at` bounds the requests at one instance of a service; 0: no bound.
     `clock` is the wall's, which routes go by; `steady` the one that runs on whatever is done to that.
     """
 
@@ -96,18 +106,25 @@ class RoutingTable:
         upstreams: tuple[str, ...],
         tolerance: Tolerance = TOLERANCE,
         *,
+        most_at: Callable[[str], int] = lambda service: 0,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._upstreams = upstreams
         self._tolerance = tolerance
+        self._most_at = most_at
         self._clock = clock
         self._steady = steady
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after each change of the routes."""
         self._routes: dict[str, Routes] = {}
         self._connected: set[str] = set()
         self._draining: set[str] = set()
         self._resting: dict[Target, float] = {}
-        self._waiters: set[asyncio.Future[None]] = set()
+        self.ways = {upstream: Way() for upstream in upstreams}
+        self._limits_until = 0.0
+        self._missed: dict[str, float] = {}
+        """When a request for a service was last refused unserved."""
         self._conditions: dict[str, Condition] = {}
         """By instance; of those that are in the routes, or have requests under way."""
         self.models: dict[str, Offer] = {}
@@ -142,8 +159,8 @@ class RoutingTable:
         """Requests under way, in all."""
         return sum(condition.in_flight for condition in self._conditions.values())
 
-    def choose(self, offer: Offer, tried: set[Target], affinity: bytes = b"") -> Target | None:
-        """Where the next request for this offer should go; None where nobody is left."""
+    def choose(self, offer: Offer, affinity: bytes = b"") -> Target | None:
+        """Where the next request for this offer should go; None where nobody may take one now."""
         steady = self._steady()
         if self._resting:
             self._resting = {target: until for target, until in self._resting.items() if until > steady}
@@ -159,9 +176,32 @@ class RoutingTable:
             in_flight=self._in_flight_at,
             doubtful=doubtful,
             draining=self._draining,
-            tried=tried,
+            tried=self._shut(offer, steady),
             affinity=affinity,
         )
+
+    def serves(self, offer: Offer) -> bool:
+        """There are instances for it, though they may be busy."""
+        return any(not (target.draining or target.instance in self._draining) for target in offer.targets)
+
+    def _shut(self, offer: Offer, steady: float) -> set[Target]:
+        """Those that get nothing now, because of their bound or of what was just refused."""
+        bounded = any(self._most_at(service.name) for service in offer.services)
+        if not (bounded or self._resting or steady < self._limits_until):
+            return set()
+        bounds = {service.name: self._most_at(service.name) for service in offer.services}
+        closed = {name for name, way in self.ways.items() if not way.open(steady)}
+        too_soon = steady + REST_S - LOOK_AGAIN_S
+
+        def full(target: Target) -> bool:
+            most = bounds.get(target.service, 0)
+            return most > 0 and self._in_flight_at(target.instance) >= most
+
+        return {
+            target
+            for target in offer.targets
+            if full(target) or target.upstream in closed or self._resting.get(target, 0.0) > too_soon
+        }
 
     def _in_flight_at(self, instance: str) -> int:
         condition = self._conditions.get(instance)
@@ -171,6 +211,9 @@ class RoutingTable:
         """The target refused a request with this reset code."""
         if code == DRAINING:
             self._draining.add(target.instance)
+        elif code == LIMIT:
+            self.ways[target.upstream].limited(self._steady())
+            self._limits_until = self._steady() + FORGOTTEN_S
         else:
             self._resting[target] = self._steady() + REST_S
 
@@ -191,14 +234,15 @@ class RoutingTable:
             if not self.queued[name]:
                 del self.queued[name]
 
-    async def changed(self, timeout_s: float) -> None:
-        """Returns at the next change, or after the time."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        try:
-            await asyncio.wait([waiter], timeout=timeout_s)
-        finally:
-            self._waiters.discard(waiter)
+    def missed(self, offer: Offer) -> None:
+        """A request for it was refused, because nothing could take it."""
+        self._missed[offer.service] = self._steady()
+
+    def demand(self) -> dict[str, int]:
+        """Requests that nothing could take yet, by service: those that wait, or one for those just refused."""
+        steady = self._steady()
+        self._missed = {name: at for name, at in self._missed.items() if steady - at < DEMAND_S}
+        return dict.fromkeys(self._missed, 1) | self.queued
 
     def _rebuild(self) -> None:
         models: dict[str, list[ServiceState]] = {}
@@ -226,10 +270,7 @@ class RoutingTable:
             for name, condition in self._conditions.items()
             if condition.in_flight or name in routed
         }
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self.on_change()
 
     def _told(self) -> list[ServiceState]:
         """What all upstreams say of their services: of those that several gates of one site tell, the newest word."""

@@ -28,6 +28,7 @@ from saia_proxy.forward import Forwarder
 from saia_proxy.forwarded import TrustedProxies
 from saia_proxy.keys import Keyring
 from saia_proxy.metrics import Metrics
+from saia_proxy.queue import Queue
 from saia_proxy.quota import Board, Quotas
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import LIFELINE, Connect
@@ -133,7 +134,12 @@ async def serve(
     """
     names = tuple(upstream.name for upstream in config.upstreams)
     metrics = Metrics(time.monotonic)
-    table = RoutingTable(names, config.balancing.tolerance)
+    queues = config.queues.share(config.server.workers)
+    table = RoutingTable(
+        names,
+        config.balancing.tolerance,
+        most_at=lambda service: queues.of(service).max_in_flight,
+    )
     maintenance = Maintenance(config.server.state_dir)
     tunnels = {
         upstream.name: Tunnel(
@@ -149,6 +155,7 @@ async def serve(
         for upstream in config.upstreams
     }
     keys = Keyring(config.keys)
+    queue = Queue(table, queues, metrics)
     forwarder = Forwarder(
         keys=keys,
         table=table,
@@ -157,6 +164,7 @@ async def serve(
         timeouts=config.timeouts,
         balancing=config.balancing,
         quotas=Quotas(board or Board(config.keys), worker),
+        queue=queue,
         metrics=metrics,
         max_body=config.server.max_body_bytes,
         buffers=Buffers(config.server.max_buffered_bytes),
@@ -176,7 +184,7 @@ async def serve(
     get_logger("server").info("listening", host=host, port=port)
     keepers = [asyncio.create_task(tunnel.run(), name=tunnel.name) for tunnel in tunnels.values()]
     try:
-        await _serve_clients(clients, listener, _tls(config), stop)
+        await _serve_clients(clients, queue, listener, _tls(config), stop)
     finally:
         for keeper in keepers:
             keeper.cancel()
@@ -185,7 +193,7 @@ async def serve(
 
 
 async def _serve_clients(
-    clients: Clients, listener: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event
+    clients: Clients, queue: Queue, listener: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event
 ) -> None:
     """Until `stop` is set; then what is open has GRACE_S."""
     loop = asyncio.get_running_loop()
@@ -195,6 +203,7 @@ async def _serve_clients(
     finally:
         server.close()
         clients.leave()
+        queue.close()
     try:
         async with asyncio.timeout(GRACE_S):
             while clients.requests or clients.connections:

@@ -131,6 +131,6 @@ class Tunnel:
 
     def _tell_metrics(self) -> None:
         """The engine adds up what relays tell, so one alone tells of the queue."""
-        queued = dict(self._table.queued)
+        queued = self._table.demand()
         for relay in tuple(self._relays):
             relay.mux.control(Metrics(VERSION, queued if relay is self._teller else {}))

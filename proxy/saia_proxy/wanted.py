@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -25,11 +26,19 @@ SLICE = 256 * 1024
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it writes down what hostile forms hold
 
 
+_S = TypeVar("_S")
+
+
 class _Wanted(msgspec.Struct):
     model: str
 
 
+class _Streamed(msgspec.Struct):
+    stream: bool = False
+
+
 _wanted = msgspec.json.Decoder(_Wanted)
+_streamed = msgspec.json.Decoder(_Streamed)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
@@ -46,17 +55,31 @@ async def wanted_model(content_type: bytes | None, body: bytes | bytearray, quer
 def of_json(body: bytes | bytearray) -> str:
     """Nothing but `model` is looked at. Raises ApiError (400)."""
     try:
-        try:
-            return _wanted.decode(body).model
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            # Texts cut in the middle of an emoji hold half of a pair, which the services' parsers take.
-            return _wanted.decode(_SURROGATE.sub(rb"\\u003f", body)).model
+        return _decoded(_wanted, body).model
     except msgspec.ValidationError:
         raise _missing("The body must be a JSON object whose 'model' is a string.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ApiError(400, "invalid_json", "The body is not JSON.") from None
+
+
+def wants_events(content_type: bytes | None, body: bytes | bytearray) -> bool:
+    """The request, which names its model, asks for server-sent events."""
+    if parse_options_header(content_type)[0] == b"multipart/form-data":
+        return False
+    try:
+        return _decoded(_streamed, body).stream
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _decoded(decoder: msgspec.json.Decoder[_S], body: bytes | bytearray) -> _S:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Texts cut in the middle of an emoji hold half of a pair, which the services' parsers take.
+        return decoder.decode(_SURROGATE.sub(rb"\\u003f", body))
 
 
 def of_query(query: bytes) -> str:

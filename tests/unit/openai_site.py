@@ -53,8 +53,8 @@ class Chain:
     def log(self) -> str:
         return (self.directory / "proxy.log").read_text()
 
-    def publish(self, **changes) -> None:
-        write_routes(self.directory / "routes.json", self.agent, **changes)
+    def publish(self) -> None:
+        write_routes(self.directory / "routes.json", self.agent)
 
 
 def processes(*words: str) -> set[int]:
@@ -67,14 +67,11 @@ def processes(*words: str) -> set[int]:
     return found
 
 
-def write_routes(path: Path, running: RunningAgent, **changes) -> None:
-    endpoint, now = running.endpoint, time.time()
-    route = routes.Route(
-        INSTANCE, "chat", 0, "127.0.0.1", endpoint.port, endpoint.gate_secret, endpoint.protocol, METHODS, PATHS,
-        now + 3000, now + 3600,
-    )  # fmt: skip
+def write_routes(path: Path, running: RunningAgent, *, starting: bool = False) -> None:
+    """As the engine does once its agent is ready, or before that."""
+    now = time.time()
     services = {
-        "chat": routes.ServiceEntry(MODELS, METHODS, PATHS, 1, 1),
+        "chat": routes.ServiceEntry(MODELS, METHODS, PATHS, 1, int(not starting), int(starting)),
         "waiting": routes.ServiceEntry(("big",), ("POST",), ("/v1/",), 1, 0, 1, 1, float(int(now) + 500)),
     }
     table = routes.RouteTable(
@@ -86,9 +83,17 @@ def write_routes(path: Path, running: RunningAgent, **changes) -> None:
         gate_socket=str(path.parent / "gate.sock"),
         proxies={"cloud": ProxyLimits()},
         services=services,
-        routes=(route,),
+        routes=() if starting else (_route(running, now),),
     )
     routes.write(path, table)
+
+
+def _route(running: RunningAgent, now: float) -> routes.Route:
+    endpoint = running.endpoint
+    return routes.Route(
+        INSTANCE, "chat", 0, "127.0.0.1", endpoint.port, endpoint.gate_secret, endpoint.protocol, METHODS, PATHS,
+        now + 3000, now + 3600,
+    )  # fmt: skip
 
 
 def gate_command(directory: Path) -> list[str]:
@@ -102,19 +107,26 @@ def subprocess_upstream(directory: Path) -> str:
 
 @contextmanager
 def chain(
-    directory: Path | None = None, *upstreams: str, service: list[str] = SERVICE, max_body: str = "20MiB"
+    directory: Path | None = None,
+    *upstreams: str,
+    service: list[str] = SERVICE,
+    max_body: str = "20MiB",
+    starting: bool = False,
+    more: str = "",
 ) -> Iterator[Chain]:
     """`upstreams` are what their tables say; without any, the gate is a child of the proxy.
 
-    All gates read the directory's routes.
+    All gates read the directory's routes. `starting`: the service is not ready yet, and published by the test;
+    `more` is added to the proxy's file.
     """
     directory = directory or Path(tempfile.mkdtemp(prefix="saia-test-", dir="/tmp"))
     agents = Agents()
     proxy: subprocess.Popen[bytes] | None = None
     try:
         running = agents.start(command=service)
-        asyncio.run(running.ready())
-        write_routes(directory / "routes.json", running)
+        if not starting:
+            asyncio.run(running.ready())
+        write_routes(directory / "routes.json", running, starting=starting)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -125,6 +137,7 @@ def chain(
         (directory / "proxy.toml").write_text(
             f'[server]\nport = {port}\nmax_body = "{max_body}"\nstate_dir = "state"\n{tables}'
             f'[keys.all]\nhash = "{hash_key(KEY)}"\n[keys.chat]\nhash = "{hash_key(CHAT_KEY)}"\nmodels = ["llama"]\n'
+            f"{more}"
         )
         with (directory / "proxy.log").open("wb") as log:
             program = [
@@ -137,7 +150,7 @@ def chain(
             ]
             proxy = subprocess.Popen(program, stderr=log, stdout=log)
         made = Chain(port, directory, running, proxy.pid)
-        _wait_until_ready(made, proxy)
+        _wait_until(made, proxy, "starting" if starting else "ready")
         yield made
     finally:
         if proxy is not None:
@@ -147,14 +160,14 @@ def chain(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _wait_until_ready(made: Chain, proxy: subprocess.Popen[bytes]) -> None:
+def _wait_until(made: Chain, proxy: subprocess.Popen[bytes], state: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     headers = {"authorization": f"Bearer {KEY}"}
     while True:
         assert proxy.poll() is None and time.monotonic() < deadline, made.log
         try:
             answer = httpx.get(f"{made.url}/v1/models/llama", headers=headers)
-            if answer.status_code == 200 and answer.json()["saia"]["state"] == "ready":
+            if answer.status_code == 200 and answer.json()["saia"]["state"] == state:
                 return
         except httpx.TransportError:
             pass

@@ -12,7 +12,16 @@ from typing import Any
 
 import httpx
 
-from saia_proxy.config import ApiKey, ProxyConfig, Server, SubprocessUpstream, Timeouts, hash_key
+from saia_proxy.config import (
+    ApiKey,
+    ProxyConfig,
+    QueueRule,
+    Queues,
+    Server,
+    SubprocessUpstream,
+    Timeouts,
+    hash_key,
+)
 from saia_proxy.server import listen, serve
 from saia_proxy.transports import Link, MakeMux, Trouble, Unusable
 from tests.unit.proxy_gate import Gate, pair
@@ -51,7 +60,9 @@ def config(
     timeouts: Timeouts = TIMEOUTS,
     max_body: int = 1 << 20,
     max_buffered: int = 64 << 20,
+    **queue: Any,
 ) -> ProxyConfig:
+    """`queue`: fields of its QueueRule."""
     server = Server(
         host="127.0.0.1",
         port=0,
@@ -73,6 +84,7 @@ def config(
         upstreams=tuple(SubprocessUpstream(name, ("unused",)) for name in upstreams),
         timeouts=timeouts,
         keys=keys,
+        queues=Queues(QueueRule(**{"max_wait_s": 2.0} | queue)),
     )
 
 

@@ -21,6 +21,7 @@ SECTIONS = {
     "[server]": proxy_config._Server,
     "[[upstreams]]": proxy_config._Upstream,
     "[timeouts]": proxy_config._Timeouts,
+    "[queue] and [queue.services.NAME]": proxy_config._QueueRule,
     "[keys.NAME]": proxy_config._Key,
 }
 

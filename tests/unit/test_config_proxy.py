@@ -81,6 +81,13 @@ def test_every_key_arrives(keyed: Path) -> None:
     eject_after = 2
     eject_for = "7s"
     stall_after = "1m"
+    [queue]
+    max_waiting = 7
+    max_wait = "3s"
+    heartbeat = "2s"
+    max_in_flight = 8
+    [queue.services.search]
+    max_wait = "0s"
     [keys.alice]
     hash = "{HASH}"
     models = ["llama-3", "service:search"]
@@ -105,7 +112,15 @@ def test_every_key_arrives(keyed: Path) -> None:
         timeouts=config.Timeouts(1, 2, 3, 4),
         keys=(ApiKey("alice", HASH, ("llama-3", "service:search"), 5, 60),),
         balancing=config.Balancing("x-session-id", Tolerance(2, 7.0, 60.0)),
+        queues=config.Queues(config.QueueRule(7, 3.0, 2.0, 8), {"search": config.QueueRule(7, 0.0, 2.0, 8)}),
     )
+
+
+def test_nobody_waits_longer_than_in_all_and_a_worker_has_its_share(tmp_path: Path) -> None:
+    text = f"{SERVER}{DEMO}[timeouts]\nconnect = '4s'\nfirst_byte = '4s'\nidle = '4s'\ntotal = '4s'"
+    queues = load(tmp_path, text).queues
+    assert queues.of("any") == config.QueueRule(100, 4.0, 10.0, 0)
+    assert queues.share(3).of("any") == config.QueueRule(34, 4.0, 10.0, 0)
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
@@ -132,6 +147,12 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         [balancing]
         affinity = "session id"
         eject_after = 0
+        [queue]
+        max_wait = "2h"
+        heartbeat = "0.5s"
+        [queue.services.search]
+        max_wait = "500ms"
+        max_waitng = 3
         [keys.one]
         hash = "{HASH}"
         [keys.two]
@@ -148,6 +169,10 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         "timeouts.idle: is longer than total, 1h; raise total or lower it",
         'balancing.affinity: must be "key" or the name of a header, such as "x-session-id"',
         "balancing.eject_after: must be at least 1",
+        "queue.heartbeat: must be 1s or longer",
+        "queue.max_wait: is longer than timeouts.total, 1h; raise total or lower it",
+        'queue.services.search.max_wait: must be 1s or longer, or "0s"',
+        "queue.services.search.max_waitng: unknown key; did you mean max_waiting?",
         "upstreams[0].host: must be a host name or an address",
         'upstreams[0].user: is required for transport = "ssh"',
         'upstreams[0].key: is required for transport = "ssh"',
@@ -211,5 +236,6 @@ def test_what_check_prints(keyed: Path) -> None:
     assert "without TLS" in lines[1]
     assert "upstream hpc: ssh saia-gate@login1.example.org port 22" in lines
     assert any(line.startswith("  2 relays there, for a time 4 when") for line in lines)
+    assert "queue of a service: up to 100 requests wait 30s for an instance" in lines
     assert "key alice: all models" in lines
     assert HASH not in "\n".join(lines)

@@ -12,7 +12,6 @@ import uvloop
 
 from saia_engine.wire import messages
 from saia_engine.wire.messages import Routes, ServiceState, unpack_control
-from saia_proxy import forward
 from tests.unit.proxy_gate import Gate, instance, service
 from tests.unit.proxy_running import KEY, config, error_of, running, until, until_async
 
@@ -63,8 +62,7 @@ async def test_each_state_is_told_as_it_is(tmp_path):
     assert listed["queued"].model_extra == {"saia": models["queued"]}
 
 
-async def test_a_503_says_when_to_come_back_by_the_queues_own_estimate(tmp_path, monkeypatch):
-    monkeypatch.setattr(forward, "PATIENCE_S", 0.05)
+async def test_a_503_says_when_to_come_back_by_the_queues_own_estimate(tmp_path):
 
     def queued(name: str, eta: float | None) -> ServiceState:
         return service(name, (name,), ready=0, starting=1, queued=1, eta=eta)
@@ -74,7 +72,7 @@ async def test_a_503_says_when_to_come_back_by_the_queues_own_estimate(tmp_path,
         [queued("soon", now + 40), queued("late", now + 1e6), queued("over", now - 50), queued("un", None)],
         [],
     )
-    async with running(config(tmp_path, "a"), gate) as proxy:
+    async with running(config(tmp_path, "a", max_wait_s=0.05), gate) as proxy:
         waits = {}
         for name in ("soon", "late", "over", "un"):
             response = await proxy.chat(name)
@@ -109,10 +107,9 @@ async def test_two_gates_of_one_site_tell_of_the_same_replicas(tmp_path):
         await until_async(all_told)
 
 
-async def test_who_waits_is_served_as_soon_as_the_queue_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(forward, "PATIENCE_S", 10.0)
-    gate = Gate([service(ready=0, starting=1, queued=1, eta=LATER)], [])
-    async with running(config(tmp_path, "a"), gate) as proxy:
+async def test_who_waits_is_served_as_soon_as_the_queue_ends(tmp_path):
+    gate = Gate([service(ready=0, starting=1, queued=1, eta=time.time() + 15)], [])
+    async with running(config(tmp_path, "a", max_wait_s=10.0), gate) as proxy:
         call = asyncio.create_task(proxy.chat())
         await until(lambda: any(m.queued for m in gate.metrics))
         gate.tell(Routes(2, [service()], [instance("one")]))

@@ -13,7 +13,6 @@ import uvloop
 from saia_engine.wire import messages
 from saia_engine.wire.messages import Head
 from saia_engine.wire.mux import WINDOW, Stream
-from saia_proxy import forward
 from saia_proxy.config import Timeouts
 from tests.unit.proxy_gate import EVENTS, JSON, Gate, echo, instance, read_all, refusing, service, silent
 from tests.unit.proxy_running import (
@@ -150,10 +149,9 @@ async def test_without_a_key_nothing_is_told(tmp_path):
             assert (response.status_code, error_of(response)["code"]) == (401, "missing_api_key")
 
 
-async def test_503_while_nothing_is_connected_and_while_nothing_is_ready(tmp_path, monkeypatch):
-    monkeypatch.setattr(forward, "PATIENCE_S", 0.1)
+async def test_503_while_nothing_is_connected_and_while_nothing_is_ready(tmp_path):
     gate = Gate([APP], [])
-    async with running(config(tmp_path, "a"), gate) as proxy:
+    async with running(config(tmp_path, "a", max_wait_s=0.1), gate) as proxy:
         response = await proxy.client.get("/services/app/x")
         assert (response.status_code, error_of(response)["code"]) == (503, "no_instance")
     away = app_gate()

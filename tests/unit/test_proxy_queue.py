@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import openai
@@ -21,6 +23,12 @@ from saia_engine.wire.messages import Head, Routes
 from saia_engine.wire.mux import Stream
 from saia_proxy import tunnel
 from saia_proxy.config import QueueRule, Queues
+from saia_proxy.errors import ClientGone
+from saia_proxy.exchange import Exchange
+from saia_proxy.metrics import Metrics
+from saia_proxy.queue import Place, Queue
+from saia_proxy.routing import RoutingTable
+from saia_proxy.visit import Visit
 from tests.unit.proxy_gate import EVENTS, JSON, Gate, echo, instance, read_all, refusing, service
 from tests.unit.proxy_running import (
     BODY,
@@ -227,6 +235,40 @@ async def test_a_stop_turns_away_who_waits_so_that_it_asks_the_next_process(tmp_
     assert (response.status_code, error_of(response)["code"]) == (503, "shutdown")
     assert b'"code":"shutdown"' in told
     assert told.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("how", ["gone", "cancelled"])
+async def test_a_place_given_to_one_that_just_left_goes_to_the_next(how):
+    table = RoutingTable(("a",), most_at=lambda service: 1)
+    queue = Queue(table, Queues(QueueRule(max_wait_s=LONG_S)), Metrics(time.monotonic))
+    table.update("a", Routes(1, [STARTING], []))
+
+    def visit() -> tuple[SimpleNamespace, asyncio.Task[Place]]:
+        client = SimpleNamespace(gone=False)
+        waits = Visit(
+            queue,
+            cast(Exchange, client),
+            "model",
+            find=lambda: table.models["llama"],
+            affinity=b"",
+            events=lambda: False,
+        )
+        return client, asyncio.create_task(waits.place())
+
+    (client, leaver), (_, follower) = visit(), visit()
+    await until(lambda: queue.waiting("chat") == 2)
+    table.update("a", Routes(2, [service()], [instance("one")]))
+    assert (queue.waiting("chat"), table.in_flight) == (1, 1)
+    if how == "gone":
+        client.gone = True
+    else:
+        leaver.cancel()
+    place = await follower
+    assert table.in_flight == 1
+    place.leave()
+    assert (table.in_flight, table.ways["a"].in_flight) == (0, 0)
+    with pytest.raises(ClientGone if how == "gone" else asyncio.CancelledError):
+        await leaver
 
 
 # ---------------------------------------------------------------- the gate's limits, and floods

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from saia_engine.edge.logs import get_logger
 from saia_engine.edge.text import plain
 from saia_engine.wire.frames import NotOurPeer, WireError
-from saia_engine.wire.messages import Admin, Applied, Control, Hello, Metrics, Open, Routes
+from saia_engine.wire.messages import Admin, Applied, Control, Hello, KeyState, Metrics, Open, Routes
 from saia_engine.wire.mux import Mux, MuxClosed, Stream
-from saia_proxy.admin import Maintenance
+from saia_proxy.admin import Orders
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import Connect, Link, Trouble, Unusable
 
@@ -39,7 +39,7 @@ class Backoff:
 class Tunnel:
     """Owns the connection to one upstream. `run` keeps it; `open` starts a request on it.
 
-    `on_link` is told +1 as it is connected, and -1 as it is lost.
+    `on_link` is told +1 as it is connected, and -1 as it is lost; `keys` is what is told of API keys.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class Tunnel:
         connect: Connect,
         *,
         table: RoutingTable,
-        maintenance: Maintenance,
+        orders: Orders,
+        keys: Callable[[], list[KeyState]] = list,
         on_link: Callable[[int], object] = lambda change: None,
         handshake_s: float = 10.0,
         backoff: Backoff = Backoff(),
@@ -58,7 +59,8 @@ class Tunnel:
         self.connected_since: float | None = None
         self._connect = connect
         self._table = table
-        self._maintenance = maintenance
+        self._orders = orders
+        self._keys = keys
         self._on_link = on_link
         self._handshake_s = handshake_s
         self._backoff = backoff
@@ -107,7 +109,7 @@ class Tunnel:
                 self._on_link(-1)
             self.connected_since = None
             self._table.lost(self.name)
-            self._maintenance.lost(self.name)
+            self._orders.lost(self.name)
             await link.close()
 
     def _make_mux(self, write: Callable[[bytes], None]) -> Mux:
@@ -122,14 +124,18 @@ class Tunnel:
             self._table.update(self.name, message)
             self._routes_generation = message.generation
         elif isinstance(message, Admin):
-            self._maintenance.apply(self.name, message)
+            self._orders.apply(self.name, message)
         else:
             return
-        mux.control(Applied(self._routes_generation, self._maintenance.revision(self.name)))
+        self._acknowledge(mux)
+
+    def _acknowledge(self, mux: Mux) -> None:
+        mux.control(Applied(self._routes_generation, self._orders.acknowledged(self.name)))
 
     async def _report(self, mux: Mux) -> None:
         while True:
-            mux.control(Metrics(VERSION, dict(self._table.queued)))
+            mux.control(Metrics(VERSION, dict(self._table.queued), self._keys()))
+            self._acknowledge(mux)
             await asyncio.sleep(METRICS_INTERVAL_S)
 
 

@@ -120,7 +120,7 @@ class Routes(Message, frozen=True, tag="routes"):
 MOST_KEYS: Final = 500
 """Rows of keys in one message, either way."""
 LONGEST_KEY_NAME: Final = 64
-KeyName = Annotated[str, Meta(min_length=1, max_length=LONGEST_KEY_NAME)]
+KeyName = Annotated[str, Meta(max_length=LONGEST_KEY_NAME, pattern=r"\A[a-z0-9][a-z0-9-]*\Z")]
 
 
 class KeyOrder(Message, frozen=True):

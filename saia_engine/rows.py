@@ -226,7 +226,7 @@ def proxies(
             in_flight=sum(sum(r.in_flight.values()) for r in reports),
             requests=relays.proxy_requests.get(name, 0),
             maintenance=wish.maintenance,
-            maintenance_acked=acknowledged(wish, reports),
+            orders_acked=acknowledged(wish, reports),
             keys_ordered=len(wish.keys),
             keys_revoked=sum(1 for key in wish.keys.values() if key.order.revoked),
             said_version=next((r.version for r in reports), ""),

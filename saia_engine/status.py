@@ -217,7 +217,7 @@ def _proxy(row: ProxyView, now: float) -> list[str]:
         "-" if row.connected_since is None else _span(row.connected_since, now),
         str(row.relays),
         str(row.in_flight),
-        maintenance if row.maintenance_acked else f"{maintenance} (not acknowledged yet)",
+        maintenance if row.orders_acked else f"{maintenance} (not acknowledged yet)",
         f"{row.said_keys or '?'}, {row.keys_revoked} revoked"
         if row.keys_revoked
         else str(row.said_keys or "-"),

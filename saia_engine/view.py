@@ -177,8 +177,8 @@ class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     requests: int = 0
     maintenance: bool = False
     """Wanted by the operator."""
-    maintenance_acked: bool = True
-    """All live relays acknowledged the wanted state, that of keys too, and there is at least one."""
+    orders_acked: bool = True
+    """All live relays acknowledged what is wanted, maintenance and keys, and there is at least one."""
     said_version: str = ""
     said_queue: int = 0
     keys_ordered: int = 0

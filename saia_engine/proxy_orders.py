@@ -70,11 +70,11 @@ class ProxyOrders:
         heard = [report.admin_revision for report in self._relays.of(proxy, now)]
         if _foreign(wish, heard):
             # What a journal that is lost had revoked must not work again only because we order something else.
-            revoked = [row.name for row in self._relays.said_keys(proxy, now) if row.revoked]
-            wanted = replace(
-                wanted,
-                keys={name: KeyWish(KeyOrder(revoked=True), uid, now) for name in revoked} | wanted.keys,
-            )
+            said = self._relays.said_keys(proxy, now)
+            revoked = [row.name for row in said if row.revoked and row.name not in wanted.keys]
+            still = revoked[: MOST_KEYS - len(wanted.keys)]
+            adopted = {name: KeyWish(KeyOrder(revoked=True), uid, now) for name in still}
+            wanted = replace(wanted, keys=adopted | wanted.keys)
         elif wanted == wish:
             return False
         wanted = replace(wanted, revision=next_revision(wish.revision, heard, now), at=now)

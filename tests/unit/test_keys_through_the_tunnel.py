@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from saia_proxy.config import hash_key
 from tests.unit.test_engine import Site, eventually
 from tests.unit.test_orders import saia
 from tests.unit.test_proxy_cli import ROOT
+from tests.unit.test_proxy_workers import children
 
 SERVICE = '[services.chat]\nmodels = ["m"]\nreplicas = 1\n'
 ALICE, BOB = "sk-saia-alice", "sk-saia-bob"
@@ -42,8 +44,8 @@ def site() -> Iterator[Site]:
 
 
 @contextmanager
-def proxy_of(site: Site) -> Iterator[str]:
-    """Its address, once it listens."""
+def proxy_of(site: Site) -> Iterator[tuple[str, int]]:
+    """Its address, once it listens, and its process."""
     routes = str(site.directory / "state" / "gate" / "routes.json")
     gate = ["{saia_python}", "-I", "-m", "saia_engine.gate", "--routes", routes, "--proxy", "cloud"]
     file, log = site.directory / "proxy.toml", site.directory / "proxy.log"
@@ -63,7 +65,7 @@ def proxy_of(site: Site) -> Iterator[str]:
         return ports[0] if len(ports) == 2 else None
 
     try:
-        yield f"http://127.0.0.1:{eventually(port)}"
+        yield f"http://127.0.0.1:{eventually(port)}", process.pid
     finally:
         process.terminate()
         process.wait(30)
@@ -104,7 +106,7 @@ def seconds_until(url: str, status: int) -> float:
 def test_a_key_is_revoked_while_its_stream_goes_on_and_restored(site: Site) -> None:
     site.run()
     site.ready(1)
-    with proxy_of(site) as url:
+    with proxy_of(site) as (url, _):
         eventually(lambda: served(url))
         chat = {
             "model": "m",
@@ -149,7 +151,7 @@ def test_a_key_is_revoked_while_its_stream_goes_on_and_restored(site: Site) -> N
 
 def test_from_the_order_to_the_refusal_in_every_worker_it_takes_far_less_than_promised(site: Site) -> None:
     site.run()
-    with proxy_of(site) as url:
+    with proxy_of(site) as (url, _):
         eventually(lambda: relays(site) == 2)
         took = []
         for _ in range(ROUNDS):
@@ -165,13 +167,13 @@ def test_from_the_order_to_the_refusal_in_every_worker_it_takes_far_less_than_pr
 def test_a_proxy_that_starts_again_without_the_engine_still_refuses(site: Site) -> None:
     engine = site.run()
     site.ready(1)
-    with proxy_of(site) as url:
+    with proxy_of(site) as (url, _):
         eventually(lambda: served(url))
         saia(site, "key", "cloud", "alice", "revoke")
         eventually(lambda: keys(site)["alice"]["in_force"])
         engine.kill()
         engine.wait()
-    with proxy_of(site) as url:
+    with proxy_of(site) as (url, _):
         assert statuses(url) == {401}, "from the first request on"
         eventually(lambda: statuses(url, BOB) == {200})
         assert statuses(url) == {401}
@@ -180,3 +182,25 @@ def test_a_proxy_that_starts_again_without_the_engine_still_refuses(site: Site) 
         assert statuses(url) == {401}
         saia(site, "key", "cloud", "alice", "restore")
         eventually(lambda: statuses(url) == {200})
+
+
+def test_workers_that_are_killed_come_back_refusing_while_the_engine_is_away(site: Site) -> None:
+    engine = site.run()
+    with proxy_of(site) as (url, keeper):
+        eventually(lambda: relays(site) == 2)
+        saia(site, "key", "cloud", "alice", "revoke")
+        eventually(lambda: keys(site)["alice"]["in_force"])
+        engine.kill()
+        engine.wait()
+        before = children(keeper)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: len(after := children(keeper)) == 2 and not set(after) & set(before))
+
+        def answered() -> set[int]:
+            with suppress(OSError):  # between two workers nobody listens
+                return statuses(url)
+            return set()
+
+        assert eventually(answered) == {401}
+        assert eventually(lambda: statuses(url, BOB)) == {200}

@@ -134,6 +134,14 @@ def test_over_a_lost_journal_a_proxy_keeps_its_orders_until_the_next_which_keeps
     assert bench.orders.desired("cloud")["keys"] == {"alice": KeyOrder(revoked=True)}
 
 
+def test_what_is_kept_of_a_lost_journal_leaves_room_for_what_is_ordered(bench: Bench) -> None:
+    said = [KeyState(f"key-{number}", revoked=True) for number in range(MOST_KEYS)]
+    bench.hear(NOW_MS - 5000, *said)
+    bench.order("alice", revoked=True)
+    ordered = bench.orders.desired("cloud")["keys"]
+    assert (len(ordered), "alice" in ordered, "key-0" in ordered) == (MOST_KEYS, True, True)
+
+
 def test_what_is_ordered_counts_more_than_what_a_lost_journal_wanted(bench: Bench) -> None:
     bench.hear(NOW_MS - 5000, KeyState("alice", revoked=True))
     bench.order("alice", concurrency=3)

@@ -1,20 +1,21 @@
-"""The ASGI application: which path goes where, one way out for every error, one log line for every request."""
+"""Which path goes where, one way out for every error, one log line for every request."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
-from time import monotonic
 from typing import Any
 
 import msgspec
 
 from saia_engine.edge.logs import get_logger
+from saia_proxy import access_log
 from saia_proxy.admin import Orders
 from saia_proxy.errors import ApiError, ClientGone
 from saia_proxy.exchange import Exchange
 from saia_proxy.forward import SERVICES, Forwarder
+from saia_proxy.forwarded import FORWARDED_FOR
 from saia_proxy.keys import Keyring, may_use
 from saia_proxy.metrics import CONTENT_TYPE, Metrics
 from saia_proxy.routing import Offer, RoutingTable
@@ -45,10 +46,9 @@ class App:
         self._trusts = trusts
         self._scrapers = tuple(ip_network(network) for network in scrapers)
         self._upstreams = upstreams
-        self._log = get_logger("access")
+        self._log = get_logger("app")
 
-    async def __call__(self, scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
-        exchange = Exchange(scope, receive, send)
+    async def __call__(self, exchange: Exchange) -> None:
         self._metrics.in_flight.inc()
         try:
             await self._serve(exchange)
@@ -81,7 +81,7 @@ class App:
             await exchange.answer(200, self._metrics.text(), ((b"content-type", CONTENT_TYPE),))
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             _only(method, "GET", "HEAD")
-            await self._models(exchange, exchange.scope["path"].removeprefix("/v1/models").removeprefix("/"))
+            await self._models(exchange, exchange.path.removeprefix("/v1/models").removeprefix("/"))
         elif path.startswith("/v1/"):
             await self._forwarder.to_model(exchange)
         elif path.startswith(SERVICES):
@@ -91,11 +91,10 @@ class App:
 
     def _may_scrape(self, exchange: Exchange) -> bool:
         """By the client's own address: one that came through a proxy which is not trusted is nobody's."""
-        client = exchange.scope["client"]
-        if client is None or (exchange.header(b"x-forwarded-for") is not None and not self._trusts):
+        if exchange.header(FORWARDED_FOR) is not None and not self._trusts:
             return False
         try:
-            address = ip_address(client[0])
+            address = ip_address(exchange.client)
         except ValueError:
             return False
         return any(address in network for network in self._scrapers)
@@ -133,22 +132,7 @@ class App:
     def _record(self, exchange: Exchange) -> None:
         model = exchange.model if exchange.model in self._table.models else ""
         self._metrics.finished(exchange, model)
-        client = exchange.scope["client"]
-        self._log.info(
-            "request",
-            request_id=exchange.request_id,
-            client=client[0] if client else "",
-            key=exchange.key,
-            method=exchange.method,
-            path=exchange.raw_path,
-            model=exchange.model,
-            service=exchange.service,
-            instance=exchange.instance,
-            status=exchange.status,
-            outcome=exchange.outcome,
-            ms=round((monotonic() - exchange.began_at) * 1000, 1),
-            bytes=exchange.bytes_out,
-        )
+        access_log.finished(exchange)
 
 
 def _only(method: str, *allowed: str) -> None:

@@ -10,13 +10,15 @@ from typing import Protocol
 from saia_engine.wire import messages
 from saia_engine.wire.messages import Head, Open
 from saia_engine.wire.mux import MuxClosed, Stream, StreamReset
+from saia_engine.wire.sweeper import Sweeper
 from saia_proxy.balancer import Target
 from saia_proxy.body import Body
 from saia_proxy.config import Timeouts
+from saia_proxy.deadlines import Deadlines
 from saia_proxy.errors import ApiError, ClientGone
 from saia_proxy.exchange import Exchange
 from saia_proxy.health import Use
-from saia_proxy.upgrade import RawClient, relay
+from saia_proxy.upgrade import relay
 
 RETRY_AT_ONCE_S = 1
 SWITCHING = 101
@@ -61,24 +63,23 @@ class Asked:
 class Attempt:
     """`at` one target at a time; `close` at the end."""
 
-    def __init__(self, exchange: Exchange, asked: Asked, body: Body, timeouts: Timeouts) -> None:
+    def __init__(
+        self, exchange: Exchange, asked: Asked, body: Body, timeouts: Timeouts, sweeper: Sweeper
+    ) -> None:
         self._exchange = exchange
         self._asked = asked
         self._body = body
         self._timeouts = timeouts
-        self._loop = asyncio.get_running_loop()
         self._stream: Stream | None = None
         self._late = ""
         self._fault: Exception | None = None
         """Why the client's body could not be sent on."""
         self._opened_at = 0.0
         self._waiting_since: float | None = None
-        self._total = self._loop.call_later(timeouts.total_s, self._expire, "in all")
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines = Deadlines(sweeper, timeouts.total_s, self._expire)
 
     def close(self) -> None:
-        self._total.cancel()
-        self._disarm()
+        self._deadlines.close()
         self._exchange.close()
 
     def client_gone(self) -> None:
@@ -100,7 +101,7 @@ class Attempt:
         upload: asyncio.Task[None] | None = None
         try:
             self._opened_at = monotonic()
-            self._timer = self._loop.call_later(self._timeouts.first_byte_s, self._look_at_first_byte)
+            self._deadlines.enter("to begin", self._left_to_begin_s)
             if exchange.upgradable:
                 pass  # it has no body, and its stream stays open for what comes after the answer
             elif self._body.long:
@@ -123,7 +124,7 @@ class Attempt:
                 await self._answer(stream, head, use)
             return None
         finally:
-            self._disarm()
+            self._deadlines.leave()
             self._stream = None
             if upload is not None:
                 upload.cancel()
@@ -141,10 +142,9 @@ class Attempt:
 
     async def _answer(self, stream: Stream, head: Head, use: Use) -> None:
         exchange = self._exchange
-        self._disarm()
         await exchange.start(head)
         self._waiting_since = monotonic()
-        self._timer = self._loop.call_later(self._timeouts.idle_s, self._look_at_idle)
+        self._deadlines.enter("between two parts of its answer", self._left_idle_s)
         try:
             while data := await stream.receive():
                 self._waiting_since = None
@@ -163,10 +163,10 @@ class Attempt:
     async def _relay(self, stream: Stream, head: Head) -> None:
         """A WebSocket: it may last as long as it is used and its instance serves."""
         exchange = self._exchange
-        self._disarm()
-        self._total.cancel()
         client = exchange.upgrade(head)
-        self._timer = self._loop.call_later(self._timeouts.idle_s, self._look_at_silence, client)
+        idle_s = self._timeouts.idle_s
+        self._deadlines.endless()
+        self._deadlines.enter("while nobody said anything", lambda: client.moved_at + idle_s - monotonic())
         try:
             await relay(stream, client)
         except StreamReset as reset:
@@ -218,7 +218,7 @@ class Attempt:
         dropped = _NOT_FORWARDED.union(hop.lower().replace(b",", b" ").split())
         headers = [
             (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in exchange.scope["headers"]
+            for name, value in exchange.headers
             if name not in dropped and not name.startswith(b"x-saia-")
         ]
         if exchange.upgradable:
@@ -233,29 +233,15 @@ class Attempt:
             chunked=self._body.chunked,
         )
 
-    def _look_at_first_byte(self) -> None:
+    def _left_to_begin_s(self) -> float:
         """As long as the client's body still comes, the answer is not late."""
-        left_s = max(self._opened_at, self._exchange.received_at) + self._timeouts.first_byte_s - monotonic()
-        if left_s <= 0:
-            self._expire("to begin")
-        else:
-            self._timer = self._loop.call_later(left_s, self._look_at_first_byte)
+        return max(self._opened_at, self._exchange.received_at) + self._timeouts.first_byte_s - monotonic()
 
-    def _look_at_idle(self) -> None:
+    def _left_idle_s(self) -> float:
         """A client that reads slowly is not an idle instance."""
-        idle_s, now = self._timeouts.idle_s, monotonic()
-        left_s = idle_s if self._waiting_since is None else self._waiting_since + idle_s - now
-        if left_s <= 0:
-            self._expire("between two parts of its answer")
-        else:
-            self._timer = self._loop.call_later(left_s, self._look_at_idle)
-
-    def _look_at_silence(self, client: RawClient) -> None:
-        left_s = client.moved_at + self._timeouts.idle_s - monotonic()
-        if left_s <= 0:
-            self._expire("while nobody said anything")
-        else:
-            self._timer = self._loop.call_later(left_s, self._look_at_silence, client)
+        if self._waiting_since is None:
+            return self._timeouts.idle_s
+        return self._waiting_since + self._timeouts.idle_s - monotonic()
 
     def _expire(self, late: str) -> None:
         self._late = late
@@ -263,7 +249,3 @@ class Attempt:
             self._stream.reset(messages.CANCELLED, "timeout")
             if self._exchange.begun and self._waiting_since is None:
                 self._exchange.cut_off()  # stuck in a write to a client that does not read
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()

@@ -57,22 +57,28 @@ class WholeBody:
         announced = exchange.content_length
         if announced is not None and announced > limit:
             raise exchange.unread(too_large(limit))
+        if (whole := exchange.arrived()) is not None:
+            self._add(exchange, whole, limit)
+            return
         try:
             async with asyncio.timeout(timeout_s):
                 while part := await exchange.receive():
-                    if len(self.data) + len(part) > limit:
-                        raise exchange.unread(too_large(limit))
-                    if not self._buffers.take(len(part)):
-                        raise exchange.unread(_full())
-                    self._held += len(part)
-                    if not self.data:
-                        self.data = part
-                    else:
-                        if not isinstance(self.data, bytearray):
-                            self.data = bytearray(self.data)
-                        self.data += part
+                    self._add(exchange, part, limit)
         except TimeoutError:
             raise exchange.unread(too_slow()) from None
+
+    def _add(self, exchange: Exchange, part: bytes, limit: int) -> None:
+        if len(self.data) + len(part) > limit:
+            raise exchange.unread(too_large(limit))
+        if not self._buffers.take(len(part)):
+            raise exchange.unread(_full())
+        self._held += len(part)
+        if not self.data:
+            self.data = part
+            return
+        if not isinstance(self.data, bytearray):
+            self.data = bytearray(self.data)
+        self.data += part
 
     async def send(self, stream: Stream) -> None:
         """Raises StreamReset."""

@@ -1,179 +1,366 @@
-"""uvicorn's HTTP connection, with bounds on a request's head, errors in JSON, and an end that clients notice."""
+"""One client's HTTP/1.1 connection: its requests one after another, each an exchange, with bounds on all that waits.
+
+httptools parses. A general ASGI server would cost a request more processor time than all that is ours in it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from email.utils import formatdate
+from http import HTTPStatus
+from time import monotonic
+from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from saia_engine.edge.logs import get_logger
+from saia_engine.wire.stream import Bell
+from saia_engine.wire.sweeper import Sweeper
+from saia_proxy import access_log
 from saia_proxy.corked import Corked
 from saia_proxy.errors import ApiError
-from saia_proxy.exchange import CONNECTION, request_id
+from saia_proxy.exchange import Exchange, request_id
+from saia_proxy.forwarded import FORWARDED_FOR, TrustedProxies
 from saia_proxy.upgrade import RawClient
 
 MAX_HEAD = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
+KEEP_ALIVE_S = 75.0
+"""Longer than clients and load balancers keep an idle connection: who closes first must not be us."""
 CUT_FLUSH_S = 2.0
 """How long what the client has not read yet may take to leave before the connection is reset."""
 HANG_UP_S = 10.0
 """How long a client may take to read what a WebSocket's end left for it, and to end its own side."""
+HOLD = 64 * 1024
+"""Bytes of a body that wait for their reader before the connection is not read any more."""
 
-_log = get_logger("access")
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 
 
-class Connection(HttpToolsProtocol):
+def _status_line(status: int) -> bytes:
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+_STATUSES = {int(status) for status in HTTPStatus}
+_STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
+
+
+class Clients:
+    """All connections of one server, and the requests that are under way on them."""
+
+    def __init__(self, app: Callable[[Exchange], Coroutine[Any, Any, None]], trusted: TrustedProxies) -> None:
+        self.app = app
+        self.trusted = trusted
+        self.connections: set[Connection] = set()
+        self.sweeper = Sweeper()
+        self.requests: set[asyncio.Task[None]] = set()
+        self.fewer = Bell()
+        """Rings when a connection or a request has ended."""
+        self.leaving = False
+        self._date_of, self._date = 0, b""
+
+    def date(self) -> bytes:
+        """The header line that every answer has (RFC 9110, 6.6.1)."""
+        now = int(time.time())
+        if now != self._date_of:
+            self._date_of, self._date = now, f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        return self._date
+
+    def begin(self, exchange: Exchange) -> None:
+        task = asyncio.get_running_loop().create_task(self.app(exchange))
+        self.requests.add(task)
+        task.add_done_callback(self._ended)
+
+    def leave(self) -> None:
+        """No request after those that are under way."""
+        self.leaving = True
+        for connection in list(self.connections):
+            connection.leave()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.requests.discard(task)
+        self.fewer.ring()
+
+
+class Connection(asyncio.Protocol):
     """Also the ClientConnection of its exchanges."""
 
-    _head_open = True
-    _head_size = 0
-    _head_timer: asyncio.TimerHandle | None = None
-    _on_lost: Callable[[], None] | None = None
-    _taken_over = _hung_up = False
-    _raw: RawClient | None = None
-    """From the head of a WebSocket's request on: what follows it is no HTTP. If the service refuses it, the
-    connection ends with that answer."""
+    def __init__(self, clients: Clients) -> None:
+        self.deadline = monotonic() + HEAD_TIMEOUT_S
+        """When the client must have sent the whole head of a request; far away while it waits for us."""
+        self._clients = clients
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        # A client may send the next request behind one that says 'Connection: close'; it gets no answer.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._transport: asyncio.Transport
+        self._out: Corked
+        self._secure = False
+        self._peer = ""
+        self._lost = False
+        self._reading = True
+        self._writable = Bell()
+        self.write_paused = False
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._first: dict[bytes, bytes] = {}
+        self._head_open = True
+        self._head_size = 0
+        self._arriving: Exchange | None = None
+        """Whose body comes."""
+        self._answering: Exchange | None = None
+        self._queue: deque[Exchange] = deque()
+        """Sent behind that one already (pipelining)."""
+        self._raw: RawClient | None = None
+        """From the head of a WebSocket's request on: what follows it is no HTTP. If the service refuses it, the
+        connection ends with that answer."""
+        self._taken_over = self._hung_up = False
+
+    # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.transport = Corked(transport, self.loop)  # type: ignore[assignment]
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+        self._transport = transport
+        self._out = Corked(transport, self._loop)
+        self._secure = transport.get_extra_info("sslcontext") is not None
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._clients.connections.add(self)
+        self._clients.sweeper.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
-        super().connection_lost(exc)
+        self._lost = True
+        self._clients.connections.discard(self)
+        self._clients.sweeper.discard(self)
+        self._clients.fewer.ring()
+        self._writable.ring()
         if self._raw is not None:
             self._raw.lost()
-        if self._on_lost is not None:
-            self._on_lost()
+        for exchange in (self._answering, *self._queue):
+            if exchange is not None:
+                exchange.lost()
+        self._queue.clear()
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]
+    def eof_received(self) -> bool | None:
         if self._raw is None or not self._taken_over or self._hung_up:
             return None
         self._raw.ended()
-        return self.scheme == "http"  # may still be written to; TLS has no half of an end
+        return not self._secure  # may still be written to; TLS has no half of an end
 
     def data_received(self, data: bytes) -> None:
         if self._raw is not None:
             self._raw.feed(data)
             return
-        if self._head_open and self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
-        self._head_size += len(data)
-        self._unset_keepalive_if_required()
-        assert self.parser is not None, "it is there until the connection is lost"
+        if self._head_open:
+            if not self._head_size:
+                self.deadline = monotonic() + HEAD_TIMEOUT_S
+            self._head_size += len(data)
+        elif self._answering is None:
+            self.deadline = monotonic() + KEEP_ALIVE_S  # the rest of a body that nobody wants any more
         try:
-            self.parser.feed_data(data)
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             if self._raw is not None:
                 self._raw.feed(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
-        if self._head_open and self._head_size > MAX_HEAD and not self.transport.is_closing():
+            self._refuse(ApiError(400, "bad_http", "Invalid HTTP request received."))
+        if self._head_open and self._head_size > MAX_HEAD and not self._transport.is_closing():
             self._refuse(ApiError(431, "head_too_large", "The request's headers are too large."))
 
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self._writable.ring()
+
+    # -- from the parser
+
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[typeddict-item]
+        self._url, self._headers, self._first = b"", [], {}
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._headers.append((name, value))
+        self._first.setdefault(name, value)
 
     def on_headers_complete(self) -> None:
         self._head_open = False
-        self._stop_head_timer()
-        assert self.parser is not None, "it is calling us"
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
-        elif self._body_announced():  # the parser skips such a body
+        self._head_size = 0
+        asks_for_upgrade = self._parser.should_upgrade()
+        if asks_for_upgrade and self._body_announced():  # the parser skips such a body
             text = "No upgrade is possible here: send the request without the header 'Upgrade'."
             self._refuse(ApiError(400, "bad_http", text))
-        elif self._asks_for_websocket():
-            if self.cycle is not None and not self.cycle.response_complete:
+            return
+        if asks_for_upgrade and self._asks_for_websocket():
+            if self._answering is not None:
                 self.cut()  # sent behind another request: which bytes are whose could not be told
                 return
-            self._raw = RawClient(self.transport, self.flow)
-            super().on_headers_complete()
-            self.cycle.keep_alive = False
+            self._raw = RawClient(self)
+        keeps = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        self._arriving = self._exchange(keeps and not asks_for_upgrade)
+        if self._answering is None:
+            self._begin(self._arriving)
         else:
-            super().on_headers_complete()
+            self._queue.append(self._arriving)
+            self.pause_reading()
+
+    def on_body(self, data: bytes) -> None:
+        if self._arriving is not None and self._arriving.feed(data) > HOLD:
+            self.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self.transport.is_closing():
+        if self._transport.is_closing():
             return  # it was refused
         self._head_open = True
-        self._head_size = 0
-        super().on_message_complete()
+        if self._arriving is not None:
+            self._arriving.body_ended()
+            self._arriving = None
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(ApiError(400, "bad_http", msg))
+    # -- for exchanges
 
     @property
     def upgradable(self) -> bool:
+        """The request asks for a WebSocket."""
         return self._raw is not None
 
-    def take_over(self, head: bytes) -> RawClient:
+    def respond(self, status: int, headers: bytes) -> None:
+        """The head of an answer, with its own empty line."""
+        if not self._lost:
+            self._out.write(b"".join((_STATUS_LINES[status], self._clients.date(), headers)))
+
+    def write(self, data: bytes) -> None:
+        if not self._lost:
+            self._out.write(data)
+
+    async def drain(self) -> None:
+        """Waits while the client reads slowly."""
+        while self.write_paused and not self._lost:
+            await self._writable.wait()
+
+    def want_body(self) -> None:
+        """For a client that waits to be told to send it."""
+        self.write(CONTINUE)
+
+    def pause_reading(self) -> None:
+        if self._reading and not self._lost:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Also while nothing is wanted: or the end of the connection would not be seen."""
+        if not self._reading and not self._lost:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def answered(self, exchange: Exchange) -> None:
+        """The answer is written; the next one's turn."""
+        self._answering = None
+        if self._lost:
+            return
+        if not exchange.keep_alive or self._clients.leaving:
+            self._out.close()
+            return
+        if self._queue:
+            self._begin(self._queue.popleft())
+        else:
+            self.deadline = monotonic() + KEEP_ALIVE_S
+        self.resume_reading()
+
+    def cut(self) -> None:
+        """Ends it so that the client can't take what it got for a whole answer."""
+        # The answer's last chunk or last announced byte is missing, so a plain close is no clean end.
+        self._out.close()
+        self._loop.call_later(CUT_FLUSH_S, self._out.abort)
+
+    def take_over(self, headers: bytes) -> RawClient:
+        """Answers 101; from here on it carries raw bytes."""
         assert self._raw is not None, "only what is upgradable is taken over"
-        # Nothing more of uvicorn's is written.
-        self.cycle.response_started = self.cycle.response_complete = True
         self._taken_over = True
-        self.transport.write(head)
+        self.write(SWITCHING + headers)
         return self._raw
 
     def hang_up(self) -> None:
+        """Ends one that was taken over, after what was written to it."""
         assert self._raw is not None, "only what is upgradable is taken over"
         self._hung_up = True
         self._raw.ended()
-        if self.transport.is_closing():
+        if self._transport.is_closing():
             return
         # Read on a while: closed with bytes unread, the kernel would take back what the client has not read yet.
-        self.flow.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.resume_reading()
+        if self._transport.can_write_eof():
+            self._out.write_eof()
         else:
-            self.transport.close()
-        self.loop.call_later(HANG_UP_S, self.transport.abort)
+            self._out.close()
+        self._loop.call_later(HANG_UP_S, self._out.abort)
+
+    # -- for the server
+
+    def close(self) -> None:
+        self._out.close()
+
+    def late(self) -> None:
+        self.close()
+
+    def leave(self) -> None:
+        """No request after the one that is under way."""
+        if self._answering is None:
+            self.close()
+
+    def abort(self) -> None:
+        self._out.abort()
+
+    # -- inside
+
+    def _exchange(self, keep_alive: bool) -> Exchange:
+        """Raises httptools.HttpParserError for what is no URL."""
+        url = httptools.parse_url(self._url)
+        client = self._peer
+        if FORWARDED_FOR in self._first:
+            client = self._clients.trusted.client(client, self._headers)
+        return Exchange(
+            self,
+            method=self._parser.get_method().decode("ascii"),
+            raw_path=url.path.decode("latin-1"),
+            query=(url.query or b"").decode("latin-1"),
+            headers=self._headers,
+            first=self._first,
+            client=client,
+            keep_alive=keep_alive,
+        )
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._answering = exchange
+        self.deadline = math.inf
+        self._clients.begin(exchange)
 
     def _asks_for_websocket(self) -> bool:
-        assert self.parser is not None, "it is calling us"
-        plain = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
-        return plain and self._get_upgrade() == b"websocket"
+        parser = self._parser
+        if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
+            return False
+        wanted = [word.strip() for word in self._first.get(b"connection", b"").lower().split(b",")]
+        return b"upgrade" in wanted and self._first.get(b"upgrade", b"").lower() == b"websocket"
 
     def _body_announced(self) -> bool:
-        return any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-            for name, value in self.headers
-        )
+        return b"transfer-encoding" in self._first or self._first.get(b"content-length", b"0") != b"0"
 
     def _refuse(self, error: ApiError) -> None:
         """What never becomes an exchange is answered and logged here."""
-        answering = (
-            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        )
-        if answering:  # the one before is still being sent: nothing may be written into it
-            self.cut()
+        if self._answering is not None and self._answering.begun:
+            self.cut()  # nothing may be written into the answer that is being sent
             return
         made = request_id(None)
         body = error.body()
         lines = [name + b": " + value + b"\r\n" for name, value in error.headers()]
         lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n" % (made.encode(), len(body)))
-        self.transport.write(
-            b"".join([STATUS_LINE[error.status], *lines, b"connection: close\r\n\r\n", body])
-        )
-        self.transport.close()
-        client = self.client[0] if self.client else ""
-        _log.info("request", request_id=made, client=client, status=error.status, outcome=error.code)
-
-    def watch(self, on_lost: Callable[[], None] | None) -> None:
-        self._on_lost = on_lost
-        if on_lost is not None:
-            self.flow.resume_reading()  # or the end of the connection would not be seen
-
-    def cut(self) -> None:
-        # The answer's last chunk or last announced byte is missing, so a plain close is no clean end.
-        self.transport.close()
-        self.loop.call_later(CUT_FLUSH_S, self.transport.abort)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self.respond(error.status, b"".join([*lines, b"connection: close\r\n\r\n", body]))
+        self._out.close()
+        access_log.refused(made, self._peer, error)

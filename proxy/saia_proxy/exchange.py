@@ -1,22 +1,22 @@
-"""One client's request and the answer to it, written straight to ASGI: every byte goes through here."""
+"""One client's request and the answer to it: every byte of both goes through here."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-import secrets
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote
 
 from saia_engine.wire.messages import Head
+from saia_engine.wire.stream import Bell
 from saia_proxy.errors import ApiError, ClientGone
 
 if TYPE_CHECKING:
     from saia_proxy.upgrade import RawClient
 
-CONNECTION = "saia.connection"
-"""ASGI extension: the ClientConnection that the request came on."""
 LINGER_S = 2.0
 """How long a refused body is read and thrown away, so that the client gets to read the refusal."""
 
@@ -29,48 +29,59 @@ _OURS = frozenset(
 
 _EVENT_STREAM = b"text/event-stream"
 _BODYLESS = frozenset({101, 204, 304})
-_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
-
-Message = dict[str, Any]
 
 
 def request_id(given: bytes | None) -> str:
     """The client's own where it is well formed, else a new one."""
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()
-    return f"req_{secrets.token_hex(12)}"
+    return f"req_{random.getrandbits(96):024x}"
 
 
 class ClientConnection(Protocol):
-    """What an exchange needs of its connection beyond ASGI."""
+    """What an exchange needs of the connection that it came on."""
+
+    write_paused: bool
+    """The client reads slowly: what is written piles up."""
 
     @property
-    def upgradable(self) -> bool:
-        """The request asks for a WebSocket."""
-        ...
-
-    def take_over(self, head: bytes) -> RawClient:
-        """Answers with this head; from here on it carries raw bytes."""
-        ...
-
-    def hang_up(self) -> None:
-        """Ends one that was taken over, after what was written to it."""
-        ...
-
-    def cut(self) -> None:
-        """Ends it so that the client can't take what it got for a whole answer."""
-        ...
-
-    def watch(self, on_lost: Callable[[], None] | None) -> None:
-        """Calls back once if it is lost; None ends that."""
-        ...
+    def upgradable(self) -> bool: ...
+    def respond(self, status: int, headers: bytes) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    async def drain(self) -> None: ...
+    def answered(self, exchange: Exchange) -> None: ...
+    def want_body(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def take_over(self, headers: bytes) -> RawClient: ...
+    def hang_up(self) -> None: ...
+    def cut(self) -> None: ...
 
 
 class Exchange:
     """`begun` once a byte of the answer may have gone out; from then on the only other end is `cut`."""
 
-    def __init__(self, scope: Message, receive: Callable[[], Any], send: Callable[[Message], Any]) -> None:
-        self.scope = scope
+    def __init__(
+        self,
+        connection: ClientConnection,
+        *,
+        method: str,
+        raw_path: str,
+        query: str,
+        headers: list[tuple[bytes, bytes]],
+        first: dict[bytes, bytes],
+        client: str,
+        keep_alive: bool,
+    ) -> None:
+        """`first` holds of each header the first value; all names are in lower case."""
+        self.method = method
+        self.raw_path = raw_path
+        """As the client wrote it, without the query."""
+        self.query = query
+        self.headers = headers
+        self.client = client
+        """Its address."""
+        self.keep_alive = keep_alive
+        """Another request may follow on the connection."""
         self.began_at = monotonic()
         self.received_at = 0.0
         """When the last piece of its body came, by the monotonic clock."""
@@ -82,24 +93,28 @@ class Exchange:
         self.gone = False
         self.outcome = "ok"
         self.key = self.model = self.service = self.instance = ""
-        self._receive = receive
-        self._send = send
-        self._is_events = False
-        self._connection: ClientConnection = scope["extensions"][CONNECTION]
-        self._lost = asyncio.Event()
-        self._on_lost: Callable[[], None] | None = None
-        self._body_read = False
+        self.request_id = request_id(first.get(b"x-request-id"))
+        self._first = first
+        self._connection = connection
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._body_ended = False
+        self._arrived = Bell()
+        self._on_gone: Callable[[], None] | None = None
+        self._waits_to_send = first.get(b"expect", b"").lower() == b"100-continue"
         self._unread = False
-        self.request_id = request_id(self.header(b"x-request-id"))
+        self._chunked = False
+        self._left = 0
+        """Bytes of the answer's body that are announced and not written yet."""
+        self._is_events = False
+        self._over = False
+
+    # -- the request
 
     @property
-    def method(self) -> str:
-        return self.scope["method"]
-
-    @property
-    def raw_path(self) -> str:
-        """As the client wrote it, without the query."""
-        return self.scope["raw_path"].decode("latin-1")
+    def path(self) -> str:
+        """Decoded."""
+        return unquote(self.raw_path)
 
     @property
     def upgradable(self) -> bool:
@@ -107,36 +122,35 @@ class Exchange:
         return self._connection.upgradable
 
     @property
-    def query(self) -> str:
-        return self.scope["query_string"].decode("latin-1")
-
-    @property
     def content_length(self) -> int | None:
         """What the client announced; its digits were checked by the parser."""
-        length = self.header(b"content-length")
+        length = self._first.get(b"content-length")
         return None if length is None else int(length)
 
     @property
     def announces_body(self) -> bool:
-        return bool(self.content_length) or self.header(b"transfer-encoding") is not None
+        return bool(self.content_length) or b"transfer-encoding" in self._first
 
     def header(self, name: bytes) -> bytes | None:
-        return next((value for key, value in self.scope["headers"] if key == name), None)
+        """The first one's value."""
+        return self._first.get(name)
+
+    def arrived(self) -> bytes | None:
+        """The whole body where it is here already: nobody need wait for it."""
+        return self._take() if self._body_ended and self._pieces else None
 
     async def receive(self) -> bytes:
         """The next bytes of the body, b"" at its end. Raises ClientGone."""
-        while not self._body_read:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.gone = True
+        while not self._pieces:
+            if self.gone:
                 raise ClientGone
-            self._body_read = not message.get("more_body")
-            if self._on_lost is not None:
-                self._connection.watch(self._on_lost)  # so much may have come at once that it reads no more
-            if part := message.get("body"):
-                self.received_at = monotonic()
-                return part
-        return b""
+            if self._body_ended:
+                return b""
+            if self._waits_to_send:
+                self._waits_to_send = False
+                self._connection.want_body()
+            await self._arrived.wait()
+        return self._take()
 
     def unread(self, error: ApiError) -> ApiError:
         """The same error, to be answered although the client still sends."""
@@ -145,39 +159,51 @@ class Exchange:
 
     def watch(self, on_gone: Callable[[], None]) -> None:
         """Call back when the client goes away before its answer is complete."""
-
-        def lost() -> None:
-            self.gone = True
-            self._lost.set()
-            on_gone()
-
-        self._on_lost = lost
-        self._connection.watch(lost)
+        self._on_gone = on_gone
+        self._connection.resume_reading()
 
     def close(self) -> None:
-        self._connection.watch(None)
+        self._on_gone = None
+
+    # -- from the connection
+
+    def feed(self, data: bytes) -> int:
+        """More of the body; returns how many bytes of it wait now."""
+        if self._over:
+            return 0
+        self._pieces.append(data)
+        self._held += len(data)
+        self._arrived.ring()
+        return self._held
+
+    def body_ended(self) -> None:
+        self._body_ended = True
+        self._waits_to_send = False
+        self._arrived.ring()
+
+    def lost(self) -> None:
+        """The connection ended before the answer was complete."""
+        self.gone = True
+        self._arrived.ring()
+        if self._on_gone is not None:
+            self._on_gone()
+
+    # -- the answer
 
     async def start(self, head: Head) -> None:
         """The instance's status and headers. Raises ApiError (502) for what HTTP can't carry."""
         if not 200 <= head.status <= 599:
             raise ApiError(502, "bad_response", "The service gave an answer that is not HTTP.")
-        headers = self._headers(head)
-        self._is_events = any(
-            value.startswith(_EVENT_STREAM) and name.lower() == b"content-type" for name, value in headers
-        )
-        self.begun = True
         self.answered_at = monotonic()
-        self.status = head.status
-        await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
+        self._respond(head.status, self._headers(head))
 
     def upgrade(self, head: Head) -> RawClient:
         """The service's 101; the connection as it is from here on. Raises ApiError (502) where nobody asked for it."""
         if not self.upgradable:
             raise ApiError(502, "bad_response", "The service upgraded a request that did not ask for it.")
-        lines = [name + b": " + value + b"\r\n" for name, value in self._headers(head)]
         self.begun = True
         self.status = head.status
-        return self._connection.take_over(b"".join([_SWITCHING, *lines, b"\r\n"]))
+        return self._connection.take_over(_lines(self._headers(head)) + b"\r\n")
 
     def hang_up(self) -> None:
         """Ends a connection that was taken over."""
@@ -188,39 +214,85 @@ class Exchange:
         self.bytes_out += len(data)
         if self._is_events:
             self.events += data.count(b"\n\n")
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._write(data)
+        if self._connection.write_paused:
+            await self._connection.drain()
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        """Raises ApiError (502) where less of a body came than was announced."""
+        if self._left:
+            raise _other_length()
+        if self._chunked:
+            self._connection.write(b"0\r\n\r\n")
+        self._over = True
+        self._connection.answered(self)
 
     async def answer(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """An answer of our own; nothing may have been sent before."""
         unread = self._unread
         sent = [*headers, (b"x-request-id", self.request_id.encode()), (b"content-length", b"%d" % len(body))]
         # Who waits to be told to send its body may send it or not: the connection is of no more use.
-        if unread or (not self._body_read and self.header(b"expect") is not None):
-            sent.append((b"connection", b"close"))
-        self.begun = True
-        self.status, self.bytes_out = status, len(body)
-        await self._send({"type": "http.response.start", "status": status, "headers": sent})
-        await self._send({"type": "http.response.body", "body": body, "more_body": unread})
+        if unread or self._waits_to_send:
+            self.keep_alive = False
+        self.bytes_out = len(body)
+        self._respond(status, sent)
+        self._write(body)
         if unread:
             await self._discard()
-            await self.end()
+        await self.end()
 
     async def cut(self) -> None:
         """End the connection in a way that no client takes for the end of the answer."""
         self.cut_off()
-        await self._lost.wait()
+        while not self.gone:
+            await self._arrived.wait()
 
     def cut_off(self) -> None:
         """The same without waiting until the connection is closed."""
         self._connection.cut()
 
+    # -- inside
+
+    def _take(self) -> bytes:
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self._held = 0
+        self.received_at = monotonic()
+        self._connection.resume_reading()
+        return data
+
+    def _respond(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """How the body ends follows from its headers (RFC 9112, 6)."""
+        lines = _lines(headers)
+        known = {name.lower(): value for name, value in headers}
+        if self.method != "HEAD" and status not in _BODYLESS:
+            length = known.get(b"content-length")
+            if length is None:
+                self._chunked = True
+                lines += b"transfer-encoding: chunked\r\n"
+            else:
+                self._left = _length(length)
+        self._is_events = known.get(b"content-type", b"").startswith(_EVENT_STREAM)
+        self.begun = True
+        self.status = status
+        self._connection.respond(
+            status, lines + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        )
+
+    def _write(self, data: bytes) -> None:
+        if not data or self.method == "HEAD":
+            return
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        elif len(data) > self._left:
+            raise _other_length()
+        else:
+            self._left -= len(data)
+        self._connection.write(data)
+
     def _headers(self, head: Head) -> list[tuple[bytes, bytes]]:
         """Those that HTTP can carry."""
         headers = [(b"x-request-id", self.request_id.encode())]
-        # uvicorn wants as many bytes as announced, and these have none whatever they announce
         dropped = _OURS | {"content-length"} if head.status in _BODYLESS else _OURS
         for name, value in head.headers:
             if name.lower() not in dropped and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
@@ -228,11 +300,24 @@ class Exchange:
         return headers
 
     async def _discard(self) -> None:
+        """Reads on a little, so that a client which still sends gets to read its answer."""
         try:
             async with asyncio.timeout(LINGER_S):
-                while (message := await self._receive())["type"] != "http.disconnect" and message.get(
-                    "more_body"
-                ):
+                while await self.receive():
                     pass
-        except TimeoutError:
+        except (TimeoutError, ClientGone):
             pass
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def _length(announced: bytes) -> int:
+    if not announced.isdigit():
+        raise _other_length()
+    return int(announced)
+
+
+def _other_length() -> ApiError:
+    return ApiError(502, "bad_response", "The service's answer is not as long as it said.")

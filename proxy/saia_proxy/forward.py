@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from time import monotonic
 
+from saia_engine.wire.sweeper import Sweeper
 from saia_proxy.admin import Orders
 from saia_proxy.attempt import Asked, Attempt, Opener
 from saia_proxy.balancer import Target
@@ -58,6 +59,7 @@ class Forwarder:
         self._metrics = metrics
         self._max_body = max_body
         self._buffers = buffers
+        self._sweeper = Sweeper()
 
     async def to_model(self, exchange: Exchange) -> None:
         """Answers a request that names its model. Raises ApiError while nothing has been sent, ClientGone."""
@@ -115,7 +117,7 @@ class Forwarder:
         return body
 
     async def _send(self, exchange: Exchange, asked: Asked, body: Body) -> None:
-        attempt = Attempt(exchange, asked, body, self._timeouts)
+        attempt = Attempt(exchange, asked, body, self._timeouts, self._sweeper)
         exchange.watch(attempt.client_gone)
         try:
             await self._until_taken(exchange, asked, attempt)

@@ -5,8 +5,7 @@ Nothing is asked of it for this: real requests alone speak (passive ejection). T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 LONGEST_EJECTION_S = 60.0
@@ -54,7 +53,10 @@ class Condition:
 
 
 class Use:
-    """One request at one instance. Whoever carries it says what comes back."""
+    """One request at one instance, under way while its `with` lasts. Whoever carries it says what comes back.
+
+    A trial that ends without a verdict leaves the next request to try.
+    """
 
     def __init__(self, condition: Condition, clock: Callable[[], float], tolerance: Tolerance) -> None:
         self._condition = condition
@@ -62,15 +64,29 @@ class Use:
         self._tolerance = tolerance
         self._silent = False
 
+    def __enter__(self) -> Use:
+        condition, now = self._condition, self._clock()
+        self._tries = condition.ejections > 0 and not condition.on_trial and now >= condition.ejected_until
+        if self._tries:
+            condition.on_trial = True
+        if condition.in_flight == condition.silent:
+            condition.heard_at = now
+        condition.in_flight += 1
+        self._ejections = condition.ejections
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        condition = self._condition
+        condition.in_flight -= 1
+        condition.silent -= self._silent
+        if self._tries and condition.on_trial and condition.ejections == self._ejections:
+            condition.on_trial = False
+
     def may_be_silent(self) -> None:
         """From now on nothing follows from its silence."""
         if not self._silent:
             self._silent = True
             self._condition.silent += 1
-
-    def ended(self) -> None:
-        self._condition.in_flight -= 1
-        self._condition.silent -= self._silent
 
     def heard(self) -> None:
         """A byte came."""
@@ -95,24 +111,4 @@ class Use:
             condition.ejected_until = self._clock() + for_s
             condition.ejections += 1
             condition.failures = 0
-            condition.on_trial = False
-
-
-@contextmanager
-def in_use(condition: Condition, clock: Callable[[], float], tolerance: Tolerance) -> Iterator[Use]:
-    """Counts a request as under way; a trial that ends without a verdict leaves the next request to try."""
-    now = clock()
-    tries = condition.ejections > 0 and not condition.on_trial and now >= condition.ejected_until
-    if tries:
-        condition.on_trial = True
-    if condition.in_flight == condition.silent:
-        condition.heard_at = now
-    condition.in_flight += 1
-    ejections = condition.ejections
-    use = Use(condition, clock, tolerance)
-    try:
-        yield use
-    finally:
-        use.ended()
-        if tries and condition.on_trial and condition.ejections == ejections:
             condition.on_trial = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,6 +21,8 @@ from prometheus_client import (
 from saia_proxy.workers import METRICS
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+M = TypeVar("M", Counter, Histogram)
 
 _QUICK_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
 
@@ -46,6 +48,7 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "saia_proxy_requests", "Requests answered.", ["model", "status", "outcome"], registry=registry
@@ -113,23 +116,29 @@ class Metrics:
     def finished(self, request: Finished, model: str) -> None:
         """One request more. `model` is one that there is, or empty."""
         now, status = self._clock(), str(request.status)
-        self._requests.labels(model, status, request.outcome).inc()
+        self._labelled(self._requests, model, status, request.outcome).inc()
         if request.key:
-            self._by_key.labels(request.key, status).inc()
+            self._labelled(self._by_key, request.key, status).inc()
         if not model:
             return
-        self._whole.labels(model).observe(now - request.began_at)
+        self._labelled(self._whole, model).observe(now - request.began_at)
         if request.bytes_out:
-            self._bytes.labels(model).inc(request.bytes_out)
+            self._labelled(self._bytes, model).inc(request.bytes_out)
         if request.taken_at is not None:
-            self._queue.labels(model).observe(request.taken_at - request.began_at)
+            self._labelled(self._queue, model).observe(request.taken_at - request.began_at)
             if request.answered_at is not None:
-                self._first_byte.labels(model).observe(request.answered_at - request.taken_at)
+                self._labelled(self._first_byte, model).observe(request.answered_at - request.taken_at)
         if request.events:
-            self._events.labels(model).inc(request.events)
+            self._labelled(self._events, model).inc(request.events)
 
     def not_taken(self, reason: str) -> None:
         self._not_taken.labels(reason).inc()
+
+    def _labelled(self, metric: M, *values: str) -> M:
+        """`metric.labels(*values)`, which checks and locks each time."""
+        if (metric, values) not in self._children:
+            self._children[metric, values] = metric.labels(*values)
+        return self._children[metric, values]
 
     def text(self) -> bytes:
         """All of it, of all workers."""

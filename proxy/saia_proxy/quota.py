@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import mmap
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from enum import IntEnum
 
 from saia_proxy.config import ApiKey
@@ -51,15 +51,18 @@ class Usage:
             return cells[_Cell.NOW], cells[_Cell.BEFORE]
         return 0, cells[_Cell.NOW] if cells[_Cell.WINDOW] == window - 1 else 0
 
-    def begin(self, window: int) -> None:
+    def __enter__(self) -> None:
+        """One request more, from when it was admitted (`count`)."""
+        self._cells[_Cell.IN_FLIGHT] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._cells[_Cell.IN_FLIGHT] -= 1
+
+    def count(self, window: int) -> None:
         cells = self._cells
         now, before = self.windows(window)
         cells[_Cell.WINDOW], cells[_Cell.NOW], cells[_Cell.BEFORE] = window, now + 1, before
         cells[_Cell.REQUESTS] += 1
-        cells[_Cell.IN_FLIGHT] += 1
-
-    def end(self) -> None:
-        self._cells[_Cell.IN_FLIGHT] -= 1
 
     def refuse(self) -> None:
         self._cells[_Cell.REFUSED] += 1
@@ -114,9 +117,8 @@ class Quotas:
         """Counts one request that was refused elsewhere."""
         self._board.of(key.name)[self._worker].refuse()
 
-    @contextmanager
-    def admit(self, key: ApiKey) -> Iterator[None]:
-        """Counts one request as under way. Raises ApiError (429) where the key's limits forbid it."""
+    def admit(self, key: ApiKey) -> AbstractContextManager[None]:
+        """Counts one request; it is under way while the `with` lasts. Raises ApiError (429)."""
         everywhere = self._board.of(key.name)
         own, now = everywhere[self._worker], self._clock()
         window = int(now // WINDOW_S)
@@ -132,11 +134,8 @@ class Quotas:
                 own.refuse()
                 text = f"This API key may make {per_minute} requests a minute."
                 raise ApiError(429, "rate_limit_exceeded", text, retry_after_s=max(1, math.ceil(wait_s)))
-        own.begin(window)
-        try:
-            yield
-        finally:
-            own.end()
+        own.count(window)
+        return own
 
 
 def _wait_s(per_minute: int, now: int, before: int, elapsed_s: float) -> float:

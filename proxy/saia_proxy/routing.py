@@ -6,15 +6,17 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from saia_engine.wire.messages import DRAINING, Routes, ServiceState
 from saia_proxy.balancer import Target, choose
-from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use, in_use
+from saia_proxy.health import TOLERANCE, Condition, Tolerance, Use
 
 REST_S = 1.0
 """A target that refused gets no other request for this long, where there is a better one."""
+PATHS_KNOWN = 32
+"""Of which an offer remembers what it allows there. Clients choose paths, so they must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Offer:
     name: str
     services: tuple[ServiceState, ...] = ()
     targets: tuple[Target, ...] = ()
+    _allowing: dict[tuple[str, str], Offer] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def service(self) -> str:
@@ -62,6 +65,14 @@ class Offer:
 
     def allowing(self, method: str, path: str) -> Offer:
         """The part of it whose services allow this method and path."""
+        known = self._allowing.get((method, path))
+        if known is None:
+            if len(self._allowing) >= PATHS_KNOWN:
+                self._allowing.clear()
+            known = self._allowing[method, path] = self._part(method, path)
+        return known
+
+    def _part(self, method: str, path: str) -> Offer:
         allowed = tuple(s for s in self.services if method in s.methods and _allows(s.paths, path))
         if len(allowed) == len(self.services):
             return self
@@ -163,10 +174,10 @@ class RoutingTable:
         else:
             self._resting[target] = self._steady() + REST_S
 
-    def use(self, target: Target) -> AbstractContextManager[Use]:
+    def use(self, target: Target) -> Use:
         """Counts a request as under way there; what comes of it is said to the `Use`."""
         condition = self._conditions.setdefault(target.instance, Condition())
-        return in_use(condition, self._steady, self._tolerance)
+        return Use(condition, self._steady, self._tolerance)
 
     @contextmanager
     def waiting(self, offer: Offer) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Everything started and stopped in order: the listening socket, the tunnels, uvicorn."""
+"""Everything started and stopped in order: the listening socket, the tunnels, the clients' connections."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import uvicorn
 import uvloop
 
+from saia_engine.edge import collector
 from saia_engine.edge.lifeline import follow
 from saia_engine.edge.logs import get_logger
+from saia_proxy import access_log
 from saia_proxy.admin import Orders
 from saia_proxy.app import App
 from saia_proxy.body import Buffers
 from saia_proxy.config import ProxyConfig, SshUpstream, SubprocessUpstream
-from saia_proxy.connection import Connection
+from saia_proxy.connection import Clients, Connection
 from saia_proxy.forward import Forwarder
+from saia_proxy.forwarded import TrustedProxies
 from saia_proxy.keys import Keyring, states
 from saia_proxy.metrics import Metrics
 from saia_proxy.quota import Board, Quotas
@@ -37,8 +39,6 @@ GRACE_S = 10
 KILL_AFTER_S = 5
 """After that a worker which still runs is killed."""
 BACKLOG = 2048
-KEEP_ALIVE_S = 75
-"""Longer than clients and load balancers keep an idle connection: who closes first must not be us."""
 
 
 def run(config: ProxyConfig) -> None:
@@ -46,14 +46,13 @@ def run(config: ProxyConfig) -> None:
     server = config.server
     server.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     _raise_file_limit()
-    _log_uvicorn()
+    _log_asyncio()
     board = Board(config.keys, server.workers)
     with contextlib.closing(listen(server.host, server.port)) as listener:
         if server.workers == 1:
             _run_worker(config, listener, board)
             return
-        if server.tls_certificate is not None:  # said once, and before any worker
-            ssl.create_default_context().load_cert_chain(server.tls_certificate, server.tls_key)
+        _tls(config)  # said once, and before any worker
         address = listener.getsockname()[:2]
     # Each worker listens for itself, and the kernel spreads connections over them. This socket keeps the port.
     with contextlib.closing(_reserve(*address)):
@@ -78,6 +77,7 @@ def _keep_workers(config: ProxyConfig, address: tuple[str, int], board: Board) -
 def _run_worker(
     config: ProxyConfig, listener: socket.socket, board: Board, number: int = 0, lifeline: int | None = None
 ) -> None:
+    collector.settle()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(config, listener, board, number, lifeline))
 
@@ -172,47 +172,50 @@ async def serve(
         trusts=bool(config.server.trusted_proxies),
         upstreams=len(names),
     )
-    server = _Server(_uvicorn_config(config, app))
+    clients = Clients(app, TrustedProxies(config.server.trusted_proxies))
     host, port = listener.getsockname()[:2]
     get_logger("server").info("listening", host=host, port=port)
     keepers = [asyncio.create_task(tunnel.run(), name=tunnel.name) for tunnel in tunnels.values()]
-    keepers.append(asyncio.create_task(_stop_when_set(server, stop)))
     try:
-        await server.serve([listener])
+        await _serve_clients(clients, listener, _tls(config), stop)
     finally:
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
+        access_log.flush()
 
 
-async def _stop_when_set(server: uvicorn.Server, stop: asyncio.Event) -> None:
-    await stop.wait()
-    server.should_exit = True
+async def _serve_clients(
+    clients: Clients, listener: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event
+) -> None:
+    """Until `stop` is set; then what is open has GRACE_S."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(clients), sock=listener, ssl=tls, backlog=BACKLOG)
+    try:
+        await stop.wait()
+    finally:
+        server.close()
+        clients.leave()
+    try:
+        async with asyncio.timeout(GRACE_S):
+            while clients.requests or clients.connections:
+                await clients.fewer.wait()
+    except TimeoutError:
+        for request in clients.requests:
+            request.cancel()
+        await asyncio.gather(*clients.requests, return_exceptions=True)
+        for connection in list(clients.connections):
+            connection.abort()
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # signals are ours: uvicorn would raise them again at its end, and the exit code would be theirs
-
-
-def _uvicorn_config(config: ProxyConfig, app: App) -> uvicorn.Config:
-    server = config.server
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(server.trusted_proxies),
-        forwarded_allow_ips=list(server.trusted_proxies),
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-        ssl_certfile=server.tls_certificate,
-        ssl_keyfile=server.tls_key,
-    )
+def _tls(config: ProxyConfig) -> ssl.SSLContext | None:
+    """Raises OSError where the files are of no use."""
+    if config.server.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.server.tls_certificate, config.server.tls_key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -252,11 +255,11 @@ def _raise_file_limit() -> None:
 
 class _ToOurLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        get_logger("uvicorn").warning(record.getMessage().strip(), exc_info=record.exc_info)
+        get_logger("asyncio").warning(record.getMessage().strip(), exc_info=record.exc_info)
 
 
-def _log_uvicorn() -> None:
-    logger = logging.getLogger("uvicorn.error")
+def _log_asyncio() -> None:
+    logger = logging.getLogger("asyncio")
     logger.setLevel(logging.WARNING)
     logger.propagate = False
     logger.handlers = [_ToOurLog()]

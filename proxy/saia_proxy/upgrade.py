@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-
-from uvicorn.protocols.http.flow_control import FlowControl
+from typing import Protocol
 
 from saia_engine.wire import messages
 from saia_engine.wire.stream import Bell, Stream, StreamReset
@@ -17,14 +16,24 @@ HALF_CLOSED_S = 5.0
 """How long a service may go on after its client has ended its side."""
 
 
+class Flow(Protocol):
+    """A connection's bytes."""
+
+    write_paused: bool
+
+    def write(self, data: bytes) -> None: ...
+    async def drain(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
 class RawClient:
     """What a connection carries after the head of an upgrade. Its protocol calls `feed`, `ended` and `lost`."""
 
-    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
+    def __init__(self, flow: Flow) -> None:
         self.moved_at = monotonic()
         """When the last bytes came or went."""
         self.bytes_out = 0
-        self._transport = transport
         self._flow = flow
         self._chunks: list[bytes] = []
         self._size = 0
@@ -49,7 +58,7 @@ class RawClient:
 
     async def write(self, data: bytes) -> None:
         """Waits while the client reads slowly. Raises ClientGone."""
-        self._transport.write(data)
+        self._flow.write(data)
         if self._flow.write_paused:
             await self._flow.drain()
         if self._lost:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -44,15 +45,19 @@ def set_up(level: str = "info", file: Path | None = None) -> None:
     descriptor = 2 if file is None else os.open(file, _APPEND, 0o640)
     regular = file is not None and stat.S_ISREG(os.fstat(descriptor).st_mode)
     lines = _RotatedLines(descriptor, file) if file is not None and regular else _Lines(descriptor)
+    render = _key_value if os.isatty(descriptor) else _json
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    global _output
+    _output = _Output(lines, render, threshold <= logging.INFO)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _sanitise,
-            _key_value if os.isatty(descriptor) else _json,
+            render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *_: lines,
     )
 
@@ -60,19 +65,42 @@ def set_up(level: str = "info", file: Path | None = None) -> None:
 @contextmanager
 def silenced() -> Iterator[None]:
     """No logs from this process meanwhile: what matters is told in another way."""
-    before = structlog.get_config()
+    global _output
+    before, output = structlog.get_config(), _output
     structlog.configure(
         processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
     )
+    _output = None
     try:
         yield
     finally:
         structlog.configure(**before)
+        _output = output
 
 
 def get_logger(name: str) -> Any:
     """A logger whose events carry `part=name`. May be made before `set_up`."""
     return structlog.get_logger(part=name)
+
+
+def info_line(part: str, event: str, **fields: object) -> bytes:
+    """What `get_logger(part).info(event, **fields)` would write, at a tenth of its cost; nothing where it would not.
+
+    For what is logged with each request; `write_lines` writes many at once.
+    """
+    if _output is None or not _output.tells_info:
+        return b""
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    line: EventDict = {"timestamp": now, "level": "info", "event": event, "part": part}
+    for name, value in fields.items():
+        line[name] = _safe(value)
+    return _output.render(None, "info", line)
+
+
+def write_lines(lines: bytes) -> None:
+    """Whole lines of `info_line`."""
+    if _output is not None and lines:
+        _output.lines.msg(lines)
 
 
 class _Lines:
@@ -132,6 +160,17 @@ class _RotatedLines(_Lines):
         self._file.replace(old(1))
 
 
+class _Output(NamedTuple):
+    """Where this process's logs go, and in which form."""
+
+    lines: _Lines
+    render: Callable[[object, str, EventDict], bytes]
+    tells_info: bool
+
+
+_output: _Output | None = None
+
+
 def _drop(_logger: object, _method: str, _event: EventDict) -> EventDict:
     raise structlog.DropEvent
 
@@ -141,6 +180,8 @@ def _sanitise(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _safe(value: object) -> object:
+    if isinstance(value, str):
+        return clean(value, LONGEST_VALUE)
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from saia_engine.gate import headers as rules
 from saia_engine.gate.headers import BadHeaders
@@ -16,6 +17,8 @@ from saia_engine.wire import messages
 from saia_engine.wire.messages import Open
 
 LARGEST_TARGET = 8 * 1024
+TARGETS_KNOWN = 256
+"""Found good before; each may be LARGEST_TARGET long."""
 NEVER = frozenset({"CONNECT", "TRACE"})
 HOST = "localhost"
 """Not the instance's address, which a service could put into a redirect for the client to see."""
@@ -70,7 +73,8 @@ def check_method(method: str, allowed: Sequence[str]) -> None:
         raise Refusal(messages.FORBIDDEN, "this method is not allowed here")
 
 
-def check_target(target: str, allowed: Sequence[str]) -> None:
+@lru_cache(TARGETS_KNOWN)
+def check_target(target: str, allowed: tuple[str, ...]) -> None:
     """A path that means the same to all who read it, within the allow-list; a query of any kind."""
     path, _, query = target.partition("?")
     if len(target) > LARGEST_TARGET:
@@ -93,12 +97,11 @@ def check_body(asked: Open) -> None:
 
 def websocket_accept(asked: Open) -> str:
     """What the server must answer to a well-formed WebSocket upgrade; empty for all else, which loses its upgrade."""
+    if asked.method != "GET" or asked.content_length or asked.chunked:
+        return ""
     keys = rules.values(asked.headers, "sec-websocket-key")
     wanted = (
-        asked.method == "GET"
-        and not asked.content_length
-        and not asked.chunked
-        and rules.words(asked.headers, "upgrade") == ["websocket"]
+        rules.words(asked.headers, "upgrade") == ["websocket"]
         and "upgrade" in rules.words(asked.headers, "connection")
         and rules.values(asked.headers, "sec-websocket-version") == ["13"]
         and len(keys) == 1

@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: Any = None
+        self._poll: select.poll | None = None
         self._response: _Response | None = None
         self._raw = False
         self._lost = False
@@ -117,9 +118,10 @@ class Connection(asyncio.Protocol):
         """Whether an idle connection is open and has nothing to say: asked of the kernel, not of the loop."""
         if self._lost or self._transport.is_closing():
             return False
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0)
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     def rest(self) -> None:
         """Idle: whatever comes now is surplus."""

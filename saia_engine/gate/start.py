@@ -7,6 +7,7 @@ import os
 import resource
 from pathlib import Path
 
+from saia_engine.edge import collector
 from saia_engine.gate import slots
 from saia_engine.gate.command import FAILED, OK, REFUSED, say
 from saia_engine.gate.journal import note, shown, take_over
@@ -37,6 +38,7 @@ def start(routes: str, proxy: str) -> int:
     except slots.SlotsFault as fault:
         return _refuse("no place for the relays' slots", FAILED, str(fault))
     _raise_open_files()
+    collector.settle()
     note(f"relay for {proxy} begins")
     # Not asyncio.run, which would wait for a thread that hangs on a file system.
     try:

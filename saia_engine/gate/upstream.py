@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any
 
 from saia_engine import front
@@ -13,6 +15,7 @@ from saia_engine.gate.http1 import Connection
 from saia_engine.gate.watch import Watch
 from saia_engine.routes import Route
 from saia_engine.wire import messages
+from saia_engine.wire.sweeper import Sweeper
 
 IDLE_S = 3.0
 """Below the 5 s after which common servers close idle connections, or a POST would meet a closed one."""
@@ -26,15 +29,18 @@ def identity(route: Route) -> tuple[int, str, int, str]:
 class Upstream:
     """One generation of one instance. `lost` once another generation took its place."""
 
-    def __init__(self, route: Route, changed: Callable[[], None]) -> None:
+    def __init__(self, route: Route, changed: Callable[[], None], sweeper: Sweeper) -> None:
         self.route = route
         self.lost = False
         self.gone = False
         """Not in the routes any more: no new request, but what is open goes on."""
         self.exchanges: set[asyncio.Task[None]] = set()
         self._told = changed
-        self._idle: dict[Connection, asyncio.TimerHandle] = {}
-        self._loop = asyncio.get_running_loop()
+        self._idle: dict[Connection, float] = {}
+        """Until when, the next to expire first."""
+        self.deadline = math.inf
+        self._sweeper = sweeper
+        sweeper.add(self)
         self.watch = Watch(self._connect_watch, self._watch_changed)
 
     @property
@@ -64,8 +70,7 @@ class Upstream:
     async def take(self) -> Connection:
         """A proven connection of ours alone. Raises Refusal."""
         while self._idle:
-            connection, expiry = self._idle.popitem()
-            expiry.cancel()
+            connection, _ = self._idle.popitem()
             if connection.quiet():
                 return connection
             connection.abort()
@@ -88,7 +93,9 @@ class Upstream:
             connection.abort()
             return
         connection.rest()
-        self._idle[connection] = self._loop.call_later(IDLE_S, self._expire, connection)
+        self._idle[connection] = until = monotonic() + IDLE_S
+        if self.deadline == math.inf:
+            self.deadline = until
 
     def update(self, route: Route) -> None:
         """The same instance, as newer routes describe it."""
@@ -99,6 +106,7 @@ class Upstream:
     def leave(self) -> None:
         """It left the routes."""
         self.gone = True
+        self._sweeper.discard(self)
         self.watch.close()
         self.close_idle()
 
@@ -111,9 +119,16 @@ class Upstream:
 
     def close_idle(self) -> None:
         idle, self._idle = self._idle, {}
-        for connection, expiry in idle.items():
-            expiry.cancel()
+        for connection in idle:
             connection.abort()
+
+    def late(self) -> None:
+        """Of the Sweeper: an idle connection may have waited long enough."""
+        now = monotonic()
+        for connection in [idle for idle, until in self._idle.items() if until <= now]:
+            del self._idle[connection]
+            connection.abort()
+        self.deadline = next(iter(self._idle.values()), math.inf)
 
     async def _connect_watch(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await front.connect(**self._address(front.WATCH))
@@ -134,16 +149,13 @@ class Upstream:
             self.close_idle()
         self._told()
 
-    def _expire(self, connection: Connection) -> None:
-        del self._idle[connection]
-        connection.abort()
-
 
 class Upstreams:
     """All instances that one proxy may reach, kept as the routes say."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
+        self._sweeper = Sweeper()
         self._by_instance: dict[str, Upstream] = {}
 
     def __iter__(self):
@@ -167,7 +179,7 @@ class Upstreams:
                 continue
             if known is not None:
                 known.replace()
-            self._by_instance[instance] = Upstream(route, self._changed)
+            self._by_instance[instance] = Upstream(route, self._changed, self._sweeper)
 
     def close(self) -> None:
         for upstream in self._by_instance.values():

@@ -73,7 +73,7 @@ class Stream:
         """Gate: set before the first byte goes to the instance. Decides what an overflow is called."""
         self._ours = ours
         self._mux = mux
-        self._response: asyncio.Future[Head] = mux.loop.create_future()
+        self._response: Head | None = None
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._taken = 0
@@ -131,7 +131,10 @@ class Stream:
 
     async def response(self) -> Head:
         """Proxy: the response's head. Raises StreamReset."""
-        return await asyncio.shield(self._response)
+        while self._response is None:
+            self._check()
+            await self._readable.wait()
+        return self._response
 
     async def receive(self) -> bytes:
         """The next bytes of the peer's body, b"" at its end. Raises StreamReset after what came before it."""
@@ -169,9 +172,10 @@ class Stream:
             raise RuntimeError("a body before its head, or after its end")
 
     def _got_head(self, head: Head) -> None:
-        if not self._ours or self._response.done():
+        if not self._ours or self._response is not None:
             raise WireError("a response's head out of place")
-        self._response.set_result(head)
+        self._response = head
+        self._readable.ring()
 
     def _got_data(self, data: bytes) -> None:
         self._check_order("data")
@@ -206,7 +210,7 @@ class Stream:
     def _check_order(self, what: str) -> None:
         if self._peer_ended:
             raise WireError(f"{what} after the end of a stream")
-        if self._ours and not self._response.done():
+        if self._ours and self._response is None:
             raise WireError(f"{what} before the response's head")
 
     def _got_credit(self, payload: bytes) -> None:
@@ -223,9 +227,6 @@ class Stream:
             return
         self._failure = failure
         self._release_buffer()
-        if not self._response.done():
-            self._response.set_exception(failure)
-            self._response.exception()  # seen: nobody may be waiting for it
         self._readable.ring()
         self._writable.ring()
         self._mux.forget(self)

@@ -1,4 +1,4 @@
-"""A whole proxy in the test's own loop: real uvicorn on a real port, tunnels to gates of `proxy_gate`."""
+"""A whole proxy in the test's own loop: real connections on a real port, tunnels to gates of `proxy_gate`."""
 
 from __future__ import annotations
 

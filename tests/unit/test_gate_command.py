@@ -84,7 +84,7 @@ def test_ping_tells_versions_and_the_routes(site: Site):
     answer = run(site, "ping")
     assert answer.returncode == 0
     assert re.fullmatch(rb"saia-gate 0\.\S+ wire 1 routes 1 age \d+s\n", answer.stdout)
-    assert run(site, None, "ping").stdout == answer.stdout
+    assert re.sub(rb"\d+s", b"", run(site, None, "ping").stdout) == re.sub(rb"\d+s", b"", answer.stdout)
 
 
 def test_an_unnamed_proxy_is_refused_whatever_it_asks(site: Site):

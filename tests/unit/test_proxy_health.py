@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from saia_proxy.health import LONGEST_EJECTION_S, Condition, Tolerance, in_use
+from saia_proxy.health import LONGEST_EJECTION_S, Condition, Tolerance, Use
 
 TOLERANCE = Tolerance(eject_after=3, eject_for_s=5.0, stall_after_s=30.0)
 
@@ -15,7 +15,7 @@ class Instance:
         self.condition = Condition()
 
     def use(self):
-        return in_use(self.condition, lambda: self.now, TOLERANCE)
+        return Use(self.condition, lambda: self.now, TOLERANCE)
 
     def answer(self, *statuses: int) -> None:
         for status in statuses:

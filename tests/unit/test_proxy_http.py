@@ -1,4 +1,4 @@
-"""What clients see, over real sockets: a real uvicorn, real httpx and openai clients, a gate on the real mux."""
+"""What clients see, over real sockets: real httpx and openai clients, a gate on the real mux."""
 
 from __future__ import annotations
 

@@ -73,7 +73,9 @@ def test_a_keys_limits_hold_over_all_workers():
 
 def test_the_requests_of_a_worker_that_ended_are_over():
     client = Client(concurrency=1)
-    client.board.of("alice")[1].begin(window=100)
+    other = client.board.of("alice")[1]
+    other.count(window=100)
+    other.__enter__()
     assert client.ask() == 1
     client.board.forget_open(1)
     assert client.ask() == 0

@@ -6,9 +6,10 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
+from asyncssh.constants import MSG_IGNORE
 
 from saia_engine.edge.text import plain
 from saia_proxy.transports import VERB, Connect, Link, MakeMux, Trouble, Unusable
@@ -59,6 +60,7 @@ def connector(*, host: str, port: int, user: str, key: str, known_hosts: str, ti
             )
         except (OSError, asyncssh.Error, TimeoutError) as exc:
             raise _trouble(exc, where, key, known_hosts) from None
+        _without_ignored_packets(connection)
         link = _SshLink(make_mux, connection)
         try:
             async with asyncio.timeout(timeout_s):
@@ -74,6 +76,17 @@ def connector(*, host: str, port: int, user: str, key: str, known_hosts: str, ti
         return link
 
     return connect
+
+
+def _without_ignored_packets(connection: asyncssh.SSHClientConnection) -> None:
+    """asyncssh puts an empty packet before each one, against attacks on CBC: a cipher of a kind that we never use."""
+    send = connection.send_packet
+
+    def send_packet(pkttype: int, *args: bytes, handler: Any = None) -> None:
+        if pkttype != MSG_IGNORE:
+            send(pkttype, *args, handler=handler)
+
+    connection.send_packet = send_packet
 
 
 class _SshLink(Link):

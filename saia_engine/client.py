@@ -188,6 +188,10 @@ class EngineClient:
         """The ids of all that the journal knows."""
         return (await self._call("GET", "/v1/instances"))["instances"]
 
+    async def keys(self, proxy: str) -> dict[str, Any]:
+        """Its API keys: what is ordered, whether that is in force, and what the proxy says of each."""
+        return await self._call("GET", f"/v1/proxies/{_quoted(proxy)}/keys")
+
     async def health(self) -> dict[str, Any]:
         return await self._call("GET", "/v1/health")
 
@@ -236,6 +240,22 @@ class EngineClient:
 
     async def maintenance(self, proxy: str, on: bool) -> dict[str, Any]:
         return await self._call("POST", f"/v1/proxies/{_quoted(proxy)}/maintenance", {"on": on})
+
+    async def revoke_key(self, proxy: str, key: str) -> dict[str, Any]:
+        """Its new requests are refused; it need not be known to the proxy yet."""
+        return await self._call("POST", _key(proxy, key) + "/revocation")
+
+    async def restore_key(self, proxy: str, key: str) -> dict[str, Any]:
+        return await self._call("DELETE", _key(proxy, key) + "/revocation")
+
+    async def limit_key(self, proxy: str, key: str, limits: dict[str, int | None]) -> dict[str, Any]:
+        """`concurrency` and `per_minute`: None is what the proxy's configuration says, 0 no limit; what is not
+        given stays as it is."""
+        return await self._call("POST", _key(proxy, key) + "/limits", dict(limits))
+
+    async def clear_key_limits(self, proxy: str, key: str) -> dict[str, Any]:
+        """Back to what the proxy's configuration says."""
+        return await self._call("DELETE", _key(proxy, key) + "/limits")
 
     # -- the wire
 
@@ -324,6 +344,10 @@ def _checked(response: httpx.Response) -> httpx.Response:
     except msgspec.DecodeError:
         raise ClientError("failed", f"the engine answered with status {response.status_code}") from None
     raise _KINDS.get(error.code, ClientError)(error.code, error.message)
+
+
+def _key(proxy: str, key: str) -> str:
+    return f"/v1/proxies/{_quoted(proxy)}/keys/{_quoted(key)}"
 
 
 def _quoted(name: str) -> str:

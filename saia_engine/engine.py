@@ -6,15 +6,15 @@ import asyncio
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from saia_engine import config as configuration
-from saia_engine import doubts, rows, site, story, view
+from saia_engine import doubts, proxy_orders, rows, site, story, view
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Refused
 from saia_engine.api.sockets import group_id
@@ -26,6 +26,7 @@ from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease
 from saia_engine.model import DrainKind, Instance, Override, Reason, Service, State
 from saia_engine.probes import Probes
+from saia_engine.proxy_orders import ProxyOrders
 from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
 from saia_engine.relays import Relays
@@ -33,7 +34,7 @@ from saia_engine.reports import GateReport
 from saia_engine.revision_files import RevisionFiles
 from saia_engine.routes import RoutesFile
 from saia_engine.slurm.port import Slurm
-from saia_engine.store import Event, JournalError, ProxyWish, Store
+from saia_engine.store import Event, JournalError, Store
 from saia_engine.wishes import WishRefused
 
 EVENTS_SHOWN = 500
@@ -101,7 +102,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._started_at = clock.now()
         self._shown_snapshot: object = None
-        self._wishes = self._store.proxies()
+        self._orders = ProxyOrders(self._store, self._relays, clock.now)
         self._events = OrderedDict((e.seq, e) for e in self._store.events(EVENTS_SHOWN))
         self._installation = site.installation_id(config)
         dirs = InstanceDirs(config.paths.instances_dir, config.agent_python, config.port_range)
@@ -156,6 +157,7 @@ class Engine:
             for task in loops:
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+            self._orders.close()
             await self._probes.close()
             await self._slurm.close()
             try:
@@ -209,7 +211,7 @@ class Engine:
                 self._shown_snapshot = snapshot
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
                 hub.publish("jobs", rows.jobs(snapshot, ours))
-        hub.publish("proxies", rows.proxies(self._control.proxies, self._wishes, self._relays, now))
+        hub.publish("proxies", rows.proxies(self._control.proxies, self._orders.wishes, self._relays, now))
         hub.publish("alarms", rows.alarms(reconciler.alarms.current) | self._own_alarms(now))
         hub.publish("events", {str(seq): rows.event(e) for seq, e in self._events.items()})
 
@@ -253,11 +255,8 @@ class Engine:
             found["slurm-silent:slurm"] = view.AlarmView(
                 "slurm-silent", "critical", "slurm", "no good answer since the engine started", now
             )
-        for name, wish in self._wishes.items():
-            if wish.maintenance and name in self._control.proxies:
-                found[f"maintenance:{name}"] = view.AlarmView(
-                    "maintenance", "warning", name, "in maintenance: it refuses all new requests", now
-                )
+        for alarm in proxy_orders.alarms(self._control.proxies, self._orders.wishes, self._relays, now):
+            found[f"{alarm.code}:{alarm.subject}"] = alarm
         if self._publisher.fault:
             found["routes-not-written:engine"] = view.AlarmView(
                 "routes-not-written", "critical", "engine", self._publisher.fault, now
@@ -404,18 +403,33 @@ class Engine:
         self._wake.set()
         return {"unfrozen": True}
 
+    def _proxy(self, name: str) -> str:
+        if name not in self._control.proxies:
+            raise Refused("not_found", f"there is no proxy {name}", 404)
+        return name
+
     @_intent
     def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
-        if proxy not in self._control.proxies:
-            raise Refused("not_found", f"there is no proxy {proxy}", 404)
-        wish = self._wishes.get(proxy) or ProxyWish()
-        if wish.maintenance != on:
-            wish = ProxyWish(wish.revision + 1, on)
-            self._store.set_proxy(proxy, wish)
-            self._wishes[proxy] = wish
+        if self._orders.set_maintenance(self._proxy(proxy), on, uid):
             self.reconciler.record("maintenance", proxy, "on" if on else "off", uid)
         self._wake.set()
-        return {"proxy": proxy, "maintenance": on, "revision": wish.revision}
+        return {"proxy": proxy, "maintenance": on, "revision": self._orders.wish(proxy).revision}
+
+    @_intent
+    def order_key(
+        self, uid: int, proxy: str, key: str, changes: Mapping[str, bool | int | None]
+    ) -> dict[str, Any]:
+        is_news = self._orders.order_key(self._proxy(proxy), key, changes, uid)
+        wish = self._orders.wish(proxy)
+        order = wish.keys[key].order if key in wish.keys else proxy_orders.AS_CONFIGURED
+        if is_news:
+            self.reconciler.record("key-ordered", proxy, f"{key}: {view.key_order_words(asdict(order))}", uid)
+        self._wake.set()
+        known = self._orders.known(proxy, key)
+        return {"proxy": proxy, "key": key, "known": known, "revision": wish.revision} | asdict(order)
+
+    def keys(self, proxy: str) -> dict[str, Any]:
+        return self._orders.key_rows(self._proxy(proxy))
 
     def plan(self) -> dict[str, Any]:
         return view.plan_rows(self.reconciler.preview())
@@ -443,12 +457,11 @@ class Engine:
     def revisions(self, service: str) -> dict[str, Any]:
         return story.revisions(self._store, service, self._configured(service), self._specs)
 
-    def report(self, report: GateReport) -> dict[str, Any]:
-        if report.proxy not in self._control.proxies:
-            raise Refused("not_found", f"there is no proxy {report.proxy}", 404)
+    async def report(self, report: GateReport) -> dict[str, Any]:
+        proxy = self._proxy(report.proxy)
         self._relays.note(report, self.reconciler.desired.services, self._clock.now())
-        wish = self._wishes.get(report.proxy) or ProxyWish()
-        return {"revision": wish.revision, "maintenance": wish.maintenance}
+        await self._orders.news(proxy, report.admin_revision, report.wait_s)
+        return self._orders.desired(proxy)
 
     def reload(self) -> None:
         """Take in services and proxies of the changed file; a bad one changes nothing and raises an alarm."""

@@ -22,7 +22,11 @@ _SECOND = (
     "CREATE TABLE exclusions (node TEXT PRIMARY KEY, record BLOB NOT NULL)",
     "CREATE TABLE marks (name TEXT PRIMARY KEY, at REAL NOT NULL)",
 )
-_STEPS = (_FIRST, _SECOND)
+_THIRD = (
+    "ALTER TABLE proxies ADD COLUMN keys BLOB NOT NULL DEFAULT '{}'",
+    "ALTER TABLE proxies ADD COLUMN at REAL NOT NULL DEFAULT 0",
+)
+_STEPS = (_FIRST, _SECOND, _THIRD)
 """Step n makes a journal of schema n+1 out of one of schema n; 0 is an empty file."""
 VERSION = len(_STEPS)
 

@@ -40,12 +40,12 @@ from saia_engine.reconciler import Identity, Reconciler
 from saia_engine.revision_files import RevisionFiles
 from saia_engine.routes import Route, RoutesFault
 from saia_engine.slurm.port import JobRequest, Slurm, SlurmError, SlurmUnavailable, SubmitRejected
-from saia_engine.store import JournalError, ProxyWish, Store
+from saia_engine.store import JournalError, Store
 
 _EXIT = re.compile(r"exit\.([0-9]{1,6})\.json")
 NOT_RESTORED = (
     "scales, rollbacks and node exclusions that operators had set",
-    "the maintenance of proxies: it is off now",
+    "orders to proxies (maintenance, keys): each goes on by its last ones, and revoked keys stay so",
     "why an instance drains: it goes on as in a hand-over",
     "events, learned waits, and which revisions had proven themselves",
 )
@@ -145,9 +145,6 @@ async def _fill(store: Store, config: Config, lease: Lease, snapshot: Snapshot) 
     dirs = InstanceDirs(config.paths.instances_dir, config.agent_python, config.port_range)
     files = RevisionFiles(config.paths.revisions_dir)
     revisions = _restore_revisions(store, files)
-    for proxy in config.proxies:
-        # Above any revision that was ever counted up: what proxies acknowledged before means nothing now.
-        store.set_proxy(proxy, ProxyWish(int(snapshot.taken_at)))
     reconciler = Reconciler(
         identity=identity,
         services=config.services,

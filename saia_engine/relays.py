@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from saia_engine.reports import GateReport
+from saia_engine.wire.messages import KeyState
 
 GONE_AFTER_S = 5.0
 FORGOTTEN_AFTER_S = 600.0
@@ -45,6 +48,7 @@ class Relays:
         self._relays: dict[tuple[str, str], _Relay] = {}
         self.traffic: dict[str, Traffic] = {}
         self.proxy_requests: dict[str, int] = {}
+        self._keys: dict[str, tuple[float, list[KeyState]]] = {}
 
     def note(self, report: GateReport, services: Mapping[str, object], now: float) -> None:
         """Take in one report; counts of services that are not ours are ignored."""
@@ -60,12 +64,19 @@ class Relays:
             traffic.errors += max(0, report.errors.get(name, 0) - (known.errors.get(name, 0) if known else 0))
             traffic.history.append((now, traffic.requests))
             self.proxy_requests[report.proxy] = self.proxy_requests.get(report.proxy, 0) + new
-        self._relays[key] = _Relay(report, now)
+        if report.keys:
+            self._keys[report.proxy] = now, report.keys
+        self._relays[key] = _Relay(replace(report, keys=[]), now)
         self._forget(now)
 
     def of(self, proxy: str, now: float) -> list[GateReport]:
         """The live relays of one proxy."""
         return [report for report in self._live(now) if report.proxy == proxy]
+
+    def said_keys(self, proxy: str, now: float) -> list[KeyState]:
+        """The newest word of one proxy on its keys: each of its workers tells of all; empty where it is away."""
+        heard_at, keys = self._keys.get(proxy, (0.0, []))
+        return keys if now - heard_at <= GONE_AFTER_S else []
 
     def in_flight(self, now: float) -> dict[str, int]:
         """By instance, over all live relays."""

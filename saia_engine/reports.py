@@ -7,7 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-LARGEST_BYTES = 64 * 1024
+from saia_engine.wire.messages import MOST_KEYS, KeyState
+
+LARGEST_BYTES = 512 * 1024
 LARGEST_COUNT = 2**53 - 1
 
 Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
@@ -18,7 +20,7 @@ ByService = Annotated[dict[Name, Count], Meta(max_length=1000)]
 
 
 class GateReport(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """One relay's word; `requests` and `errors` count since its start. `queued` is the proxy's own word."""
+    """One relay's word; `requests` and `errors` count since its start. `queued` and `keys` are the proxy's own."""
 
     proxy: Name
     relay: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
@@ -33,6 +35,9 @@ class GateReport(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     errors: ByService = {}
     version: Annotated[str, Meta(max_length=64)] = ""
     queued: ByService = {}
+    keys: Annotated[list[KeyState], Meta(max_length=MOST_KEYS)] = []
+    wait_s: Annotated[float, Meta(ge=0, le=5)] = 0.0
+    """So long it waits for the answer while nothing new is wanted of the proxy."""
 
 
 _decoder = msgspec.json.Decoder(GateReport)

@@ -19,6 +19,7 @@ from saia_engine.model import (
 )
 from saia_engine.planner import timeline
 from saia_engine.planner.lead import Lead
+from saia_engine.proxy_orders import acknowledged
 from saia_engine.relays import Relays, Traffic
 from saia_engine.store import Event, ProxyWish
 from saia_engine.view import (
@@ -209,7 +210,7 @@ def nodes(
 def proxies(
     configured: Mapping[str, ProxyLimits], wishes: Mapping[str, ProxyWish], relays: Relays, now: float
 ) -> dict[str, ProxyView]:
-    """One row a configured proxy; a proxy has acknowledged once all its live relays have."""
+    """One row a configured proxy."""
     rows = {}
     for name, limits in configured.items():
         wish = wishes.get(name) or ProxyWish()
@@ -225,10 +226,12 @@ def proxies(
             in_flight=sum(sum(r.in_flight.values()) for r in reports),
             requests=relays.proxy_requests.get(name, 0),
             maintenance=wish.maintenance,
-            maintenance_acked=wish.revision == 0
-            or (bool(reports) and all(r.admin_revision >= wish.revision for r in reports)),
+            orders_acked=acknowledged(wish, reports),
+            keys_ordered=len(wish.keys),
+            keys_revoked=sum(1 for key in wish.keys.values() if key.order.revoked),
             said_version=next((r.version for r in reports), ""),
             said_queue=sum(sum(r.queued.values()) for r in reports),
+            said_keys=len(relays.said_keys(name, now)),
         )
     return rows
 

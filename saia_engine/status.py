@@ -12,7 +12,7 @@ from saia_engine.edge.durations import show
 from saia_engine.edge.text import clean, plain
 from saia_engine.explain import why_lines, wrapped
 from saia_engine.model import State, short_id
-from saia_engine.view import TABLES, EngineView, InstanceView, ProxyView, ServiceView
+from saia_engine.view import TABLES, EngineView, InstanceView, ProxyView, ServiceView, key_order_words
 
 WIDEST_CELL = 60
 _WORST_FIRST = {"critical": 0, "warning": 1, "info": 2}
@@ -40,7 +40,7 @@ def status_lines(tables: Tables) -> list[str]:
             "no instances live",
         ),
         _table(
-            "PROXY TUNNEL SINCE RELAYS IN-FLIGHT MAINTENANCE".split(),
+            "PROXY TUNNEL SINCE RELAYS IN-FLIGHT MAINTENANCE KEYS".split(),
             [_proxy(row, now) for _, row in sorted(tables.proxies.items())],
             "no proxies are configured",
         ),
@@ -77,6 +77,41 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         f"{plain(a.get('severity'))}: {plain(a.get('subject'))}: {plain(a.get('text'))}" for a in alarms
     ]
     return lines or ["nothing to do: all is as it should be"]
+
+
+def key_lines(answer: Mapping[str, Any]) -> list[str]:
+    """The API keys of one proxy."""
+    now = answer["now"]
+    lines = _table(
+        "KEY STATE AT-ONCE A-MINUTE IN-FLIGHT REQUESTS REFUSED MODELS ORDERED IN-FORCE BY".split(),
+        [_key(row, now) for row in answer["keys"]],
+        "it tells of no keys, and nothing is ordered",
+    )
+    proxy = clean(str(answer["proxy"]))
+    if not answer["connected"]:
+        lines.append(f"! {proxy} is away: what it has, and what is in force there, is not known")
+    elif not answer["acknowledged"]:
+        lines.append(f"! {proxy} has not acknowledged the newest order yet")
+    return lines
+
+
+def _key(row: Mapping[str, Any], now: float) -> list[str]:
+    said, ordered = row["said"], row["ordered"]
+    if said is None:
+        facts = ["not there", "-", "-", "-", "-", "-", "-"]
+    else:
+        facts = [
+            "revoked" if said["revoked"] else "ok",
+            str(said["concurrency"] or "-"),
+            str(said["per_minute"] or "-"),
+            *(str(said[figure]) for figure in ("in_flight", "requests", "refused")),
+            said["models"] or "-",
+        ]
+    order, by = "-", "-"
+    if ordered is not None:
+        order, by = key_order_words(ordered), f"uid {ordered['uid']}, {_span(ordered['at'], now)} ago"
+    in_force = ("yes" if ordered else "-") if row["in_force"] else "not yet"
+    return [row["name"], *facts, order, in_force, by]
 
 
 def _because(reason: Mapping[str, Any]) -> str:
@@ -182,7 +217,10 @@ def _proxy(row: ProxyView, now: float) -> list[str]:
         "-" if row.connected_since is None else _span(row.connected_since, now),
         str(row.relays),
         str(row.in_flight),
-        maintenance if row.maintenance_acked else f"{maintenance} (not acknowledged yet)",
+        maintenance if row.orders_acked else f"{maintenance} (not acknowledged yet)",
+        f"{row.said_keys or '?'}, {row.keys_revoked} revoked"
+        if row.keys_revoked
+        else str(row.said_keys or "-"),
     ]
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from saia_engine import journal_schema
 from saia_engine.model import Exclusion, Instance, Override, Pin, Revision, WaitSample
+from saia_engine.wire.messages import KeyOrder
 
 EVENTS_KEPT = 100_000
 SAMPLES_KEPT = 2000
@@ -39,11 +40,26 @@ class JournalError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyWish:
+    """What an operator wants of one API key of a proxy."""
+
+    order: KeyOrder
+    uid: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyWish:
-    """What the operators want of one proxy; the revision grows with each change."""
+    """What the operators want of one proxy; the revision grows with each change, the last of which was then."""
 
     revision: int = 0
     maintenance: bool = False
+    keys: dict[str, KeyWish] = field(default_factory=dict)
+    """By name; of all others their configuration."""
+    at: float = 0.0
+
+
+_decode_keys = msgspec.json.Decoder(dict[str, KeyWish]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +198,18 @@ class Store:
     def set_proxy(self, name: str, wish: ProxyWish) -> None:
         with self._write("set_proxy"):
             self._db.execute(
-                "INSERT OR REPLACE INTO proxies VALUES (?, ?, ?)", (name, wish.revision, wish.maintenance)
+                "INSERT OR REPLACE INTO proxies (name, revision, maintenance, keys, at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (name, wish.revision, wish.maintenance, msgspec.json.encode(wish.keys), wish.at),
             )
 
     def proxies(self) -> dict[str, ProxyWish]:
         with self._guard("read"):
-            rows = self._db.execute("SELECT name, revision, maintenance FROM proxies").fetchall()
-            return {name: ProxyWish(revision, bool(maintenance)) for name, revision, maintenance in rows}
+            rows = self._db.execute("SELECT name, revision, maintenance, keys, at FROM proxies").fetchall()
+            return {
+                name: ProxyWish(revision, bool(maintenance), _decode_keys(keys), at)
+                for name, revision, maintenance, keys, at in rows
+            }
 
     def set_mark(self, name: str, at: float) -> None:
         """A small durable fact: when something last happened."""

@@ -6,6 +6,7 @@ Times are seconds since the epoch, durations seconds, memory MiB. None is unknow
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -176,10 +177,15 @@ class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     requests: int = 0
     maintenance: bool = False
     """Wanted by the operator."""
-    maintenance_acked: bool = True
-    """All live relays acknowledged the wanted state, and there is at least one."""
+    orders_acked: bool = True
+    """All live relays acknowledged what is wanted, maintenance and keys, and there is at least one."""
     said_version: str = ""
     said_queue: int = 0
+    keys_ordered: int = 0
+    """API keys that operators revoked or gave other limits."""
+    keys_revoked: int = 0
+    said_keys: int = 0
+    """How many it has; 0 also from one that is away, or does not tell."""
 
 
 class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -229,6 +235,15 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     set: dict[str, msgspec.Raw] = {}
     gone: list[str] = []
     reset: bool = False
+
+
+def key_order_words(order: Mapping[str, Any]) -> str:
+    """What operators want of an API key, the fields of a `wire.messages.KeyOrder`, in a few words."""
+    words = ["revoked"] if order["revoked"] else []
+    for limit, unit in (("concurrency", "at once"), ("per_minute", "a minute")):
+        if order[limit] is not None:
+            words.append(f"{order[limit] or 'any number'} {unit}")
+    return ", ".join(words) or "as its proxy is configured"
 
 
 def plan_rows(plan: Plan) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import msgspec
 
 from saia_engine.edge.logs import get_logger
 from saia_proxy import access_log
-from saia_proxy.admin import Maintenance
+from saia_proxy.admin import Orders
 from saia_proxy.errors import ApiError, ClientGone
 from saia_proxy.exchange import Exchange
 from saia_proxy.forward import SERVICES, Forwarder
@@ -32,7 +32,7 @@ class App:
         forwarder: Forwarder,
         keys: Keyring,
         table: RoutingTable,
-        maintenance: Maintenance,
+        orders: Orders,
         metrics: Metrics,
         scrapers: Sequence[str],
         trusts: bool,
@@ -41,7 +41,7 @@ class App:
         self._forwarder = forwarder
         self._keys = keys
         self._table = table
-        self._maintenance = maintenance
+        self._orders = orders
         self._metrics = metrics
         self._trusts = trusts
         self._scrapers = tuple(ip_network(network) for network in scrapers)
@@ -104,7 +104,7 @@ class App:
         connected = self._table.connected
         state = {
             "status": "ok" if connected else "no upstream is connected",
-            "maintenance": self._maintenance.on,
+            "maintenance": self._orders.maintenance,
             "upstreams": {"connected": connected, "configured": self._upstreams},
             "in_flight": self._table.in_flight,
         }
@@ -112,8 +112,8 @@ class App:
 
     async def _models(self, exchange: Exchange, wanted: str) -> None:
         """All models that the key may use, or the one that is wanted."""
-        key = self._keys.admit(exchange.header(b"authorization"))
-        exchange.key, exchange.model = key.name, wanted
+        key = self._keys.admit(exchange)
+        exchange.model = wanted
         models = [_model(offer) for name, offer in self._table.models.items() if may_use(key, name)]
         answer: Any = {"object": "list", "data": models}
         if wanted:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 
 from saia_engine.wire.sweeper import Sweeper
-from saia_proxy.admin import Maintenance
+from saia_proxy.admin import Orders
 from saia_proxy.attempt import Asked, Attempt, Opener
 from saia_proxy.body import SMALL, Body, Buffers, PassingBody, WholeBody
 from saia_proxy.config import BY_KEY, ApiKey, Balancing, Timeouts
@@ -32,7 +32,7 @@ class Forwarder:
         keys: Keyring,
         table: RoutingTable,
         tunnels: Mapping[str, Opener],
-        maintenance: Maintenance,
+        orders: Orders,
         timeouts: Timeouts,
         balancing: Balancing,
         quotas: Quotas,
@@ -44,7 +44,7 @@ class Forwarder:
         self._keys = keys
         self._table = table
         self._tunnels = tunnels
-        self._maintenance = maintenance
+        self._orders = orders
         self._timeouts = timeouts
         self._balancing = balancing
         self._quotas = quotas
@@ -92,9 +92,8 @@ class Forwarder:
                 body.drop()
 
     def _admit(self, exchange: Exchange) -> ApiKey:
-        key = self._keys.admit(exchange.header(b"authorization"))
-        exchange.key = key.name
-        if self._maintenance.on:
+        key = self._keys.admit(exchange)
+        if self._orders.maintenance:
             text = "This proxy is in maintenance."
             raise ApiError(503, "maintenance", text, retry_after_s=RETRY_MAINTENANCE_S)
         return key

@@ -41,7 +41,7 @@ class Usage:
 
     @property
     def refused(self) -> int:
-        """By the key's own limits, in all."""
+        """For the key's own limits, or as it is revoked; in all."""
         return self._cells[_Cell.REFUSED]
 
     def windows(self, window: int) -> tuple[int, int]:
@@ -100,28 +100,39 @@ class Board:
 class Quotas:
     """Holds each key to its limits, in one worker; only touched from its event loop."""
 
-    def __init__(self, board: Board, worker: int = 0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        board: Board,
+        worker: int = 0,
+        clock: Callable[[], float] = time.time,
+        limits: Callable[[ApiKey], tuple[int, int]] = lambda key: (key.concurrency, key.per_minute),
+    ) -> None:
+        """`limits` are those in force: requests at once, and a minute; 0 is none."""
         self._board = board
         self._worker = worker
         self._clock = clock
+        self._limits = limits
+
+    def refuse(self, key: ApiKey) -> None:
+        """Counts one request that was refused elsewhere."""
+        self._board.of(key.name)[self._worker].refuse()
 
     def admit(self, key: ApiKey) -> AbstractContextManager[None]:
         """Counts one request; it is under way while the `with` lasts. Raises ApiError (429)."""
         everywhere = self._board.of(key.name)
         own, now = everywhere[self._worker], self._clock()
         window = int(now // WINDOW_S)
-        if key.concurrency and sum(usage.in_flight for usage in everywhere) >= key.concurrency:
+        concurrency, per_minute = self._limits(key)
+        if concurrency and sum(usage.in_flight for usage in everywhere) >= concurrency:
             own.refuse()
-            text = f"This API key has {key.concurrency} requests under way, as many as it may."
+            text = f"This API key has {concurrency} requests under way, as many as it may."
             raise ApiError(429, "too_many_concurrent_requests", text, retry_after_s=1)
-        if key.per_minute:
+        if per_minute:
             counts = [usage.windows(window) for usage in everywhere]
-            wait_s = _wait_s(
-                key.per_minute, sum(n for n, _ in counts), sum(b for _, b in counts), now % WINDOW_S
-            )
+            wait_s = _wait_s(per_minute, sum(n for n, _ in counts), sum(b for _, b in counts), now % WINDOW_S)
             if wait_s > 0:
                 own.refuse()
-                text = f"This API key may make {key.per_minute} requests a minute."
+                text = f"This API key may make {per_minute} requests a minute."
                 raise ApiError(429, "rate_limit_exceeded", text, retry_after_s=max(1, math.ceil(wait_s)))
         own.count(window)
         return own

@@ -19,14 +19,14 @@ from saia_engine.edge import collector
 from saia_engine.edge.lifeline import follow
 from saia_engine.edge.logs import get_logger
 from saia_proxy import access_log
-from saia_proxy.admin import Maintenance
+from saia_proxy.admin import Orders
 from saia_proxy.app import App
 from saia_proxy.body import Buffers
 from saia_proxy.config import ProxyConfig, SshUpstream, SubprocessUpstream
 from saia_proxy.connection import Clients, Connection
 from saia_proxy.forward import Forwarder
 from saia_proxy.forwarded import TrustedProxies
-from saia_proxy.keys import Keyring
+from saia_proxy.keys import Keyring, states
 from saia_proxy.metrics import Metrics
 from saia_proxy.queue import Queue
 from saia_proxy.quota import Board, Quotas
@@ -140,13 +140,16 @@ async def serve(
         config.balancing.tolerance,
         most_at=lambda service: queues.of(service).max_in_flight,
     )
-    maintenance = Maintenance(config.server.state_dir)
+    shared = board or Board(config.keys)
+    orders = Orders(config.server.state_dir, names, worker)
+    quotas = Quotas(shared, worker, limits=orders.limits)
     tunnels = {
         upstream.name: Tunnel(
             upstream.name,
             connect(upstream, config.timeouts.connect_s),
             table=table,
-            maintenance=maintenance,
+            orders=orders,
+            keys=lambda: states(config.keys, shared, orders),
             connections=upstream.connections,
             on_link=metrics.connected.labels(upstream.name).inc,
             handshake_s=config.timeouts.connect_s,
@@ -154,16 +157,16 @@ async def serve(
         )
         for upstream in config.upstreams
     }
-    keys = Keyring(config.keys)
+    keys = Keyring(config.keys, orders, quotas)
     queue = Queue(table, queues, metrics)
     forwarder = Forwarder(
         keys=keys,
         table=table,
         tunnels=tunnels,
-        maintenance=maintenance,
+        orders=orders,
         timeouts=config.timeouts,
         balancing=config.balancing,
-        quotas=Quotas(board or Board(config.keys), worker),
+        quotas=quotas,
         queue=queue,
         metrics=metrics,
         max_body=config.server.max_body_bytes,
@@ -173,7 +176,7 @@ async def serve(
         forwarder=forwarder,
         keys=keys,
         table=table,
-        maintenance=maintenance,
+        orders=orders,
         metrics=metrics,
         scrapers=config.server.metrics_from,
         trusts=bool(config.server.trusted_proxies),

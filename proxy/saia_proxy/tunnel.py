@@ -6,9 +6,9 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from saia_engine.wire.messages import Applied, Metrics, Open, Routes
+from saia_engine.wire.messages import Applied, KeyState, Metrics, Open, Routes
 from saia_engine.wire.mux import MuxClosed, Stream
-from saia_proxy.admin import Maintenance
+from saia_proxy.admin import Orders
 from saia_proxy.line import BACKOFF, Backoff, Line
 from saia_proxy.relay import VERSION, Relay
 from saia_proxy.routing import RoutingTable
@@ -21,7 +21,7 @@ class Tunnel:
     """Owns the connections to one upstream. `run` keeps them; `open` starts a request on one.
 
     `on_link` is told +1 as one is connected, and -1 as one is lost. A gate that was upgraded gets new ones, and has
-    `longest_s` for the streams of the old.
+    `longest_s` for the streams of the old. `keys` is what is told of API keys.
     """
 
     def __init__(
@@ -30,7 +30,8 @@ class Tunnel:
         connect: Connect,
         *,
         table: RoutingTable,
-        maintenance: Maintenance,
+        orders: Orders,
+        keys: Callable[[], list[KeyState]] = list,
         connections: int = 1,
         on_link: Callable[[int], object] = lambda change: None,
         handshake_s: float = 10.0,
@@ -39,7 +40,8 @@ class Tunnel:
     ) -> None:
         self.name = name
         self._table = table
-        self._maintenance = maintenance
+        self._orders = orders
+        self._keys = keys
         self._on_link = on_link
         self._lines = [
             Line(
@@ -104,7 +106,7 @@ class Tunnel:
         if not relays:
             self._teller = self._in_force = None
             self._table.lost(self.name)
-            self._maintenance.lost(self.name)
+            self._orders.lost(self.name)
             return
         # Of equally new ones the same as before: a relay that has just begun offers instances it has not tried yet.
         teller = max(relays, key=lambda relay: (relay.routes.generation, relay is self._teller))
@@ -117,8 +119,12 @@ class Tunnel:
             self._table.update(self.name, routes)
         orders = [relay.admin for relay in relays if relay.admin is not None]
         if orders:
-            self._maintenance.apply(self.name, max(orders, key=lambda order: order.revision))
-        applied = Applied(routes.generation, self._maintenance.revision(self.name))
+            self._orders.apply(self.name, max(orders, key=lambda order: order.revision))
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        generation = self._in_force.generation if self._in_force is not None else 0
+        applied = Applied(generation, self._orders.acknowledged(self.name))
         for relay in tuple(self._relays):
             relay.mux.control(applied)
 
@@ -128,9 +134,10 @@ class Tunnel:
         while True:
             await asyncio.sleep(METRICS_INTERVAL_S)
             self._tell_metrics()
+            self._acknowledge()
 
     def _tell_metrics(self) -> None:
-        """The engine adds up what relays tell, so one alone tells of the queue."""
-        queued = self._table.demand()
+        """The engine adds up what relays tell, so one alone tells of queue and keys."""
+        whole, brief = Metrics(VERSION, self._table.demand(), self._keys()), Metrics(VERSION)
         for relay in tuple(self._relays):
-            relay.mux.control(Metrics(VERSION, queued if relay is self._teller else {}))
+            relay.mux.control(whole if relay is self._teller else brief)

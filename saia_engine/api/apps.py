@@ -25,6 +25,8 @@ from saia_engine.view import API_VERSION, EngineView
 
 MOST_REPLICAS = 1000
 LARGEST_BODY = 4096
+MOST_AT_ONCE = 1_000_000
+MOST_PER_MINUTE = 10_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -60,6 +62,20 @@ class Unfreeze(msgspec.Struct, forbid_unknown_fields=True):
 
 class Maintenance(msgspec.Struct, forbid_unknown_fields=True):
     on: bool
+
+
+class KeyLimits(msgspec.Struct, forbid_unknown_fields=True):
+    """One that is left out stays as it is; null is the proxy's configuration, 0 no limit."""
+
+    concurrency: Annotated[int, Meta(ge=0, le=MOST_AT_ONCE)] | msgspec.UnsetType | None = msgspec.UNSET
+    per_minute: Annotated[int, Meta(ge=0, le=MOST_PER_MINUTE)] | msgspec.UnsetType | None = msgspec.UNSET
+
+    def changes(self) -> dict[str, int | None]:
+        both = {"concurrency": self.concurrency, "per_minute": self.per_minute}
+        return {name: limit for name, limit in both.items() if not isinstance(limit, msgspec.UnsetType)}
+
+
+_NO_LIMITS: dict[str, int | None] = {"concurrency": None, "per_minute": None}
 
 
 def operator_app(engine: Engine, operators: Operators) -> Starlette:
@@ -166,6 +182,24 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         asked = await _body(request, Maintenance)
         return await _answer(engine.maintenance(uid, proxy, asked.on))
 
+    async def keys(request: Request) -> Response:
+        await allowed(request, "read the state")
+        return await _answer(engine.keys(_param(request, "proxy", _NAME)))
+
+    async def revocation(request: Request) -> Response:
+        proxy, key = _param(request, "proxy", _NAME), _param(request, "key", _NAME)
+        revoked = request.method == "POST"
+        uid = await allowed(request, f"{'revoke' if revoked else 'restore'} a key of", proxy)
+        return await _answer(engine.order_key(uid, proxy, key, {"revoked": revoked}))
+
+    async def key_limits(request: Request) -> Response:
+        proxy, key = _param(request, "proxy", _NAME), _param(request, "key", _NAME)
+        uid = await allowed(request, "set the limits of a key of", proxy)
+        changes = (await _body(request, KeyLimits)).changes() if request.method == "POST" else _NO_LIMITS
+        if not changes:
+            raise Refused("bad_request", "concurrency, per_minute or both must be given", 400)
+        return await _answer(engine.order_key(uid, proxy, key, changes))
+
     return _app(
         Route("/v1/state", state),
         Route("/v1/stream", stream),
@@ -185,6 +219,9 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         Route("/v1/nodes/{node}/exclusion", include, methods=["DELETE"]),
         Route("/v1/unfreeze", unfreeze, methods=["POST"]),
         Route("/v1/proxies/{proxy}/maintenance", maintenance, methods=["POST"]),
+        Route("/v1/proxies/{proxy}/keys", keys),
+        Route("/v1/proxies/{proxy}/keys/{key}/revocation", revocation, methods=["POST", "DELETE"]),
+        Route("/v1/proxies/{proxy}/keys/{key}/limits", key_limits, methods=["POST", "DELETE"]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from saia_engine.api.hub import Hub
@@ -38,6 +38,14 @@ class Engine(Protocol):
     def drain(self, uid: int, instance: str, confirm: bool) -> Answer: ...
 
     def maintenance(self, uid: int, proxy: str, on: bool) -> Answer: ...
+
+    def order_key(self, uid: int, proxy: str, key: str, changes: Mapping[str, bool | int | None]) -> Answer:
+        """`changes` are fields of a `wire.messages.KeyOrder`; the key need not be known yet."""
+        ...
+
+    def keys(self, proxy: str) -> Answer:
+        """See `proxy_orders.ProxyOrders.key_rows`."""
+        ...
 
     def replace(self, uid: int, instance: str) -> Answer:
         """Hand it over before its end."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from saia_engine.cli import ordering, running, simulating, watching
+from saia_engine.cli import keys, ordering, running, simulating, watching
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 EXIT_CODES = {
@@ -117,6 +117,8 @@ for command in (
     ordering.include,
     ordering.unfreeze,
     ordering.maintenance,
+    keys.keys,
+    keys.key,
     running.gate_key,
     running.demo,
     simulating.simulate,

@@ -10,16 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
+from msgspec.structs import replace
 
 from saia_engine.edge.text import clean
 from saia_engine.gate.http1 import BadResponse, Connection, ConnectionLost
-from saia_engine.wire.messages import Admin, Applied, Metrics
+from saia_engine.wire.messages import Admin, Applied, KeyState, Metrics
 
 INTERVAL_S = 1.0
 LEAST_INTERVAL_S = 0.05
-TIMEOUT_S = 1.0
-LARGEST_ANSWER = 64 * 1024
+WAIT_S = INTERVAL_S - LEAST_INTERVAL_S
+"""So long the engine may hold back its answer, to give it at once when it wants something new of the proxy."""
+TIMEOUT_S = WAIT_S + 1.0
+LARGEST_ANSWER = 256 * 1024
 MOST_NAMES = 500
+LONGEST_MODELS = 100
 LARGEST_COUNT = 2**53 - 1
 
 
@@ -38,6 +42,8 @@ class Report(msgspec.Struct):
     errors: dict[str, int] = {}
     version: str = ""
     queued: dict[str, int] = {}
+    keys: list[KeyState] = []
+    wait_s: float = 0.0
 
 
 class Tally:
@@ -76,12 +82,14 @@ class Reporter:
 
     async def run(self) -> None:
         try:
+            time = asyncio.get_running_loop().time
             while True:
+                began = time()
                 self._soon.clear()
                 await self._report()
                 await asyncio.sleep(LEAST_INTERVAL_S)
                 try:
-                    async with asyncio.timeout(INTERVAL_S - LEAST_INTERVAL_S):
+                    async with asyncio.timeout_at(began + INTERVAL_S):
                         await self._soon.wait()
                 except TimeoutError:
                     pass
@@ -117,6 +125,8 @@ class Reporter:
             queued={
                 name: _count(number) for name, number in tally.metrics.queued.items() if name in services
             },
+            keys=[replace(row, models=clean(row.models, LONGEST_MODELS)) for row in tally.metrics.keys],
+            wait_s=WAIT_S if self.admin else 0.0,
         )
 
     async def _post(self, body: bytes) -> bytes:

@@ -117,11 +117,48 @@ class Routes(Message, frozen=True, tag="routes"):
     """Installation and cluster: two gates of one site tell of the same services."""
 
 
+MOST_KEYS: Final = 500
+"""Rows of keys in one message, either way."""
+LONGEST_KEY_NAME: Final = 64
+KeyName = Annotated[str, Meta(max_length=LONGEST_KEY_NAME, pattern=r"\A[a-z0-9][a-z0-9-]*\Z")]
+
+
+class KeyOrder(Message, frozen=True):
+    """What operators want of one API key. A limit of None is that of the proxy's configuration, 0 is none."""
+
+    revoked: bool = False
+    concurrency: Count | None = None
+    """Requests at once."""
+    per_minute: Count | None = None
+
+
+class KeyState(Message, frozen=True):
+    """Proxy's word on one API key as it is in force there: counts are of all its workers. Never a secret or hash."""
+
+    name: KeyName
+    models: Annotated[str, Meta(max_length=1000)] = ""
+    """What it may use, in words."""
+    revoked: bool = False
+    concurrency: Count = 0
+    """0: no limit; so for `per_minute`."""
+    per_minute: Count = 0
+    in_flight: Count = 0
+    requests: Count = 0
+    """Admitted since the proxy's start."""
+    refused: Count = 0
+    """For its limits, or since it is revoked."""
+
+
 class Admin(Message, frozen=True, tag="admin"):
-    """Gate to proxy: the whole desired state of the proxy, sent again at each connection."""
+    """Gate to proxy: the whole desired state of the proxy, sent again at each connection.
+
+    Of two the one with the higher revision is the newer; 0 is that of an engine that never ordered anything.
+    """
 
     revision: Count
     maintenance: bool = False
+    keys: Annotated[dict[KeyName, KeyOrder], Meta(max_length=MOST_KEYS)] = {}
+    """By name, also of keys that the proxy does not have yet."""
 
 
 class Renew(Message, frozen=True, tag="renew"):
@@ -141,6 +178,7 @@ class Metrics(Message, frozen=True, tag="metrics"):
     version: str = ""
     queued: dict[str, Count] = {}
     """Requests waiting, by service."""
+    keys: Annotated[list[KeyState], Meta(max_length=MOST_KEYS)] = []
 
 
 Control = Routes | Admin | Renew | Applied | Metrics

@@ -16,7 +16,7 @@ def _connection(row: ProxyView, sight: Sight, width: int) -> Text:
 
 def _maintenance(row: ProxyView, sight: Sight, width: int) -> Text:
     word = "on" if row.maintenance else "off"
-    if row.maintenance_acked or not (row.connected or row.maintenance):
+    if row.orders_acked or not (row.connected or row.maintenance):
         return text(f"▽ {word}" if row.maintenance else word, "warn" if row.maintenance else "quiet")
     return text(f"◑ {word}, not acked", "warn")
 
@@ -28,7 +28,7 @@ PROXIES = Listing(
         Column("PROXY", lambda row, s, w: text(row.name, "strong"), 10, lambda r: r.name, grow=1, limit=20),
         Column("LINK", _connection, 11, lambda r: r.connected),
         Column("FOR", lambda row, s, w: since(row.connected_since, s), 7, right=True),
-        Column("MAINTENANCE", _maintenance, 16, lambda r: (r.maintenance, r.maintenance_acked)),
+        Column("MAINTENANCE", _maintenance, 16, lambda r: (r.maintenance, r.orders_acked)),
         Column("OPEN", lambda row, s, w: count(row.in_flight), 6, lambda r: r.in_flight, right=True),
         Column("ROUTES", lambda row, s, w: known(row.routes_generation or None), 6, right=True),
         Column("RELAYS", lambda row, s, w: count(row.relays), 6, lambda r: r.relays, drop=2, right=True),
@@ -40,7 +40,7 @@ PROXIES = Listing(
         Column("PEER", lambda row, s, w: known(row.peer, "quiet"), 16, grow=1, limit=40, drop=5),
         Column("SERVICES", lambda row, s, w: text(" ".join(row.services), "quiet"), 10, grow=1, drop=6),
     ),
-    order=lambda row: (row.connected, row.maintenance_acked, row.name),
+    order=lambda row: (row.connected, row.orders_acked, row.name),
     words=lambda row: f"{row.name} {row.peer} {row.said_version} {' '.join(row.services)}",
     empty="No proxies yet: [proxies.NAME] in the configuration, then saia-engine gate-key --proxy NAME KEY.",
 )

@@ -9,6 +9,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ class SampleEngine:
 
     def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
         return self._take("maintenance", proxy, on)
+
+    def order_key(
+        self, uid: int, proxy: str, key: str, changes: Mapping[str, bool | int | None]
+    ) -> dict[str, Any]:
+        return self._take("order_key", proxy, key, dict(changes))
+
+    def keys(self, proxy: str) -> dict[str, Any]:
+        return {}
 
     def plan(self) -> dict[str, Any]:
         return {}

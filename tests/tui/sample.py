@@ -163,7 +163,7 @@ def proxies() -> Rows:
         ProxyView("cloud", ["*"], True, NOW - 260_000, 2, "192.0.2.17 50312", 418, 49, 1_690_112, False, True,
                   "0.1.0", 0),
         ProxyView("campus", ["embed", "chat-small"], True, NOW - 1300, 1, "198.51.100.4 41822", 417, 0, 8_120,
-                  True, False, "0.1.0", 3),
+                  True, False, "0.1.0", 3, keys_ordered=2, keys_revoked=1, said_keys=12),
         ProxyView("dmz", ["*"], False, None, 0, "", 0, 0, 0, False, False),
     ]  # fmt: skip
     return {row.name: row for row in rows}

@@ -218,6 +218,15 @@ async def test_enter_on_a_service_leads_to_its_instances_and_on_to_all_their_fie
         await until(pilot, lambda: "[1 Overview]" in words(app))
 
 
+async def test_enter_on_a_proxy_tells_of_its_keys_and_whether_it_obeys() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("5", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Page))
+        told = " ".join(words(app).split())
+        for fact in ("orders acked False", "keys ordered 2", "keys revoked 1", "said keys 12"):
+            assert fact in told
+
+
 async def test_the_cursor_stays_on_its_row_while_rows_come_and_go() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,50 @@ HISTORY: dict[str, Any] = {
 }
 
 
+KEYS: dict[str, Any] = {
+    "proxy": "cloud",
+    "now": 1_700_000_600.0,
+    "connected": True,
+    "revision": 7,
+    "acknowledged": False,
+    "keys": [
+        {
+            "name": "alice",
+            "ordered": {
+                "revoked": True,
+                "concurrency": 0,
+                "per_minute": 30,
+                "uid": 1000,
+                "at": 1_700_000_000.0,
+            },
+            "in_force": True,
+            "said": {
+                "name": "alice",
+                "models": "llama-3 service:\x1b[31mapp",
+                "revoked": True,
+                "concurrency": 0,
+                "per_minute": 30,
+                "in_flight": 1,
+                "requests": 120,
+                "refused": 3,
+            },
+        },
+        {
+            "name": "carol",
+            "ordered": {
+                "revoked": True,
+                "concurrency": None,
+                "per_minute": None,
+                "uid": 0,
+                "at": 1_700_000_599.0,
+            },
+            "in_force": False,
+            "said": None,
+        },
+    ],
+}
+
+
 class FakeEngine:
     def __init__(self) -> None:
         self.hub = Hub()
@@ -109,6 +153,7 @@ class FakeEngine:
         self.overrides: dict[str, tuple[int, int]] = {}
         self.drained: list[tuple[int, str]] = []
         self.in_maintenance: dict[str, bool] = {"cloud": False}
+        self.key_orders: dict[str, dict[str, Any]] = {}
         self.reports: list[GateReport] = []
         self.revision = 0
         self.replaced: list[tuple[int, str]] = []
@@ -263,6 +308,20 @@ class FakeEngine:
         self.revision += 1
         self._note(uid, "maintenance", proxy)
         return {"proxy": proxy, "maintenance": on}
+
+    def order_key(
+        self, uid: int, proxy: str, key: str, changes: Mapping[str, bool | int | None]
+    ) -> dict[str, Any]:
+        self._known(self.in_maintenance, proxy)
+        before = self.key_orders.get(key, {"revoked": False, "concurrency": None, "per_minute": None})
+        self.key_orders[key] = {**before, **changes}
+        self._note(uid, "key-ordered", proxy)
+        known = {"alice": True, "bob": None}.get(key, False)
+        return {"proxy": proxy, "key": key, "known": known, "revision": 1, **self.key_orders[key]}
+
+    def keys(self, proxy: str) -> dict[str, Any]:
+        self._known(self.in_maintenance, proxy)
+        return KEYS
 
     def plan(self) -> dict[str, Any]:
         return {

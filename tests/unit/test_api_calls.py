@@ -86,6 +86,26 @@ async def test_orders_reach_the_engine_with_the_callers_uid(api: Served):
     assert engine.excluded == {}
 
 
+async def test_keys_are_ordered_one_by_one(api: Served):
+    engine, alice = api.engine, "/v1/proxies/cloud/keys/alice"
+
+    async def order(method: str, what: str, body: object = None) -> tuple[bool, int | None, int | None]:
+        status, answer = await ask(api, method, f"{alice}/{what}", body)
+        assert (status, answer["proxy"], answer["key"], answer["known"]) == (200, "cloud", "alice", True)
+        return answer["revoked"], answer["concurrency"], answer["per_minute"]
+
+    assert await order("POST", "revocation") == (True, None, None)
+    assert await order("POST", "limits", {"concurrency": 4, "per_minute": 0}) == (True, 4, 0)
+    assert await order("POST", "limits", {"concurrency": None}) == (True, None, 0), "the other one stays"
+    assert await order("DELETE", "revocation") == (False, None, 0)
+    assert await order("DELETE", "limits") == (False, None, None)
+    status, answer = await ask(api, "POST", f"{alice}/limits", {})
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+    assert engine._events[-1] == (os.geteuid(), "key-ordered", "cloud")
+    assert (await ask(api, "GET", "/v1/proxies/cloud/keys"))[1]["keys"][1]["name"] == "carol"
+    assert (await ask(api, "GET", "/v1/proxies/nosuch/keys"))[0] == 404
+
+
 async def test_a_freeze_ends_by_a_confirmed_word_only(api: Served):
     assert (await ask(api, "POST", "/v1/unfreeze", {"confirm": True}))[1]["error"]["code"] == "not_frozen"
     api.engine.frozen = True
@@ -139,6 +159,11 @@ WRONG_BODIES = [
     ("/v1/unfreeze", b'{"confirm":"yes"}'),
     ("/v1/proxies/cloud/maintenance", b"{}"),
     ("/v1/proxies/cloud/maintenance", b'{"on":"yes"}'),
+    ("/v1/proxies/cloud/keys/alice/limits", b'{"concurrency":-1}'),
+    ("/v1/proxies/cloud/keys/alice/limits", b'{"concurrency":1000001}'),
+    ("/v1/proxies/cloud/keys/alice/limits", b'{"per_minute":"5"}'),
+    ("/v1/proxies/cloud/keys/alice/limits", b'{"per_minute":1.5}'),
+    ("/v1/proxies/cloud/keys/alice/limits", b'{"revoked":true}'),
 ]
 
 
@@ -148,7 +173,7 @@ async def test_a_wrong_body_is_refused_with_a_reason(api: Served):
         assert (status, answer["error"]["code"]) == (400, "bad_request"), answer
         assert answer["error"]["message"].startswith("the body can't be used: ")
         assert (api.engine.overrides, api.engine.drained, api.engine.pins) == ({}, [], {})
-        assert api.engine.excluded == {}
+        assert api.engine.excluded == api.engine.key_orders == {}
 
 
 WRONG_PATHS = [
@@ -165,6 +190,11 @@ WRONG_PATHS = [
     "/v1/nodes/-x/exclusion",
     "/v1/nodes/" + "n" * 101 + "/exclusion",
     "/v1/proxies/nosuch/maintenance",
+    "/v1/proxies/nosuch/keys/alice/revocation",
+    "/v1/proxies/cloud/keys/Alice/revocation",
+    "/v1/proxies/cloud/keys/" + "a" * 65 + "/revocation",
+    "/v1/proxies/cloud/keys/a%0ab/revocation",
+    "/v1/proxies/cloud/keys/alice",
     "/v1/nosuch",
     "/",
 ]
@@ -186,7 +216,7 @@ async def test_a_wrong_method_is_refused(api: Served):
 
 
 async def test_a_large_body_is_not_read_whole(api: Served):
-    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 70_000)):
+    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 600_000)):
         status, answer = await ask(api, "POST", path, raw=b" " * size, gate=gate)
         assert (status, answer["error"]["code"]) == (413, "too_large")
 
@@ -247,6 +277,13 @@ HOSTILE_REPORTS = [
     {"connected_since": "NaN"},
     {"routes_generation": -1},
     {"in_flight": {"i1": -1}},
+    {"keys": [{"name": "a\x1b"}]},
+    {"keys": [{"name": "a", "requests": -1}]},
+    {"keys": [{"name": "a", "models": "m" * 1001}]},
+    {"keys": [{"name": "a"}] * 501},
+    {"wait_s": -1},
+    {"wait_s": 6},
+    {"wait_s": "NaN"},
     {"in_flight": {"i1": 2**60}},
     {"in_flight": {"\x1b[2J": 1}},
     {"in_flight": {str(n): 1 for n in range(1001)}},

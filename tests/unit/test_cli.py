@@ -305,6 +305,48 @@ async def test_maintenance(api: Served):
     assert api.engine.in_maintenance == {"cloud": False}
 
 
+async def test_keys_of_a_proxy(api: Served):
+    code, output, _ = await told(api, "keys", "cloud")
+    assert code == 0
+    assert [line.split() for line in output.splitlines()] == [
+        "KEY STATE AT-ONCE A-MINUTE IN-FLIGHT REQUESTS REFUSED MODELS ORDERED IN-FORCE BY".split(),
+        *[
+            line.split()
+            for line in (
+                r"alice revoked - 30 1 120 3 llama-3 service:\x1b[31mapp"
+                " revoked, any number at once, 30 a minute yes uid 1000, 10m ago",
+                "carol not there - - - - - - revoked not yet uid 0, 1s ago",
+                "! cloud has not acknowledged the newest order yet",
+            )
+        ],
+    ]
+    _, output, _ = await told(api, "keys", "cloud", "--json")
+    assert json.loads(output) == api.engine.keys("cloud")
+
+
+async def test_orders_on_a_key(api: Served):
+    ordered = api.engine.key_orders
+    code, output, errors = await told(api, "key", "cloud", "alice", "revoke")
+    assert (code, errors) == (0, "")
+    assert output == "alice: revoked is asked for; `keys cloud` shows when it is in force\n"
+    assert (await told(api, "key", "cloud", "alice", "limit", "--concurrency", "4", "--per-minute", "0"))[
+        0
+    ] == 0
+    assert ordered["alice"] == {"revoked": True, "concurrency": 4, "per_minute": 0}
+    assert (await told(api, "key", "cloud", "alice", "limit", "--per-minute", "config"))[0] == 0
+    assert (await told(api, "key", "cloud", "alice", "restore"))[0] == 0
+    assert ordered["alice"] == {"revoked": False, "concurrency": 4, "per_minute": None}
+    assert (await told(api, "key", "cloud", "alice", "limit", "--clear"))[0] == 0
+    assert ordered["alice"] == {"revoked": False, "concurrency": None, "per_minute": None}
+
+
+async def test_an_order_on_a_key_that_the_proxy_has_not_told_of_says_so(api: Served):
+    code, _, errors = await told(api, "key", "cloud", "alcie", "revoke")
+    assert (code, api.engine.key_orders["alcie"]["revoked"]) == (0, True)
+    assert errors == "saia-engine: cloud has no key alcie now: the order counts as soon as it has\n"
+    assert "is away, or does not tell" in (await told(api, "key", "cloud", "bob", "revoke"))[2]
+
+
 async def test_the_configuration_says_where_the_engine_is():
     async with served() as api:
         file = configured(api.directory)
@@ -320,6 +362,8 @@ async def test_no_engine_is_exit_5(tmp_path: Path):
         ["scale", "chat", "1"],
         ["drain", "x"],
         ["maintenance", "cloud", "on"],
+        ["keys", "cloud"],
+        ["key", "cloud", "alice", "revoke"],
         ["replace", "x"],
         ["rollback", "chat"],
         ["unpin", "chat"],
@@ -366,6 +410,11 @@ async def test_not_allowed_is_exit_6(api: Served):
         (["scale", "chat", "many"], "N must be a number of replicas"),
         (["scale", "chat", "\u0663"], "N must be a number of replicas"),
         (["maintenance", "cloud", "onn"], "'onn' is not one of 'on', 'off'"),
+        (["key", "cloud", "alice", "revok"], "'revok' is not one of 'revoke', 'restore', 'limit'"),
+        (["key", "cloud", "alice", "limit"], "limit takes --concurrency"),
+        (["key", "cloud", "alice", "revoke", "--clear"], "nothing else does"),
+        (["key", "cloud", "alice", "limit", "--clear", "--per-minute", "3"], "or --clear"),
+        (["key", "cloud", "alice", "limit", "--per-minute", "-3"], "--per-minute must be a number"),
         (["demo", "--seconds", "0"], "Invalid value"),
         (["check", "/nosuch/engine.toml"], "/nosuch/engine.toml: there is no such file"),
         (["run", "--config", "/nosuch/engine.toml"], "there is no such file"),

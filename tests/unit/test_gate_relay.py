@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from saia_engine.gate import exchange, journal, relay, upstream, watch
 from saia_engine.model import ProxyLimits
 from saia_engine.routes import ServiceEntry
 from saia_engine.wire import messages
-from saia_engine.wire.messages import Applied, Metrics
+from saia_engine.wire.frames import Kind
+from saia_engine.wire.messages import Applied, KeyOrder, KeyState, Metrics
 from saia_engine.wire.mux import WINDOW, StreamReset
 from tests.unit.gate_support import Instance, Proxy, Site, eventually, read_all, read_head, relay_of
 
@@ -703,7 +705,9 @@ class Engine:
 
     def __init__(self, site: Site) -> None:
         self.reports: list[dict] = []
-        self.answer = {"revision": 1, "maintenance": False}
+        self.answer: dict = {"revision": 1, "maintenance": False}
+        self.holds_back = False
+        self.news = asyncio.Event()
         self._site = site
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -726,7 +730,11 @@ class Engine:
             while head := await read_head(reader):
                 assert head.startswith("POST /v1/report HTTP/1.1\r\n")
                 size = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
-                self.reports.append(json.loads(await reader.readexactly(size)))
+                report = json.loads(await reader.readexactly(size))
+                self.reports.append(report)
+                if self.holds_back:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self.news.wait(), report["wait_s"])
                 body = json.dumps(self.answer).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         finally:
@@ -756,6 +764,48 @@ async def test_reports_go_to_the_engine_and_its_word_comes_back(site: Site, inst
     async with Engine(site) as engine:
         await eventually(lambda: engine.reports)
         assert engine.reports[-1]["requests"] == {"chat": 2}
+
+
+async def test_an_answer_that_the_engine_holds_back_is_waited_for_and_passed_on_at_once(
+    site: Site, proxy: Proxy
+):
+    async with Engine(site) as engine:
+        engine.holds_back = True
+        await eventually(lambda: any(isinstance(told, messages.Admin) for told in proxy.told))
+        assert engine.reports[0]["wait_s"] == 0, "the first answer is wanted at once"
+        began, count = time.monotonic(), len(engine.reports)
+        await eventually(lambda: len(engine.reports) >= count + 3)
+        assert time.monotonic() - began > 1.8, "about one a second at rest"
+        engine.answer = {"revision": 2, "keys": {"alice": {"revoked": True}}}
+        began = time.monotonic()
+        engine.news.set()
+        await eventually(lambda: proxy.admin == messages.Admin(2, keys={"alice": KeyOrder(revoked=True)}))
+        assert time.monotonic() - began < 0.5
+
+
+async def test_orders_and_rows_of_as_many_keys_as_there_may_be_pass_both_ways(site: Site, proxy: Proxy):
+    names = [f"key-{number:060}" for number in range(messages.MOST_KEYS)]
+    states = [KeyState(name, "\U0001f511" * 200, True, *[messages.LARGEST_COUNT] * 5) for name in names]
+    order = {"revoked": True, "concurrency": 1_000_000, "per_minute": 10_000_000}
+    async with Engine(site) as engine:
+        engine.answer = {"revision": 2, "keys": dict.fromkeys(names, order)}
+        proxy.mux.control(Metrics(keys=states))
+        await eventually(lambda: engine.reports and engine.reports[-1]["keys"])
+        heard = reports.decode(json.dumps(engine.reports[-1], ensure_ascii=False).encode())
+        assert [row.name for row in heard.keys] == names
+        assert {len(row.models) for row in heard.keys} == {100}
+        await eventually(lambda: any(isinstance(told, messages.Admin) for told in proxy.told))
+        assert len(proxy.admin.keys) == messages.MOST_KEYS
+
+
+@pytest.mark.parametrize(
+    "key", [{"name": "a\x1b[2J"}, {"name": ""}, {"name": "a" * 65}, {"name": "a", "requests": -1}]
+)
+async def test_a_proxy_that_tells_nonsense_of_its_keys_is_cut_off(proxy: Proxy, key: dict):
+    payload = json.dumps({"type": "metrics", "keys": [key]}).encode()
+    proxy.mux.send_frame(Kind.CONTROL, 0, payload)
+    async with asyncio.timeout(10):
+        await proxy.mux.wait_closed()
 
 
 async def test_losses_and_server_errors_are_counted(site: Site, start):

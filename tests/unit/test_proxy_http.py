@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from saia_engine.wire import messages
-from saia_engine.wire.messages import Admin, Head, Routes
+from saia_engine.wire.messages import Admin, Head, KeyOrder, KeyState, Routes
 from saia_engine.wire.mux import Stream
 from saia_proxy import connection, tunnel
 from saia_proxy.config import ApiKey, Timeouts, hash_key
@@ -727,6 +727,56 @@ async def test_maintenance_refuses_new_requests_keeps_streams_and_survives_a_res
         await proxy.connected()
         await until(lambda: again.applied and again.applied[-1].admin_revision == 8)
         assert (await proxy.chat()).status_code == 200
+
+
+async def test_a_revoked_key_is_refused_everywhere_while_its_open_requests_go_on(tmp_path):
+    gate = Gate([service()], [instance("one")])
+    go_on = asyncio.Event()
+
+    async def answer(stream: Stream) -> None:
+        stream.respond(Head(200, EVENTS))
+        await go_on.wait()
+        await stream.send(b"1")
+        stream.end()
+
+    gate.answers["one"] = answer
+    settings = config(tmp_path, "a")
+    revoked = Admin(7, keys={"all": KeyOrder(revoked=True), "nobody": KeyOrder(revoked=True)})
+    async with running(settings, gate) as proxy:
+        async with proxy.client.stream("POST", "/v1/completions", content=BODY) as response:
+            gate.order(revoked)
+            await until(lambda: gate.applied and gate.applied[-1].admin_revision == 7)
+            for refused in (
+                await proxy.chat(),
+                await proxy.client.get("/v1/models"),
+                await proxy.client.post("/services/chat/v1/x"),
+            ):
+                error = error_of(refused)
+                assert (refused.status_code, error["code"]) == (401, "key_revoked")
+                assert error["type"] == "authentication_error"
+            other = {"authorization": f"Bearer {RESTRICTED_KEY}"}
+            assert (await proxy.client.get("/v1/models", headers=other)).status_code == 200
+            go_on.set()
+            assert await response.aread() == b"1"
+        told = {}
+
+        def all_told() -> bool:
+            told.update({row.name: row for row in gate.metrics[-1].keys} if gate.metrics else {})
+            return bool(told) and told["all"].refused == 3
+
+        await until(all_told)
+        assert told["all"] == KeyState("all", "*", True, requests=1, refused=3)
+        assert told["service"] == KeyState("service", "service:app")
+        gate.order(Admin(8, keys={"all": KeyOrder(per_minute=1)}))
+        await until(lambda: gate.applied[-1].admin_revision == 8)
+        limited = await proxy.chat()
+        assert (limited.status_code, error_of(limited)["code"]) == (429, "rate_limit_exceeded")
+        gate.order(Admin(9, keys=revoked.keys))
+        await until(lambda: gate.applied[-1].admin_revision == 9)
+    away = Gate([service()], [instance("one")])
+    away.accepting = False
+    async with running(settings, away, wait=False) as proxy:
+        assert error_of(await proxy.chat())["code"] == "key_revoked", "before any engine says so again"
 
 
 async def test_a_stop_lets_open_requests_end(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from saia_engine.relays import FORGOTTEN_AFTER_S, GONE_AFTER_S, Relays
 from saia_engine.reports import GateReport
+from saia_engine.wire.messages import KeyState
 
 SERVICES = {"chat": object(), "embed": object()}
 A, B = "a" * 16, "b" * 16
@@ -66,3 +67,14 @@ def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
     assert len(relays.traffic["chat"].history) <= 12
     relays.note(report(requests={"chat": 120}), SERVICES, 45.0)
     assert relays.traffic["chat"].rate(50.0) < 1.0
+
+
+def test_the_newest_word_on_keys_counts_and_is_not_added_up_over_workers() -> None:
+    relays = Relays()
+    relays.note(report(A, keys=[KeyState("alice", requests=5)]), SERVICES, 0.0)
+    relays.note(report(B, keys=[KeyState("alice", requests=6)]), SERVICES, 0.1)
+    relays.note(report(A, "other", keys=[KeyState("bob")]), SERVICES, 0.2)
+    relays.note(report(A), SERVICES, 0.3)
+    assert relays.said_keys("cloud", 1.0) == [KeyState("alice", requests=6)]
+    assert relays.said_keys("cloud", GONE_AFTER_S + 1) == relays.said_keys("nosuch", 0.0) == []
+    assert not any(r.report.keys for r in relays._relays.values()), "held once for each proxy"

@@ -138,7 +138,7 @@ def test_a_proxy_has_acknowledged_when_all_its_live_relays_have() -> None:
             relays.note(
                 GateReport(proxy="cloud", relay=f"{number:016x}", pid=1, admin_revision=revision), {}, NOW
             )
-        return rows.proxies({"cloud": ProxyLimits()}, wish, relays, NOW)["cloud"].maintenance_acked
+        return rows.proxies({"cloud": ProxyLimits()}, wish, relays, NOW)["cloud"].orders_acked
 
     assert not acked()
     assert not acked(3, 2)

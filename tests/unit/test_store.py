@@ -25,9 +25,10 @@ from saia_engine.model import (
     Timing,
     WaitSample,
 )
-from saia_engine.store import JournalError, ProxyWish, Store
+from saia_engine.store import JournalError, KeyWish, ProxyWish, Store
+from saia_engine.wire.messages import KeyOrder
 
-SCHEMA_1 = Path(__file__).parent / "journals" / "schema-1.sql"
+JOURNALS = Path(__file__).parent / "journals"
 
 FULL = Instance(
     "k.hpc.chat.ab12",
@@ -58,6 +59,7 @@ FULL = Instance(
 
 
 PIN = Pin("chat", "aa", "bb", "its rollout failed", 5.0)
+WISH = ProxyWish(3, True, {"alice": KeyWish(KeyOrder(True, 4, 0), 1000, 5.5)}, 6.5)
 EXCLUSION = Exclusion("gpu01", 900.0, "2 failures in an hour", 5.0, 1000)
 
 
@@ -101,10 +103,10 @@ def test_overrides_and_wishes_survive_until_cleared(path: Path) -> None:
     store.set_override(Override("chat", 4, 1000, 6.0))
     store.set_override(Override("embed", 1, 0, 7.0))
     store.clear_override("embed")
-    store.set_proxy("cloud", ProxyWish(3, True))
+    store.set_proxy("cloud", WISH)
     again = Store(path)
     assert again.overrides() == {"chat": Override("chat", 4, 1000, 6.0)}
-    assert again.proxies() == {"cloud": ProxyWish(3, True)}
+    assert again.proxies() == {"cloud": WISH}
 
 
 def test_pins_exclusions_and_marks_survive_until_cleared(path: Path) -> None:
@@ -322,9 +324,9 @@ def test_a_newer_schema_is_refused_and_left_as_it_is(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def schema_1(path: Path) -> None:
+def journal_of_schema(version: int, path: Path) -> None:
     with sqlite3.connect(path) as db:
-        db.executescript(SCHEMA_1.read_text(encoding="utf-8"))
+        db.executescript((JOURNALS / f"schema-{version}.sql").read_text(encoding="utf-8"))
 
 
 def schema_of(path: Path) -> list[tuple[str, ...]]:
@@ -335,7 +337,7 @@ def schema_of(path: Path) -> list[tuple[str, ...]]:
 
 
 def test_a_journal_of_the_first_schema_becomes_one_of_today_with_all_it_held(path: Path) -> None:
-    schema_1(path)
+    journal_of_schema(1, path)
     store = Store(path)
     found = store.instances(ended_after=0.0)
     assert {name: i.state for name, i in found.items()} == {
@@ -365,10 +367,19 @@ def test_a_journal_of_the_first_schema_becomes_one_of_today_with_all_it_held(pat
     assert Store(path).instances(0.0) == {**found, FULL.id: FULL}
 
 
+def test_a_journal_of_the_second_schema_keeps_its_proxies_and_takes_orders_for_keys(path: Path) -> None:
+    journal_of_schema(2, path)
+    store = Store(path)
+    assert store.proxies() == {"cloud": ProxyWish(2, True)}
+    assert (store.marks(), [e.uid for e in store.events()]) == ({"unfrozen": 5.0}, [1000])
+    store.set_proxy("cloud", WISH)
+    assert Store(path).proxies() == {"cloud": WISH}
+
+
 def test_a_migration_that_fails_half_way_leaves_the_old_journal(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    schema_1(path)
+    journal_of_schema(1, path)
     before = schema_of(path)
     steps = journal_schema.steps_from(1)
     monkeypatch.setattr(journal_schema, "steps_from", lambda version: (*steps[:4], "no SQL at all"))

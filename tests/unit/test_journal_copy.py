@@ -14,7 +14,7 @@ import pytest
 from saia_engine.journal_copy import copied
 from saia_engine.model import Instance, LaunchSpec
 from saia_engine.store import JournalError, Store
-from tests.unit.test_store import SCHEMA_1
+from tests.unit.test_store import JOURNALS
 
 
 def record(name: str) -> Instance:
@@ -37,7 +37,7 @@ def test_a_copy_holds_what_the_journal_holds_and_changes_nothing(tmp_path: Path)
 def test_an_older_journal_can_be_read_and_stays_old(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with sqlite3.connect(path) as db:
-        db.executescript(SCHEMA_1.read_text(encoding="utf-8"))
+        db.executescript((JOURNALS / "schema-1.sql").read_text(encoding="utf-8"))
     before = path.read_bytes()
     with copied(path) as copy:
         assert len(copy.instances(0.0)) == 4

@@ -31,6 +31,8 @@ PROMISED_S = 2.0
 WITHOUT_WAITING_S = 0.5
 """The median, were an order only told with the report of the next second."""
 ROUNDS = 7
+RELAYS = 4
+"""Two workers, each with two connections."""
 CONNECTIONS = 12
 """Each new one meets any of the workers."""
 
@@ -93,7 +95,7 @@ def keys(site: Site) -> dict[str, dict]:
 
 
 def relays(site: Site) -> int:
-    """One for each worker."""
+    """One for each connection of each worker."""
     return site.get("state").get("proxies", {}).get("cloud", {}).get("relays", 0)
 
 
@@ -137,7 +139,12 @@ def test_a_key_is_revoked_while_its_stream_goes_on_and_restored(site: Site) -> N
         eventually(lambda: keys(site)["alice"]["said"]["refused"] >= CONNECTIONS)
         assert keys(site)["bob"]["said"]["models"] == "m"
         row = site.get("state")["proxies"]["cloud"]
-        assert (row["keys_ordered"], row["keys_revoked"], row["said_keys"], row["relays"]) == (1, 1, 2, 2)
+        assert (row["keys_ordered"], row["keys_revoked"], row["said_keys"], row["relays"]) == (
+            1,
+            1,
+            2,
+            RELAYS,
+        )
         (event,) = site.events("key-ordered")
         assert (event["subject"], event["text"], event["uid"]) == ("cloud", "alice: revoked", os.geteuid())
 
@@ -152,7 +159,7 @@ def test_a_key_is_revoked_while_its_stream_goes_on_and_restored(site: Site) -> N
 def test_from_the_order_to_the_refusal_in_every_worker_it_takes_far_less_than_promised(site: Site) -> None:
     site.run()
     with proxy_of(site) as (url, _):
-        eventually(lambda: relays(site) == 2)
+        eventually(lambda: relays(site) == RELAYS)
         took = []
         for _ in range(ROUNDS):
             site.post("proxies/cloud/keys/alice/revocation")
@@ -187,7 +194,7 @@ def test_a_proxy_that_starts_again_without_the_engine_still_refuses(site: Site) 
 def test_workers_that_are_killed_come_back_refusing_while_the_engine_is_away(site: Site) -> None:
     engine = site.run()
     with proxy_of(site) as (url, keeper):
-        eventually(lambda: relays(site) == 2)
+        eventually(lambda: relays(site) == RELAYS)
         saia(site, "key", "cloud", "alice", "revoke")
         eventually(lambda: keys(site)["alice"]["in_force"])
         engine.kill()

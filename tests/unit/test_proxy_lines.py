@@ -17,7 +17,7 @@ from saia_engine.wire import messages
 from saia_engine.wire.messages import Admin, Head, Open, Renew, Routes
 from saia_engine.wire.mux import MuxClosed, Stream, StreamReset
 from saia_proxy import line, tunnel
-from saia_proxy.admin import Maintenance
+from saia_proxy.admin import Orders
 from saia_proxy.line import BACKOFF, Backoff
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import Link, MakeMux, Unusable
@@ -43,13 +43,13 @@ class Upstream:
         self.refused = 0
         self.connected_at: list[float] = []
         self.table = RoutingTable(("a",))
-        self.maintenance = Maintenance(directory)
+        self.orders = Orders(directory, ("a",))
         self.connections = connections
         self.tunnel = Tunnel(
             "a",
             self._connect,
             table=self.table,
-            maintenance=self.maintenance,
+            orders=self.orders,
             connections=connections,
             on_link=self._on_link,
             backoff=backoff,
@@ -167,14 +167,14 @@ async def test_an_order_holds_while_one_line_is_left_and_each_relay_is_told_so(g
         await until(lambda: [told.admin_revision for told in gate.applied].count(3) == 2)
         second.control(Admin(2, False))
         await until(lambda: [told.admin_revision for told in gate.applied].count(3) == 4)
-        assert site.maintenance.on
+        assert site.orders.maintenance
         second.control(Admin(3, True))
         gate.accepting = False
         gate.cut_one(first)
         await until(lambda: site.links == 1)
-        assert site.maintenance.on
-        second.control(Admin(1, False))  # an engine that began anew
-        await until(lambda: not site.maintenance.on)
+        assert site.orders.maintenance
+        second.control(Admin(4, False))  # also an engine that began anew orders above what it hears of
+        await until(lambda: not site.orders.maintenance)
 
 
 async def test_one_line_alone_tells_of_the_queue(gate, tmp_path, monkeypatch):

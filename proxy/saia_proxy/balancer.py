@@ -49,7 +49,7 @@ def choose(
     good: list[Target] = []
     poor: list[Target] = []
     for target in targets:
-        if target.draining or target in tried or target.instance in draining:
+        if target.draining or target.instance in draining or (tried and target in tried):
             continue
         left_s = target.admit_until - now
         if left_s <= -CLOCK_SKEW_S:

@@ -168,7 +168,7 @@ class RoutingTable:
         def doubtful(target: Target) -> bool:
             condition = self._conditions.get(target.instance)
             bad = condition is not None and condition.doubtful(steady, self._tolerance)
-            return bad or target in self._resting
+            return bad or (bool(self._resting) and target in self._resting)
 
         return choose(
             offer.targets,

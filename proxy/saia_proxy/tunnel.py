@@ -15,6 +15,8 @@ from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import Connect
 
 METRICS_INTERVAL_S = 1.0
+TOGETHER = 16
+"""So many more streams may a connection have than another, where they cost less there."""
 
 
 class Tunnel:
@@ -65,8 +67,7 @@ class Tunnel:
         relays = self._in_use()
         if not relays:
             raise MuxClosed(self._last_error())
-        fewest = min(relay.streams for relay in relays)
-        return random.choice([relay for relay in relays if relay.streams == fewest]).mux.open(head)
+        return min(relays, key=_load).mux.open(head)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -141,3 +142,8 @@ class Tunnel:
         whole, brief = Metrics(VERSION, self._table.demand(), self._keys()), Metrics(VERSION)
         for relay in tuple(self._relays):
             relay.mux.control(whole if relay is self._teller else brief)
+
+
+def _load(relay: Relay) -> tuple[int, float]:
+    """Streams; ties go at random. What opens in one turn of the loop shares a packet, if that is not too uneven."""
+    return relay.streams - (TOGETHER if relay.mux.gathering else 0), random.random()

@@ -95,6 +95,11 @@ class Mux:
     def closed(self) -> bool:
         return self._closed.done()
 
+    @property
+    def gathering(self) -> bool:
+        """Frames wait for the end of the loop's turn: one more costs no packet of its own."""
+        return bool(self._out)
+
     def open(self, head: Open) -> Stream:
         """Proxy: start a request. Raises MuxClosed, StreamReset(limit) at the bound, or (forbidden) for what
         no frame can hold."""

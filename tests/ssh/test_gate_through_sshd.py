@@ -25,7 +25,7 @@ from saia_engine.wire.frames import NotOurPeer
 from saia_engine.wire.messages import Control, Open, Routes
 from saia_engine.wire.mux import Mux, Stream, StreamReset
 from saia_proxy import line
-from saia_proxy.admin import Maintenance
+from saia_proxy.admin import Orders
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import Connect, Link, Unusable
 from saia_proxy.transports.ssh import connector
@@ -335,7 +335,7 @@ async def test_newer_code_on_the_login_node_takes_new_streams_and_cuts_none(
         "login1",
         transport(gate),
         table=table,
-        maintenance=Maintenance(tmp_path),
+        orders=Orders(tmp_path, ("a",)),
         connections=2,
         handshake_s=20,
     )

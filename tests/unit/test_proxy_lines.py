@@ -102,15 +102,36 @@ def gate() -> Gate:
 
 async def test_streams_spread_evenly_over_the_lines(gate, tmp_path):
     async with upstream(gate, tmp_path, 3) as site:
-        for _ in range(30):
-            site.tunnel.open(ASKED)
+        await opened(site, 30)
         await until(lambda: len(gate.opened) == 30)
         assert [len(mux.streams) for mux in gate.muxes] == [10, 10, 10]
 
 
+async def test_what_opens_in_one_turn_goes_together_but_not_all_of_it(gate, tmp_path):
+    async with upstream(gate, tmp_path, 2) as site:
+        for _ in range(tunnel.TOGETHER // 2):
+            site.tunnel.open(ASKED)
+        await until(lambda: len(gate.opened) == tunnel.TOGETHER // 2)
+        assert sorted(len(mux.streams) for mux in gate.muxes) == [0, tunnel.TOGETHER // 2]
+        for _ in range(100):
+            site.tunnel.open(ASKED)
+        await until(lambda: len(gate.opened) == tunnel.TOGETHER // 2 + 100)
+        fewer, more = sorted(len(mux.streams) for mux in gate.muxes)
+        assert more - fewer <= tunnel.TOGETHER
+
+
+async def opened(site: Upstream, count: int) -> list[Stream]:
+    """One in each turn of the loop, as clients come."""
+    streams = []
+    for _ in range(count):
+        streams.append(site.tunnel.open(ASKED))
+        await asyncio.sleep(0)
+    return streams
+
+
 async def test_a_torn_line_ends_only_its_own_streams_and_new_ones_take_the_other(gate, tmp_path):
     async with upstream(gate, tmp_path) as site:
-        streams = [site.tunnel.open(ASKED) for _ in range(10)]
+        streams = await opened(site, 10)
         await until(lambda: len(gate.opened) == 10)
         gate.accepting = False
         gate.cut_one(gate.muxes[0])

@@ -209,7 +209,9 @@ class Attempt:
             return "timeout"
         if self._exchange.gone:
             return "client_gone"
-        return self._fault.code if isinstance(self._fault, ApiError) else reset.code
+        if isinstance(self._fault, ApiError):
+            return self._fault.code
+        return reset.code if reset.code in messages.CODES else messages.INSTANCE_LOST
 
     def _open(self, target: Target) -> Open:
         exchange = self._exchange

@@ -92,6 +92,13 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.round_trip = Histogram(
+            "saia_proxy_tunnel_round_trip_seconds",
+            "From a ping to its answer, through SSH to the gate and back; on each connection every 5 s.",
+            ["upstream"],
+            buckets=_QUICK_S,
+            registry=registry,
+        )
         self.in_flight = Gauge(
             "saia_proxy_in_flight",
             "Requests under way.",

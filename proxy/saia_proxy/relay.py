@@ -30,6 +30,8 @@ class Relay:
         self.on_change: Callable[[], object] = _nobody
         """Called when it has told something, or was retired."""
         self.on_lost: Callable[[], object] = _nobody
+        self.on_round_trip: Callable[[float], None] = _nobody
+        """Told how many seconds a ping and its answer took."""
         self._told = asyncio.Event()
         self._due = asyncio.Event()
 
@@ -72,7 +74,13 @@ class Relay:
         await self.link.close()
 
     def make_mux(self, write: Callable[[bytes], None]) -> Mux:
-        self.mux = Mux(write, program=PROGRAM, on_control=self._heard, on_closed=self._ended)
+        self.mux = Mux(
+            write,
+            program=PROGRAM,
+            on_control=self._heard,
+            on_closed=self._ended,
+            on_round_trip=lambda seconds: self.on_round_trip(seconds),
+        )
         return self.mux
 
     async def greeted(self, timeout_s: float) -> None:
@@ -127,7 +135,7 @@ async def connect(start: Connect, timeout_s: float) -> Relay:
     return relay
 
 
-def _nobody() -> None:
+def _nobody(*_: object) -> None:
     pass
 
 

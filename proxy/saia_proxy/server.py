@@ -152,6 +152,7 @@ async def serve(
             keys=lambda: states(config.keys, shared, orders),
             connections=upstream.connections,
             on_link=metrics.connected.labels(upstream.name).inc,
+            on_round_trip=metrics.round_trip.labels(upstream.name).observe,
             handshake_s=config.timeouts.connect_s,
             longest_s=config.timeouts.total_s,
         )

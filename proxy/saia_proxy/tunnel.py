@@ -22,8 +22,9 @@ TOGETHER = 16
 class Tunnel:
     """Owns the connections to one upstream. `run` keeps them; `open` starts a request on one.
 
-    `on_link` is told +1 as one is connected, and -1 as one is lost. A gate that was upgraded gets new ones, and has
-    `longest_s` for the streams of the old. `keys` is what is told of API keys.
+    `on_link` is told +1 as one is connected, and -1 as one is lost; `on_round_trip` how many seconds a
+    ping took on one. A gate that was upgraded gets new ones, and has `longest_s` for the streams of the old. `keys` is
+    what is told of API keys.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Tunnel:
         keys: Callable[[], list[KeyState]] = list,
         connections: int = 1,
         on_link: Callable[[int], object] = lambda change: None,
+        on_round_trip: Callable[[float], None] = lambda seconds: None,
         handshake_s: float = 10.0,
         longest_s: float = 3600.0,
         backoff: Backoff = BACKOFF,
@@ -45,6 +47,7 @@ class Tunnel:
         self._orders = orders
         self._keys = keys
         self._on_link = on_link
+        self._on_round_trip = on_round_trip
         self._lines = [
             Line(
                 name,
@@ -87,6 +90,7 @@ class Tunnel:
     def _joined(self, relay: Relay) -> None:
         relay.on_change = self._apply
         relay.on_lost = lambda: self._lost(relay)
+        relay.on_round_trip = self._on_round_trip
         self._relays.append(relay)
         self._on_link(+1)
         self._apply()

@@ -34,6 +34,8 @@ CANCELLED: Final = "cancelled"
 TUNNEL_LOST: Final = "tunnel_lost"
 PROTOCOL: Final = "protocol"
 NOT_TAKEN: Final = frozenset({DRAINING, NO_ROUTE, REFUSED, LIMIT, TOO_LATE, CLOSING, FORBIDDEN})
+CODES: Final = NOT_TAKEN | {INSTANCE_LOST, OVERFLOW, BAD_RESPONSE, CANCELLED, TUNNEL_LOST, PROTOCOL}
+"""All of ours; a peer may send others."""
 
 
 LARGEST_COUNT: Final = 2**53 - 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 from saia_engine.wire import frames, messages
 from saia_engine.wire.frames import EMPTY, HEADER, MAGIC, OF_CONNECTION, Decoder, Kind, WireError
@@ -30,6 +31,7 @@ class MuxClosed(Exception):
 class Mux:
     """One connection's streams.
 
+    `on_round_trip` is told how many seconds each ping and its answer took.
     `on_open` is given on the gate's side only; a proxy's mux refuses OPEN. `max_streams` and
     `buffer_limit` (bytes) bound what the peer can make us hold: above them one stream is reset with
     `limit`, nothing else happens. A peer that makes us answer more than `buffer_limit` bytes without reading
@@ -44,6 +46,7 @@ class Mux:
         on_control: Callable[[Control], None],
         on_open: Callable[[Stream], None] | None = None,
         on_closed: Callable[[str], None] | None = None,
+        on_round_trip: Callable[[float], None] | None = None,
         max_streams: int = 2000,
         buffer_limit: int = 256 * 1024 * 1024,
     ) -> None:
@@ -59,6 +62,8 @@ class Mux:
         self._on_control = on_control
         self._on_open = on_open
         self._on_closed = on_closed
+        self._on_round_trip = on_round_trip
+        self._pinged_at: float | None = None
         self._decoder = Decoder()
         self._out: list[bytes | memoryview] = []
         self._out_size = 0
@@ -217,7 +222,16 @@ class Mux:
             self._finish("the peer did not greet in time")
             return
         self.send_frame(Kind.PING, 0)
+        if self._pinged_at is None:
+            self._pinged_at = monotonic()
         self._schedule_ping()
+
+    def _ponged(self) -> None:
+        """One that nobody asked for tells nothing."""
+        if self._pinged_at is not None:
+            took_s, self._pinged_at = monotonic() - self._pinged_at, None
+            if self._on_round_trip is not None:
+                self._on_round_trip(took_s)
 
     def _schedule_ping(self) -> None:
         self._ping_due = self.loop.time() + PING_INTERVAL_S
@@ -257,6 +271,8 @@ class Mux:
                 self._on_control(message)
         elif kind is Kind.PING:
             self.send_frame(Kind.PONG, 0)
+        elif kind is Kind.PONG:
+            self._ponged()
         elif kind is Kind.HELLO:
             raise WireError("a second HELLO")
 

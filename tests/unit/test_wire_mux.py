@@ -513,6 +513,18 @@ async def test_pings_are_answered_and_silence_ends_the_connection(monkeypatch):
         assert "silent" in pair.gate.closed_because
 
 
+async def test_a_ping_tells_how_long_the_way_there_and_back_is(monkeypatch):
+    monkeypatch.setattr(mux, "PING_INTERVAL_S", 0.02)
+    told: list[float] = []
+    raw = Raw(on_open=None, on_round_trip=told.append)
+    raw.mux.data_received(GREETING + encode(Kind.PONG, 0))
+    assert told == [], "an answer that nobody asked for"
+    await asyncio.sleep(0.05)
+    raw.mux.data_received(encode(Kind.PONG, 0) * 2)
+    assert len(told) == 1
+    assert 0 < told[0] < 5
+
+
 async def test_having_been_stopped_is_not_the_peers_silence(monkeypatch):
     monkeypatch.setattr(mux, "PING_INTERVAL_S", 0.02)
     monkeypatch.setattr(mux, "SILENCE_LIMIT_S", 0.1)

@@ -17,6 +17,7 @@ COLOURS = {
     "direct": "#8a8f98",
     "nginx": "#2f7d4f",
     "ours": "#2563b0",
+    "asyncssh": "#7aa5dd",
     "litellm": "#b5651d",
     "exec": "#8e3a59",
 }

@@ -4,7 +4,8 @@
 
 direct    client -> service
 nginx     client -> nginx -> ssh -L -> sshd -> service
-ours      client -> saia-proxy -> asyncssh -> sshd -> gate -> the agent's front -> service
+ours      client -> saia-proxy -> ssh -> sshd -> gate -> the agent's front -> service
+asyncssh  the same with asyncssh within saia-proxy in place of OpenSSH's client
 litellm   client -> LiteLLM's proxy -> service
 exec      client -> one ssh exec for each request -> dash, curl -> service
 
@@ -34,6 +35,7 @@ PATHS: dict[str, Callable[[Site], Path]] = {
     "direct": direct.open_path,
     "nginx": nginx.open_path,
     "ours": ours.open_path,
+    "asyncssh": ours.open_asyncssh,
     "litellm": litellm.open_path,
     "exec": exec.open_path,
 }

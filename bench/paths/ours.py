@@ -33,12 +33,7 @@ max_body = "100MiB"
 
 [[upstreams]]
 name = "login1"
-transport = "ssh"
-host = "127.0.0.1"
-port = {ssh_port}
-user = "{user}"
-key = "{key}"
-known_hosts = "{known_hosts}"
+{upstream}
 
 [keys.bench]
 hash = "{key_hash}"
@@ -46,23 +41,35 @@ hash = "{key_hash}"
 
 
 def open_path(site: Site) -> Path:
-    """Raises Unavailable."""
+    """As it is shipped. Raises Unavailable."""
+    return _open(site, "ours")
+
+
+def open_asyncssh(site: Site) -> Path:
+    """The same where there is no OpenSSH client. Raises Unavailable."""
+    return _open(site, "asyncssh", 'client = "asyncssh"')
+
+
+def _upstream(site: Site, account: Account, key: Key) -> str:
+    return f"""\
+host = "127.0.0.1"
+port = {site.sshd.port}
+user = "{account.name}"
+key = "{key.path}"
+known_hosts = "{site.sshd.known_hosts}"
+"""
+
+
+def _open(site: Site, name: str, more: str = "") -> Path:
     account, key = site.sshd.account(), site.sshd.key()
-    _open_gate(site, account, key)
+    _open_gate(site, account, key, name)
     port = free_port()
     api_key, key_hash = new_key()
-    directory = site.directory / "proxy"
+    directory = site.directory / name
     directory.mkdir()
     config = directory / "proxy.toml"
     config.write_text(
-        CONFIG.format(
-            port=port,
-            ssh_port=site.sshd.port,
-            user=account.name,
-            key=key.path,
-            known_hosts=site.sshd.known_hosts,
-            key_hash=key_hash,
-        )
+        CONFIG.format(port=port, upstream=_upstream(site, account, key) + more, key_hash=key_hash)
     )
     argv = (
         "-m",
@@ -73,25 +80,27 @@ def open_path(site: Site) -> Path:
         "--log-file",
         str(directory / "proxy.log"),
     )
-    site.start("proxy", [sys.executable, *argv])
+    site.start(name, [sys.executable, *argv])
     target = Target("127.0.0.1", port, api_key)
     site.wait("an answer through the proxy", lambda: _answers(target))
 
     def parts() -> dict[str, list[int]]:
         gate = [pid for pid, line in processes.of_user(account.uid) if "saia_engine.gate" in line]
+        ssh = site.pids("ssh", account.name)
         return {
-            "proxy": site.pids("saia_proxy.cli"),
+            "proxy": site.pids(str(config)),
+            **({"ssh": ssh} if ssh else {}),
             "sshd": site.sessions(account),
             "gate": gate,
             **site.agent_parts(),
         }
 
-    return Path("ours", target, parts, version("saia"))
+    return Path(name, target, parts, version("saia"))
 
 
-def _open_gate(site: Site, account: Account, key: Key) -> None:
+def _open_gate(site: Site, account: Account, key: Key, name: str) -> None:
     """The one restricted key, and the table that the engine would write."""
-    directory = site.sshd.directory / "gate"
+    directory = site.sshd.directory / f"gate-{name}"
     directory.mkdir(mode=0o750)
     os.chown(directory, 0, account.gid)
     table = directory / "routes.json"

@@ -74,6 +74,9 @@ class Server:
     """Processes that serve."""
 
 
+Client = Literal["auto", "openssh", "asyncssh"]
+
+
 @dataclass(frozen=True, slots=True)
 class SshUpstream:
     """A login node that the restricted key reaches."""
@@ -85,6 +88,8 @@ class SshUpstream:
     key: Path
     known_hosts: Path
     connections: int = CONNECTIONS
+    client: Client = "auto"
+    """Who speaks SSH: OpenSSH's client as our child, or asyncssh within; `auto`: OpenSSH's where it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +299,7 @@ class _Upstream(Table):
     known_hosts: _FilePath = ""
     command: list[Annotated[str, AfterValidator(words.without_nul)]] = []
     connections: Annotated[int, Field(ge=1, le=8)] = CONNECTIONS
+    client: Client = "auto"
 
 
 class _Timeouts(Table):
@@ -454,6 +460,8 @@ def _subprocess_faults(table: _Upstream, bad: frozenset[str]) -> Iterator[Wrong]
     for name in _SSH_KEYS:
         if getattr(table, name):
             yield name, 'is only for transport = "ssh"', "remove it"
+    if table.client != "auto" and "client" not in bad:
+        yield "client", 'is only for transport = "ssh"', "remove it"
 
 
 def _file_faults(key: str, path: Path, *, private: bool = False) -> Iterator[Wrong]:
@@ -510,10 +518,19 @@ def _upstream_value(door: Door, table: _Upstream) -> SshUpstream | SubprocessUps
         command = (word.replace("{saia_python}", sys.executable) for word in table.command)
         return SubprocessUpstream(table.name, tuple(command), table.connections)
     key, known_hosts = door.path(table.key), door.path(table.known_hosts)
-    return SshUpstream(table.name, table.host, table.port, table.user, key, known_hosts, table.connections)
+    return SshUpstream(
+        table.name, table.host, table.port, table.user, key, known_hosts, table.connections, table.client
+    )
 
 
 # ---------------------------------------------------------------- for people
+
+
+_CLIENTS = {
+    "auto": "by OpenSSH's client where it is installed, else by asyncssh",
+    "openssh": "by OpenSSH's client",
+    "asyncssh": "by asyncssh",
+}
 
 
 def _rights(key: ApiKey) -> str:
@@ -550,6 +567,7 @@ def check_lines(config: ProxyConfig) -> list[str]:
             lines.append(
                 f"upstream {upstream.name}: ssh {upstream.user}@{upstream.host} port {upstream.port}"
             )
+            lines.append(f"  {_CLIENTS[upstream.client]}")
         else:
             lines.append(f"upstream {upstream.name}: runs {Path(upstream.command[0]).name}")
         relays = server.workers * upstream.connections

@@ -96,14 +96,14 @@ class Relay:
             raise _not_ours(exc.seen) from None
         except WireError as exc:
             raise Unusable(Trouble.PROTOCOL, plain(exc, 300)) from None
-        except MuxClosed as exc:
-            raise Unusable(Trouble.GATE_ENDED, plain(exc, 500)) from None
+        except MuxClosed:
+            raise self.end() from None
         if self.lost:
             raise self.end()
 
     def end(self) -> Unusable:
         """How it was lost."""
-        return Unusable(Trouble.GATE_ENDED, plain(self.mux.closed_because, 500))
+        return self.link.end()
 
     def _heard(self, message: Control) -> None:
         if isinstance(message, Routes):

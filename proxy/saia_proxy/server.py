@@ -31,7 +31,7 @@ from saia_proxy.metrics import Metrics
 from saia_proxy.queue import Queue
 from saia_proxy.quota import Board, Quotas
 from saia_proxy.routing import RoutingTable
-from saia_proxy.transports import LIFELINE, Connect
+from saia_proxy.transports import LIFELINE, Connect, openssh
 from saia_proxy.tunnel import Tunnel
 from saia_proxy.workers import Keeper
 
@@ -102,14 +102,21 @@ Connector = Callable[[SshUpstream | SubprocessUpstream, float], Connect]
 
 
 def connector(upstream: SshUpstream | SubprocessUpstream, timeout_s: float) -> Connect:
-    """How this upstream's gate is started. asyncssh is loaded only where it is used."""
+    """How this upstream's gate is started. asyncssh is loaded only where it is used.
+
+    OpenSSH's client costs a request half the processor time of asyncssh, at 8 MiB for each connection.
+    """
     if isinstance(upstream, SubprocessUpstream):
         from saia_proxy.transports import subprocess
 
         return subprocess.connector(upstream.command)
-    from saia_proxy.transports import ssh
+    if upstream.client == "openssh" or (upstream.client == "auto" and openssh.usable()):
+        start = openssh.connector
+    else:
+        from saia_proxy.transports import ssh
 
-    return ssh.connector(
+        start = ssh.connector
+    return start(
         host=upstream.host,
         port=upstream.port,
         user=upstream.user,

@@ -48,7 +48,7 @@ class Link:
         self._make_mux = make_mux
         self.mux: Mux
         self.exit_status: int | None = None
-        self._stderr = b""
+        self.stderr = b""
 
     def start(self, write: Callable[[bytes], None]) -> None:
         self.mux = self._make_mux(write)
@@ -58,7 +58,7 @@ class Link:
         raise NotImplementedError
 
     def keep_stderr(self, data: bytes) -> None:
-        self._stderr = (self._stderr + data)[-STDERR_KEPT:]
+        self.stderr = (self.stderr + data)[-STDERR_KEPT:]
 
     def output_ended(self) -> None:
         """Nothing more comes, but the exit status may."""
@@ -67,10 +67,14 @@ class Link:
     def ended(self) -> None:
         self.mux.connection_lost(self.epitaph())
 
+    def end(self) -> Unusable:
+        """Why it is of no more use."""
+        return Unusable(Trouble.GATE_ENDED, plain(self.mux.closed_because, 500))
+
     def epitaph(self) -> str:
         """How the gate ended, as far as known."""
         text = "the gate ended" + (f" with status {self.exit_status}" if self.exit_status is not None else "")
-        said = plain(self._stderr.strip(), STDERR_KEPT)
+        said = plain(self.stderr.strip(), STDERR_KEPT)
         return f"{text}: {said}" if said else text
 
 

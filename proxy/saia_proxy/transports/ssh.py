@@ -13,6 +13,7 @@ from asyncssh.constants import MSG_IGNORE
 
 from saia_engine.edge.text import plain
 from saia_proxy.transports import VERB, Connect, Link, MakeMux, Trouble, Unusable
+from saia_proxy.transports.files import unreadable
 
 WINDOW = 8 * 1024 * 1024
 """Bytes that the gate may send ahead of us; the mux's own credit keeps each stream bounded."""
@@ -160,7 +161,7 @@ def _read(reader: Callable[[str], T], path: str, what: str) -> T:
     try:
         return reader(path)
     except OSError as exc:
-        raise Unusable(Trouble.LOCAL, f"the {what} {path} cannot be read: {exc.strerror or exc}") from None
+        raise Unusable(Trouble.LOCAL, unreadable(path, what, exc)) from None
     except (ValueError, asyncssh.KeyImportError) as exc:
         raise Unusable(Trouble.LOCAL, f"the {what} {path} is of no use: {plain(exc, 200)}") from None
 

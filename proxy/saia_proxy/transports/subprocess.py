@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from saia_proxy.transports import LIFELINE, VERB, Connect, Link, MakeMux, Trouble, Unusable
@@ -12,17 +12,30 @@ from saia_proxy.transports import LIFELINE, VERB, Connect, Link, MakeMux, Troubl
 KILL_AFTER_S = 2.0
 
 
-def connector(command: Sequence[str]) -> Connect:
-    """Spawns `command` as sshd would; the verb is in SSH_ORIGINAL_COMMAND where it is not its last word."""
+EndSaid = Callable[[int | None, bytes], Unusable | None]
+"""From its exit status and the end of its stderr: what is the matter, where that is not the gate's own end."""
+
+
+def connector(
+    command: Sequence[str],
+    *,
+    check: Callable[[], None] = lambda: None,
+    trouble: EndSaid = lambda status, said: None,
+) -> Connect:
+    """Spawns `command` as sshd would; the verb is in SSH_ORIGINAL_COMMAND where it is not its last word.
+
+    `check` is asked before each start; it raises Unusable.
+    """
 
     async def connect(make_mux: MakeMux) -> Link:
+        check()
         environment = {"PATH": os.environ.get("PATH", os.defpath)}
         if command[-1] != VERB:
             environment["SSH_ORIGINAL_COMMAND"] = VERB
         lifeline = os.environ.get(LIFELINE)
         if lifeline is not None:
             environment[LIFELINE] = lifeline
-        link = _ChildLink(make_mux)
+        link = _ChildLink(make_mux, trouble)
         try:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: _Child(link),
@@ -41,6 +54,13 @@ def connector(command: Sequence[str]) -> Connect:
 class _ChildLink(Link):
     transport: asyncio.SubprocessTransport
     exited: asyncio.Future[None]
+
+    def __init__(self, make_mux: MakeMux, trouble: EndSaid) -> None:
+        super().__init__(make_mux)
+        self._trouble = trouble
+
+    def end(self) -> Unusable:
+        return self._trouble(self.exit_status, self.stderr) or super().end()
 
     async def close(self) -> None:
         self.mux.close("closed by the proxy")

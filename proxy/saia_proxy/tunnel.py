@@ -15,8 +15,8 @@ from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import Connect
 
 METRICS_INTERVAL_S = 1.0
-TOGETHER = 16
-"""So many more streams may a connection have than another, where they cost less there."""
+TOGETHER = 4
+"""A connection may have this part more streams than another, one in so many, where they cost less there."""
 
 
 class Tunnel:
@@ -150,4 +150,5 @@ class Tunnel:
 
 def _load(relay: Relay) -> tuple[int, float]:
     """Streams; ties go at random. What opens in one turn of the loop shares a packet, if that is not too uneven."""
-    return relay.streams - (TOGETHER if relay.mux.gathering else 0), random.random()
+    streams = relay.streams
+    return streams - (streams // TOGETHER if relay.mux.gathering else 0), random.random()

@@ -107,17 +107,23 @@ async def test_streams_spread_evenly_over_the_lines(gate, tmp_path):
         assert [len(mux.streams) for mux in gate.muxes] == [10, 10, 10]
 
 
-async def test_what_opens_in_one_turn_goes_together_but_not_all_of_it(gate, tmp_path):
+async def test_what_opens_in_one_turn_goes_together_but_not_too_unevenly(gate, tmp_path):
     async with upstream(gate, tmp_path, 2) as site:
-        for _ in range(tunnel.TOGETHER // 2):
+        for _ in range(6):
             site.tunnel.open(ASKED)
-        await until(lambda: len(gate.opened) == tunnel.TOGETHER // 2)
-        assert sorted(len(mux.streams) for mux in gate.muxes) == [0, tunnel.TOGETHER // 2]
+        await until(lambda: len(gate.opened) == 6)
+        assert [len(mux.streams) for mux in gate.muxes] == [3, 3], "few are spread evenly"
+        await opened(site, 50)
+        await until(lambda: len(gate.opened) == 56)
+        for _ in range(7):
+            site.tunnel.open(ASKED)
+        await until(lambda: len(gate.opened) == 63)
+        assert sorted(len(mux.streams) for mux in gate.muxes) == [28, 35], "in one packet"
         for _ in range(100):
             site.tunnel.open(ASKED)
-        await until(lambda: len(gate.opened) == tunnel.TOGETHER // 2 + 100)
+        await until(lambda: len(gate.opened) == 163)
         fewer, more = sorted(len(mux.streams) for mux in gate.muxes)
-        assert more - fewer <= tunnel.TOGETHER
+        assert fewer * 5 >= more * 3
 
 
 async def opened(site: Upstream, count: int) -> list[Stream]:

@@ -46,7 +46,8 @@ class Client(asyncio.Protocol):
         self.status = 0
         """Of the answer that came last; 0 until its head is there."""
         self.port = 0
-        """Our end of the connection."""
+        """Our end of the connection; 0 if there could be none."""
+        self.connected_at = 0.0
 
     async def connect(self) -> None:
         """Raises OSError, TimeoutError."""
@@ -60,6 +61,7 @@ class Client(asyncio.Protocol):
             try:
                 await self.connect()
             except (OSError, TimeoutError):
+                self.port, self.connected_at = 0, perf_counter()
                 return "no connection"
         assert self._transport is not None
         self._answer = answer
@@ -78,7 +80,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.port = transport.get_extra_info("sockname")[1]
+        self.port, self.connected_at = transport.get_extra_info("sockname")[1], perf_counter()
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:

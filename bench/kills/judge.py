@@ -21,6 +21,7 @@ NOTICED_S = 1.0
 PROMISED_S = 5.0
 """Of recovery, at its 99th percentile."""
 CUT = "the connection ended before the answer"
+REFUSED = "no connection"
 CODES: Mapping[str, str] = {GATE: "tunnel_lost", SSHD: "tunnel_lost", INSTANCE: "instance_lost"}
 """The one right error of a request whose answer had not begun."""
 
@@ -107,7 +108,7 @@ def _one(kill: Kill, ended: Sequence[Request], lost: Sequence[str], log: Log) ->
 
 def _died_with(kill: Kill, request: Request, logged: Logged | None, lost: Sequence[str]) -> bool:
     if kill.kind == WORKER:
-        return request.port in kill.ports
+        return request.port in kill.ports or kill.at <= request.connected_at <= kill.gone_at
     if logged is None:
         return False
     if kill.kind == INSTANCE:
@@ -117,6 +118,8 @@ def _died_with(kill: Kill, request: Request, logged: Logged | None, lost: Sequen
 
 def wrong_error(kind: str, request: Request) -> str:
     """What is wrong with how it failed; empty where it is as it should be."""
+    if request.fault == REFUSED and kind == WORKER:
+        return ""
     if request.fault == CUT:
         if kind == WORKER or request.status:
             return "" if request.prefix else "what came before the cut was not its own answer"
@@ -141,7 +144,7 @@ def _code(body: str) -> str:
 
 
 def _name(request: Request) -> str:
-    if request.fault == CUT:
+    if request.fault in (CUT, REFUSED):
         return "cut" if request.status else "reset"
     return f"{request.status} {_code(request.body)}"
 

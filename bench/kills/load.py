@@ -34,6 +34,8 @@ KEPT = 4096
 """Bytes of a body that is none of the expected."""
 ANSWERED_AFTER_MS = 40
 """So that at each moment some plain requests are with their instance."""
+ASKED_AT_ONE = 25
+"""Plain requests on one connection: the next one may meet another worker."""
 RATE = 20
 """Tokens a second of each stream."""
 
@@ -56,6 +58,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     ended_at: float
     port: int
     """The client's end of its connection."""
+    connected_at: float = 0.0
     fault: str = ""
     """Empty: a whole and right answer."""
     status: int = 0
@@ -114,12 +117,15 @@ class Clients:
     async def _keep_asking(self) -> None:
         async with self._client() as client:
             while not self._stopping.is_set():
-                await self._ask(client, PLAIN, 0)
+                for _ in range(ASKED_AT_ONE):
+                    await self._ask(client, PLAIN, 0)
+                client.close()
 
     async def _keep_streaming(self) -> None:
         async with self._client() as client:
             while not self._stopping.is_set():
                 await self._ask(client, STREAM, round(random.uniform(*self._job.stream_s) * RATE))
+                client.close()
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Client]:
@@ -145,10 +151,13 @@ class Clients:
             fault = TOO_LATE
             client.close()
         heard.moved()
-        self._say(Request(
-            name, kind, began_at, perf_counter(), client.port, fault, client.status if fault else 0,
-            heard.body.decode("latin-1") if fault else "", heard.prefix, heard.gap_s, heard.gap_ended_at,
-        ))  # fmt: skip
+        told = Request(name, kind, began_at, perf_counter(), client.port, client.connected_at)
+        if fault:
+            body = heard.body.decode("latin-1")
+            told = msgspec.structs.replace(
+                told, fault=fault, status=client.status, body=body, prefix=heard.prefix
+            )
+        self._say(msgspec.structs.replace(told, gap_s=heard.gap_s, gap_ended_at=heard.gap_ended_at))
         if fault:
             await asyncio.sleep(PAUSE_S)
 

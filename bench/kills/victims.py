@@ -32,6 +32,8 @@ class Kill:
     instance: str = ""
     ports: frozenset[int] = frozenset()
     """Of clients whose connection the killed worker had."""
+    gone_at: float = 0.0
+    """Who connects to a worker between its kill and this moment may meet its end."""
 
 
 def kill(site: Whole, kind: str, dice: random.Random) -> Kill:
@@ -80,7 +82,9 @@ def _worker(site: Whole, dice: random.Random) -> Kill:
     others = [pid for pid in descendants(keeper) if pid != victim]
     ports = clients_of(site.target.port, others)
     os.kill(victim, signal.SIGKILL)
-    return Kill(WORKER, at, wall_at, ports=ports)
+    while victim in descendants(keeper):
+        time.sleep(0.001)
+    return Kill(WORKER, at, wall_at, ports=ports, gone_at=perf_counter())
 
 
 KINDS: Mapping[str, Callable[[Whole, random.Random], Kill]] = {

@@ -10,12 +10,14 @@ import random
 import pytest
 
 from bench.kills import judge
+from bench.kills.load import Job
 from bench.kills.run import order, run
 from bench.kills.victims import ENGINE, KINDS
 from bench.site import Unavailable
 from tests.e2e.conftest import unavailable
 
 OF_EACH = 2
+SHORT = Job(plain=16, streams=16, stream_s=(1.0, 2.5))
 RECOVERED_S = 20.0
 """The promise is 5 s, on a machine that does nothing else."""
 
@@ -25,7 +27,7 @@ RECOVERED_S = 20.0
 def test_only_requests_fail_whose_instance_or_way_was_killed():
     dice = random.Random()
     try:
-        before, *found = run(order(OF_EACH, dice), dice)
+        before, *found = run(order(OF_EACH, dice), dice, load=SHORT)
     except Unavailable as exc:
         unavailable(str(exc))
     print("\n".join(judge.table(judge.summary(found))))

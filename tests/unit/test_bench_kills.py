@@ -28,11 +28,11 @@ def error(code: str, **kept: Any) -> str:
 
 def refused(code: str, status: int = 502, body: str = "") -> Request:
     fault = f"status {status}"
-    return Request("bad", PLAIN, AT - 0.1, AT + 0.3, 2, fault, status, body or error(code))
+    return Request("bad", PLAIN, AT - 0.1, AT + 0.3, 2, 0, fault, status, body or error(code))
 
 
 def cut(status: int = 200, **kept: Any) -> Request:
-    return Request("bad", STREAM, AT - 1, AT + 0.5, 2, CUT, status, **kept)
+    return Request("bad", STREAM, AT - 1, AT + 0.5, 2, 0, CUT, status, **kept)
 
 
 def one(kill: Kill, request: Request, relay: str = "7.1", lost: tuple[str, ...] = ()) -> Found:
@@ -64,6 +64,10 @@ def test_who_was_at_the_instance_may_fail() -> None:
 def test_who_was_connected_to_the_worker_may_fail() -> None:
     assert one(killed(WORKER, ports=frozenset({2})), cut(0)).failures == {"reset": 1}
     assert one(killed(WORKER, ports=frozenset({3})), cut(0)).broken
+    late = killed(WORKER, gone_at=AT + 0.01)
+    for connected_at, broken in ((AT + 0.005, 0), (AT + 0.02, 1)):
+        unlucky = msgspec.structs.replace(cut(0), connected_at=connected_at, fault=judge.REFUSED)
+        assert len(one(late, unlucky).broken) == broken
     assert "it was answered" in one(killed(WORKER, ports=frozenset({2})), refused("tunnel_lost")).broken[0]
 
 
@@ -87,8 +91,8 @@ def replace_time(request: Request, ended_at: float) -> Request:
         (refused("instance_lost"), "code is instance_lost"),
         (refused("", body="<html>"), "code is missing"),
         (refused("", body=error("tunnel_lost", message="")), "code is missing"),
-        (Request("bad", PLAIN, AT - 1, AT + 30, 2, TOO_LATE), "left waiting"),
-        (Request("bad", STREAM, AT - 1, AT + 1, 2, "not as many bytes as the service's", 200), "no 502"),
+        (Request("bad", PLAIN, AT - 1, AT + 30, 2, 0, TOO_LATE), "left waiting"),
+        (Request("bad", STREAM, AT - 1, AT + 1, 2, 0, "not as many bytes as the service's", 200), "no 502"),
     ],
 )
 def test_a_wrong_error_breaks_the_promise_even_of_those_that_may_fail(request_: Request, wrong: str) -> None:

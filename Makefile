@@ -70,6 +70,13 @@ FUZZ_SECONDS ?= 60
 fuzz: install
 	@$(BIN)/python -m tests.fuzz.wire --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
+# Gate, sshd connection, engine, instance and proxy worker killed under load, KILLS of each; exits with 1 where a
+# promise is broken.
+.PHONY: bench-kills
+KILLS ?= 20
+bench-kills: install
+	@$(BIN)/python -m bench.kills --count $(KILLS) $(BENCH_ARGS)
+
 .PHONY: bench-tick
 bench-tick: install
 	@$(BIN)/python -m bench.tick

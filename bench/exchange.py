@@ -25,6 +25,7 @@ TOKEN: Final = f'"{WORD}"'.encode()
 DONE: Final = b"data: [DONE]\n\n"
 
 _ASKED = re.compile(rb"(\d+) words, (\d+) a second")
+_MARKED = re.compile(rb"say (\w+) after (\d+) ms")
 _HEAD = f'{{"model": "{MODEL}", "input": "'.encode()
 _TAIL = b'"}'
 
@@ -35,9 +36,11 @@ def _json(document: object) -> bytes:
 
 def question(tokens: int = 0, rate: int = 0) -> bytes:
     """A chat completion's request: for one small answer, or for a stream of `tokens` at `rate` a second."""
-    text = f"{tokens} words, {rate} a second" if tokens else "One word, please."
-    document = {"model": MODEL, "messages": [{"role": "user", "content": text}], "stream": tokens > 0}
-    return _json(document)
+    return _asking(f"{tokens} words, {rate} a second" if tokens else "One word, please.", stream=tokens > 0)
+
+
+def _asking(text: str, *, stream: bool) -> bytes:
+    return _json({"model": MODEL, "messages": [{"role": "user", "content": text}], "stream": stream})
 
 
 def asked(body: bytes) -> tuple[int, int]:
@@ -46,17 +49,35 @@ def asked(body: bytes) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-ANSWER: Final = _json(
-    {
-        "id": "chatcmpl-bench",
-        "object": "chat.completion",
-        "created": 1_795_516_645,
-        "model": MODEL,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": WORD}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
-    }
-)
-"""The small answer."""
+def marked(word: str, after_ms: int, tokens: int = 0, rate: int = 0) -> bytes:
+    """The same, to be answered with a word of one's own, and after that time: mixed answers show."""
+    please = f"Please say {word} after {after_ms} ms"
+    text = f"{please}, {tokens} words, {rate} a second" if tokens else please
+    return _asking(text, stream=tokens > 0)
+
+
+def mark(body: bytes) -> tuple[str, float]:
+    """(the word, seconds) that a question asks for."""
+    found = _MARKED.search(body)
+    return (f" {found[1].decode()}", int(found[2]) / 1000) if found else (WORD, 0.0)
+
+
+def answer(word: str) -> bytes:
+    """The small answer."""
+    message = {"role": "assistant", "content": word}
+    return _json(
+        {
+            "id": "chatcmpl-bench",
+            "object": "chat.completion",
+            "created": 1_795_516_645,
+            "model": MODEL,
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
+        }
+    )
+
+
+ANSWER: Final = answer(WORD)
 
 
 def _event(delta: dict[str, str], finish_reason: str | None) -> bytes:
@@ -70,7 +91,11 @@ def _event(delta: dict[str, str], finish_reason: str | None) -> bytes:
     return b"data: " + _json(document) + b"\n\n"
 
 
-TOKEN_EVENT: Final = _event({"content": WORD}, None)
+def token_event(word: str) -> bytes:
+    return _event({"content": word}, None)
+
+
+TOKEN_EVENT: Final = token_event(WORD)
 LAST_EVENTS: Final = _event({}, "stop") + DONE
 
 

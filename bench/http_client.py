@@ -18,13 +18,14 @@ class Answer(Protocol):
     def fault(self) -> str: ...
 
 
-def request(target: Target, path: str, body: bytes) -> bytes:
-    """A whole POST."""
+def request(target: Target, path: str, body: bytes, *headers: str) -> bytes:
+    """A whole POST; `headers` are further lines."""
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {target.host}:{target.port}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
+        *headers,
     ]
     if target.key:
         lines.append(f"Authorization: Bearer {target.key}")
@@ -42,6 +43,11 @@ class Client(asyncio.Protocol):
         self._answer: Answer
         self._parser: Any = None
         self.began_at = self.ended_at = 0.0
+        self.status = 0
+        """Of the answer that came last; 0 until its head is there."""
+        self.port = 0
+        """Our end of the connection; 0 if there could be none."""
+        self.connected_at = 0.0
 
     async def connect(self) -> None:
         """Raises OSError, TimeoutError."""
@@ -55,9 +61,11 @@ class Client(asyncio.Protocol):
             try:
                 await self.connect()
             except (OSError, TimeoutError):
+                self.port, self.connected_at = 0, perf_counter()
                 return "no connection"
         assert self._transport is not None
         self._answer = answer
+        self.status = 0
         self._ended = self._loop.create_future()
         self.began_at = perf_counter()
         self._transport.write(request)
@@ -72,6 +80,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.port, self.connected_at = transport.get_extra_info("sockname")[1], perf_counter()
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
@@ -87,12 +96,14 @@ class Client(asyncio.Protocol):
 
     # -- from the parser
 
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+
     def on_body(self, data: bytes) -> None:
         self._answer.take(data)
 
     def on_message_complete(self) -> None:
-        status = self._parser.get_status_code()
-        self._end(self._answer.fault() if status == 200 else f"status {status}")
+        self._end(self._answer.fault() if self.status == 200 else f"status {self.status}")
         if not self._parser.should_keep_alive():
             self.close()
 

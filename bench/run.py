@@ -55,7 +55,7 @@ def main() -> int:
         print(f"no load has such a name; there are: {known}")
         return 2
     for number in INTERRUPTS:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     raise_file_limit()
     document = _document(quick=asked.quick)
     try:
@@ -109,7 +109,7 @@ def _options() -> argparse.Namespace:
     return options.parse_args()
 
 
-def _interrupt(_number: int, _frame: object) -> NoReturn:
+def interrupt(_number: int, _frame: object) -> NoReturn:
     for number in INTERRUPTS:  # a second one would stop the cleaning up
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,9 +1,10 @@
 """The instance that all paths lead to: an OpenAI-shaped service that costs as little as it can.
 
-    python -m bench.service --port PORT
+    python -m bench.service [--port PORT] [--uds PATH]
 
-It listens on $SAIA_SOCKET for the agent's front and on a loopback port for all others, in one process. A stream's
-tokens are sent each at its own time, as a model makes them, whatever became of the one before.
+It listens on a Unix socket, $SAIA_SOCKET if none is named, for the agent's front and on a loopback port for all
+others, in one process. A stream's tokens are sent each at its own time, as a model makes them, whatever became of the
+one before.
 """
 
 from __future__ import annotations
@@ -82,12 +83,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         path = self._path.decode("latin-1")
         if path == exchange.CHAT:
-            tokens, rate = exchange.asked(b"".join(self._body))
-            if tokens:
-                self._transport.write(_EVENTS)
-                self._stream(self._loop.time(), 0, tokens, rate)
-            else:
-                self._answer(exchange.ANSWER)
+            self._chat(b"".join(self._body))
         elif path == exchange.UPLOAD:
             self._answer(exchange.receipt(self._received, self._good and self._received == self._length))
         elif path.startswith(exchange.DOWNLOAD) and path.removeprefix(exchange.DOWNLOAD).isdigit():
@@ -99,6 +95,18 @@ class Connection(asyncio.Protocol):
 
     # -- answers
 
+    def _chat(self, body: bytes) -> None:
+        tokens, rate = exchange.asked(body)
+        word, after_s = exchange.mark(body)
+        if tokens:
+            token = _TOKEN if word == exchange.WORD else _chunk(exchange.token_event(word))
+            self._transport.write(_EVENTS)
+            self._stream(token, self._loop.time(), 0, tokens, rate)
+        elif after_s:
+            self._timer = self._loop.call_later(after_s, self._answer, exchange.answer(word))
+        else:
+            self._answer(exchange.ANSWER if word == exchange.WORD else exchange.answer(word))
+
     def _answer(self, body: bytes) -> None:
         head = _JSON % len(body)
         if len(body) < 65536:
@@ -108,12 +116,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(body)
         self._end()
 
-    def _stream(self, began: float, sent: int, tokens: int, rate: int) -> None:
-        self._transport.write(_TOKEN)
+    def _stream(self, token: bytes, began: float, sent: int, tokens: int, rate: int) -> None:
+        self._transport.write(token)
         sent += 1
         if sent < tokens:
             at = began + sent / rate
-            self._timer = self._loop.call_at(at, self._stream, began, sent, tokens, rate)
+            self._timer = self._loop.call_at(at, self._stream, token, began, sent, tokens, rate)
         else:
             self._transport.write(_LAST)
             self._end()
@@ -128,7 +136,9 @@ async def serve(port: int, socket: str) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    servers = [await loop.create_server(Connection, "127.0.0.1", port, backlog=BACKLOG)]
+    servers: list[asyncio.AbstractServer] = []
+    if port:
+        servers.append(await loop.create_server(Connection, "127.0.0.1", port, backlog=BACKLOG))
     if socket:
         servers.append(await loop.create_unix_server(Connection, socket, backlog=BACKLOG))
     await stop.wait()
@@ -138,10 +148,11 @@ async def serve(port: int, socket: str) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(prog="bench.service", description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--port", type=int, required=True)
+    options.add_argument("--port", type=int, default=0)
+    options.add_argument("--uds", default=os.environ.get("SAIA_SOCKET", ""))
     asked = options.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(asked.port, os.environ.get("SAIA_SOCKET", "")))
+        runner.run(serve(asked.port, asked.uds))
 
 
 if __name__ == "__main__":

@@ -30,11 +30,8 @@ class Unavailable(Exception):
     """A path, or all of it, can't run here; the text is one line that says why."""
 
 
-class Site:
-    """A context manager. Raises Unavailable where there can be none."""
-
-    def __init__(self) -> None:
-        self.instance = "bench.hpc.chat.00000001"
+class Host:
+    """A sshd, and a directory with all processes that are started here. A context manager; raises Unavailable."""
 
     def __enter__(self) -> Self:
         try:
@@ -45,7 +42,7 @@ class Site:
             self.directory = Path(tempfile.mkdtemp(prefix="saia-bench-", dir="/tmp"))
             self.directory.chmod(0o755)
             self.daemons = Daemons(self.directory)
-            self._start_agent()
+            self._open()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -59,6 +56,9 @@ class Site:
         elif hasattr(self, "directory"):
             shutil.rmtree(self.directory, ignore_errors=True)
         self.sshd.close()
+
+    def _open(self) -> None:
+        """What stands here from the beginning."""
 
     # -- processes
 
@@ -78,6 +78,9 @@ class Site:
         """The sshd processes that serve this account's connections."""
         return [pid for pid, line in processes.of_user(account.uid) if line.startswith("sshd")]
 
+    def gates(self, account: Account) -> list[int]:
+        return [pid for pid, line in processes.of_user(account.uid) if "saia_engine.gate" in line]
+
     def wait(self, what: str, holds: Callable[[], object], limit_s: float = START_LIMIT_S) -> None:
         """Raises Unavailable when it does not come about, with the ends of the logs."""
         deadline = time.monotonic() + limit_s
@@ -86,9 +89,14 @@ class Site:
                 raise Unavailable(f"waited {limit_s:.0f} s for {what}\n{self.daemons.log_ends()}")
             time.sleep(0.05)
 
-    # -- the instance
 
-    def _start_agent(self) -> None:
+class Site(Host):
+    """A host with one instance behind its agent."""
+
+    def __init__(self) -> None:
+        self.instance = "bench.hpc.chat.00000001"
+
+    def _open(self) -> None:
         """As Slurm's job would: the agent from its instance's directory, the service as its child."""
         self.service_port = free_port()
         directory = self.directory / "instance"

@@ -1,97 +1,52 @@
-"""saia as it is shipped: proxy with keys and access log, asyncssh, sshd, gate, the agent's front."""
+"""saia as it is shipped: proxy with keys and access log, ssh, sshd, gate, the agent's front."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 import urllib.error
 import urllib.request
 from importlib.metadata import version
 
-from bench import exchange, processes
+from bench import exchange, proxy
 from bench.job import Target
 from bench.paths import Path
-from bench.site import Site, free_port
+from bench.site import Site
 from saia_engine import routes
-from saia_engine.gate_key import authorized_keys_line
 from saia_engine.model import ProxyLimits
 from saia_engine.routes import Route, RouteTable, ServiceEntry
-from saia_proxy.config import new_key
+from saia_proxy.config import Client
 from tests.ssh.sshd import Account, Key
 
 OPENS_PER_SECOND = 100_000
 """Of the gate for this proxy. The default of 1,000 is a site's bound, and would be all that is measured."""
 LASTS_S = 86_400
-PROXY = "cloud"
-CONFIG = """\
-[server]
-port = {port}
-state_dir = "state"
-max_body = "100MiB"
-
-[[upstreams]]
-name = "login1"
-{upstream}
-
-[keys.bench]
-hash = "{key_hash}"
-"""
 
 
 def open_path(site: Site) -> Path:
     """As it is shipped. Raises Unavailable."""
-    return _open(site, "ours")
+    return _open(site, "ours", "auto")
 
 
 def open_asyncssh(site: Site) -> Path:
     """The same where there is no OpenSSH client. Raises Unavailable."""
-    return _open(site, "asyncssh", 'client = "asyncssh"')
+    return _open(site, "asyncssh", "asyncssh")
 
 
-def _upstream(site: Site, account: Account, key: Key) -> str:
-    return f"""\
-host = "127.0.0.1"
-port = {site.sshd.port}
-user = "{account.name}"
-key = "{key.path}"
-known_hosts = "{site.sshd.known_hosts}"
-"""
-
-
-def _open(site: Site, name: str, more: str = "") -> Path:
+def _open(site: Site, name: str, client: Client) -> Path:
     account, key = site.sshd.account(), site.sshd.key()
     _open_gate(site, account, key, name)
-    port = free_port()
-    api_key, key_hash = new_key()
-    directory = site.directory / name
-    directory.mkdir()
-    config = directory / "proxy.toml"
-    config.write_text(
-        CONFIG.format(port=port, upstream=_upstream(site, account, key) + more, key_hash=key_hash)
-    )
-    argv = (
-        "-m",
-        "saia_proxy.cli",
-        "run",
-        "--config",
-        str(config),
-        "--log-file",
-        str(directory / "proxy.log"),
-    )
-    site.start(name, [sys.executable, *argv])
-    target = Target("127.0.0.1", port, api_key)
+    target = proxy.start(site, account, key, name=name, client=client)
     site.wait("an answer through the proxy", lambda: _answers(target))
 
     def parts() -> dict[str, list[int]]:
-        gate = [pid for pid, line in processes.of_user(account.uid) if "saia_engine.gate" in line]
-        ssh = site.pids("ssh", account.name)
+        ssh = site.pids("ssh", f"-l {account.name}")
         return {
-            "proxy": site.pids(str(config)),
+            "proxy": proxy.processes_of(site, name),
             **({"ssh": ssh} if ssh else {}),
             "sshd": site.sessions(account),
-            "gate": gate,
+            "gate": site.gates(account),
             **site.agent_parts(),
         }
 
@@ -104,8 +59,7 @@ def _open_gate(site: Site, account: Account, key: Key, name: str) -> None:
     directory.mkdir(mode=0o750)
     os.chown(directory, 0, account.gid)
     table = directory / "routes.json"
-    line = authorized_keys_line(key.public, proxy=PROXY, routes_path=str(table), python=str(site.sshd.python))
-    site.sshd.authorize(account, line)
+    proxy.authorize(site, account, key, table)
     endpoint, now = site.endpoint, time.time()
     route = Route(
         instance=site.instance,
@@ -128,7 +82,7 @@ def _open_gate(site: Site, account: Account, key: Key, name: str) -> None:
         installation="bench",
         cluster="hpc",
         gate_socket=str(directory / "gate.sock"),
-        proxies={PROXY: ProxyLimits(opens_per_second=OPENS_PER_SECOND)},
+        proxies={proxy.NAME: ProxyLimits(opens_per_second=OPENS_PER_SECOND)},
         services={"chat": service},
         routes=(route,),
     )

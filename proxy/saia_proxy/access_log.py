@@ -23,6 +23,7 @@ def finished(exchange: Exchange) -> None:
         model=exchange.model,
         service=exchange.service,
         instance=exchange.instance,
+        relay=exchange.relay,
         status=exchange.status,
         outcome=exchange.outcome,
         ms=round((monotonic() - exchange.began_at) * 1000, 1),

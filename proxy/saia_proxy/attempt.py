@@ -98,6 +98,7 @@ class Attempt:
             return StreamReset(messages.CLOSING, str(exc))
         except StreamReset as reset:
             return self._not_taken(reset)
+        exchange.relay = stream.connection
         upload: asyncio.Task[None] | None = None
         try:
             self._opened_at = monotonic()

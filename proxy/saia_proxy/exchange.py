@@ -100,6 +100,8 @@ class Exchange:
         self.gone = False
         self.outcome = "ok"
         self.key = self.model = self.service = self.instance = ""
+        self.relay = ""
+        """Which connection to a gate carried it."""
         self.request_id = request_id(first.get(b"x-request-id"))
         self._first = first
         self._connection = connection

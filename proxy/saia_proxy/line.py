@@ -55,6 +55,8 @@ class Line:
         self._handshake_s = handshake_s
         self._longest_s = longest_s
         self._backoff = backoff
+        self._relay = ""
+        """The newest one's name; empty while none could be connected."""
         self._retired: set[asyncio.Task[None]] = set()
         self._log = get_logger("tunnel").bind(upstream=name)
 
@@ -70,7 +72,13 @@ class Line:
                     self.last_error = str(exc)
                 failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
                 delay_s = self._backoff.delay(failures)
-                self._log.warning("upstream down", reason=self.last_error, retry_in_s=round(delay_s, 1))
+                self._log.warning(
+                    "upstream down",
+                    relay=self._relay,
+                    reason=self.last_error,
+                    retry_in_s=round(delay_s, 1),
+                )
+                self._relay = ""
                 await asyncio.sleep(delay_s)
         finally:
             for task in self._retired:
@@ -118,6 +126,7 @@ class Line:
     async def _connect(self) -> Relay:
         """Raises Unusable."""
         made = await relay.connect(self._start, self._handshake_s)
-        self._log.info("upstream connected", gate=plain(made.hello.program, 60))
+        self._log.info("upstream connected", relay=made.name, gate=plain(made.hello.program, 60))
+        self._relay = made.name
         self._on_relay(made)
         return made

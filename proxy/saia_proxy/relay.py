@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -14,12 +16,15 @@ from saia_proxy.transports import Connect, Link, Trouble, Unusable
 
 VERSION = version("saia")
 PROGRAM = f"saia-proxy/{VERSION}"
+_numbers = itertools.count(1)
 
 
 class Relay:
     """Made by `connect`, ended by `close`. A relay that is lost has said so by `on_lost`, once, and at once."""
 
     def __init__(self) -> None:
+        self.name = f"{os.getpid()}.{next(_numbers)}"
+        """In the logs: no other of this proxy, in whichever worker, has the same."""
         self.link: Link
         self.mux: Mux
         self.hello: Hello
@@ -81,6 +86,7 @@ class Relay:
             on_closed=self._ended,
             on_round_trip=lambda seconds: self.on_round_trip(seconds),
         )
+        self.mux.name = self.name
         return self.mux
 
     async def greeted(self, timeout_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import resource
@@ -40,6 +41,8 @@ GRACE_S = 10
 KILL_AFTER_S = 5
 """After that a worker which still runs is killed."""
 BACKLOG = 2048
+HEAD_START_S = 5.0
+"""What a worker's upstreams have to connect before it takes clients: the others can serve them meanwhile."""
 
 
 def run(config: ProxyConfig) -> None:
@@ -63,9 +66,11 @@ def run(config: ProxyConfig) -> None:
 def _keep_workers(config: ProxyConfig, address: tuple[str, int], board: Board) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
+    for upstream in config.upstreams:
+        connector(upstream, config.timeouts.connect_s)  # what it imports takes each worker a second
+
     def work(number: int, lifeline: int) -> None:
         with contextlib.closing(_reserve(*address)) as listener:
-            listener.listen(BACKLOG)
             _run_worker(config, listener, board, number, lifeline)
 
     def ended(number: int, pid: int) -> None:
@@ -150,6 +155,14 @@ async def serve(
     shared = board or Board(config.keys)
     orders = Orders(config.server.state_dir, names, worker)
     quotas = Quotas(shared, worker, limits=orders.limits)
+    unconnected, connected = set(names), asyncio.Event()
+
+    def linked(upstream: str, change: int) -> None:
+        metrics.connected.labels(upstream).inc(change)
+        unconnected.discard(upstream)
+        if not unconnected:
+            connected.set()
+
     tunnels = {
         upstream.name: Tunnel(
             upstream.name,
@@ -158,7 +171,7 @@ async def serve(
             orders=orders,
             keys=lambda: states(config.keys, shared, orders),
             connections=upstream.connections,
-            on_link=metrics.connected.labels(upstream.name).inc,
+            on_link=functools.partial(linked, upstream.name),
             on_round_trip=metrics.round_trip.labels(upstream.name).observe,
             handshake_s=config.timeouts.connect_s,
             longest_s=config.timeouts.total_s,
@@ -191,10 +204,10 @@ async def serve(
         upstreams=len(names),
     )
     clients = Clients(app, TrustedProxies(config.server.trusted_proxies))
-    host, port = listener.getsockname()[:2]
-    get_logger("server").info("listening", host=host, port=port)
     keepers = [asyncio.create_task(tunnel.run(), name=tunnel.name) for tunnel in tunnels.values()]
     try:
+        if config.server.workers > 1:
+            await _first(HEAD_START_S, connected, stop)
         await _serve_clients(clients, queue, listener, _tls(config), stop)
     finally:
         for keeper in keepers:
@@ -203,12 +216,24 @@ async def serve(
         access_log.flush()
 
 
+async def _first(longest_s: float, *events: asyncio.Event) -> None:
+    """Returns once any of them is set, or after that time."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
 async def _serve_clients(
     clients: Clients, queue: Queue, listener: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event
 ) -> None:
     """Until `stop` is set; then what is open has GRACE_S."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(clients), sock=listener, ssl=tls, backlog=BACKLOG)
+    host, port = listener.getsockname()[:2]
+    get_logger("server").info("listening", host=host, port=port)
     try:
         await stop.wait()
     finally:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from saia_engine import agent
-from saia_engine.front import FrontError
+from saia_engine.front import FrontError, FrontUnreachable
 from saia_engine.wire.stream import Bell
 
 FIRST_WORD_S = 2.0
-"""How long a request waits for a watch that had no time yet: a new one, or one that was just lost."""
+"""How long a request waits for a watch that had no time yet: a new one, or one that was just lost. Where nobody listens
+there is nothing to wait for."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 3.0
 LONGEST_LINE = 4096
 
@@ -63,6 +65,8 @@ class Watch:
 
     def close(self) -> None:
         self._task.cancel()
+        self._since = -math.inf
+        self._bell.ring()
 
     def drains(self) -> None:
         """The agent said so, here or when it refused a connection."""
@@ -75,6 +79,10 @@ class Watch:
         while True:
             try:
                 reader, writer = await self._connect()
+            except FrontUnreachable:
+                if self.young:
+                    self._since = -math.inf
+                    self._tell()
             except FrontError:
                 pass
             else:

@@ -51,6 +51,8 @@ class Mux:
         buffer_limit: int = 256 * 1024 * 1024,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.name = ""
+        """What its owner calls this connection."""
         self.streams: dict[int, Stream] = {}
         self.peer: Hello | None = None
         self.buffered = 0

@@ -87,6 +87,11 @@ class Stream:
         self.on_reset: Callable[[StreamReset], None] | None = None
         """Called once if anyone but `reset` ends the stream before both sides did."""
 
+    @property
+    def connection(self) -> str:
+        """Its name, where its owner gave it one."""
+        return self._mux.name
+
     # -- sending
 
     def respond(self, head: Head) -> None:

@@ -69,7 +69,7 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     for _ in range(400):
         lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         events = {line["event"]: line for line in lines}
-        if "upstream connected" in events:
+        if {"upstream connected", "listening"} <= events.keys():
             return f"http://127.0.0.1:{events['listening']['port']}"
         assert process.poll() is None
         time.sleep(0.025)

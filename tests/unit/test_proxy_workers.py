@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,8 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.unit.test_proxy_cli import KEY, call, started, write_config
+from tests.slurm.cluster import free_ports
+from tests.unit.test_proxy_cli import KEY, ROOT, call, started, write_config
 
 HEADERS = {"authorization": f"Bearer {KEY}"}
 BODY = {"model": "llama"}
@@ -56,14 +59,18 @@ def both_serve(url: str) -> None:
     until(lambda: [ask(url) for _ in range(30)] == [200] * 30)
 
 
-def counted(url: str) -> float:
+def figure(url: str, name: str, **labels: str) -> float:
     families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
     return sum(
         sample.value
         for family in families
         for sample in family.samples
-        if sample.name == "saia_proxy_requests_total" and sample.labels["status"] == "200"
+        if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def counted(url: str) -> float:
+    return figure(url, "saia_proxy_requests_total", status="200")
 
 
 def test_workers_share_the_port_and_their_figures(tmp_path: Path):
@@ -90,6 +97,35 @@ def test_a_worker_that_is_killed_is_started_again_and_the_other_serves_on(tmp_pa
         assert counted(url) > before, "what it had counted still counts"
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_no_client_meets_a_worker_that_has_no_gate_yet(tmp_path: Path):
+    with started(two_workers(tmp_path)) as (process, url):
+        both_serve(url)
+        for _ in range(2):  # the second time the keeper waits a second, and all is with the other one
+            victim, _ = children(process.pid)
+            os.kill(victim, signal.SIGKILL)
+            until(lambda gone=victim: gone not in children(process.pid))
+            seen = {ask(url)}
+            while figure(url, "saia_proxy_upstream_connections") < 4:
+                seen |= {ask(url) for _ in range(5)}
+            assert seen == {200}
+        both_serve(url)
+
+
+def test_workers_that_reach_no_gate_take_clients_after_a_while_to_tell_them(tmp_path: Path):
+    file = two_workers(tmp_path)
+    [port] = free_ports(1)
+    text = file.read_text().replace('"tests.unit.proxy_gate"', '"no.such.module"')
+    file.write_text(text.replace("port = 0", f"port = {port}"))
+    url = f"http://127.0.0.1:{port}"
+    argv = [sys.executable, "-m", "saia_proxy.cli", "run", "--config", str(file)]
+    process = subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: ask(url) == 503)
+    finally:
+        process.kill()
+        process.wait(5)
 
 
 def test_the_workers_end_with_their_keeper_however_it_ends(tmp_path: Path):

@@ -134,7 +134,7 @@ async def connect(start: Connect, timeout_s: float) -> Relay:
     relay = Relay()
     relay.link = await start(relay.make_mux)
     try:
-        await relay.greeted(timeout_s)
+        await relay.greeted(relay.link.connect_s + timeout_s)
     except BaseException:
         await relay.close()
         raise

@@ -331,7 +331,7 @@ async def test_lines_that_are_asked_at_once_are_renewed_one_after_the_other(gate
         await until(lambda: len(site.connected_at) == 8)
         assert site.connected_at[-1] - site.connected_at[0] > 0.1
         await until(lambda: site.links == 8)
-        assert [mux.closed for mux in gate.muxes] == [True] * 8 + [False] * 8
+        await until(lambda: [mux.closed for mux in gate.muxes] == [True] * 8 + [False] * 8)
 
 
 async def test_a_retired_relay_goes_on_to_acknowledge_but_its_word_counts_no_more(gate, tmp_path, hasty):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from saia_engine.wire.mux import Mux
+from saia_proxy import relay
 from saia_proxy.transports import Link, Trouble, Unusable, openssh, subprocess
 
 CALL = {"host": "login1", "port": 22, "user": "gate", "key": "/k", "known_hosts": "/h", "timeout_s": 5.0}
@@ -27,26 +28,27 @@ def test_nothing_that_a_user_set_up_counts_and_no_word_is_an_option():
     assert options["IdentityAgent"] == options["GlobalKnownHostsFile"] == "none"
 
 
-@pytest.fixture
-def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+class Fake:
     """An `ssh` that says something and ends."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name in ("k", "h"):
-        (tmp_path / name).write_text("x")
 
-    async def run(text: str, status: int) -> Unusable:
-        program = tmp_path / "ssh"
-        program.write_text(f"#!/bin/sh\nprintf '%b' '{text}' >&2\nexit {status}\n")
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def files(self, text: str, status: int, sleep_s: int = 0) -> dict[str, str]:
+        """Puts it on the path; returns the files that a connection needs."""
+        program = self._directory / "ssh"
+        program.write_text(f"#!/bin/sh\nsleep {sleep_s}\nprintf '%b' '{text}' >&2\nexit {status}\n")
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        files = {"key": str(tmp_path / "k"), "known_hosts": str(tmp_path / "h")}
-        link: Link = await openssh.connector(**(CALL | files))(  # type: ignore[arg-type]
-            lambda write: Mux(write, program="test", on_control=lambda message: None)
-        )
-        await link.mux.wait_closed()
-        await link.close()
-        return link.end()
+        paths = {"key": self._directory / "k", "known_hosts": self._directory / "h"}
+        for path in paths.values():
+            path.write_text("x")
+        return {name: str(path) for name, path in paths.items()}
 
-    return run
+
+@pytest.fixture
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return Fake(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +64,13 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("evil \\033[31m\\r\\n", 255, Trouble.UNREACHABLE, "\\x1b[31m"),
     ],
 )  # fmt: skip
-async def test_how_it_ended(said, text: str, status: int, trouble: Trouble, words: str):
-    end = await said(text, status)
+async def test_how_it_ended(said: Fake, text: str, status: int, trouble: Trouble, words: str):
+    link: Link = await openssh.connector(**(CALL | said.files(text, status)))(  # type: ignore[arg-type]
+        lambda write: Mux(write, program="test", on_control=lambda message: None)
+    )
+    await link.mux.wait_closed()
+    await link.close()
+    end = link.end()
     assert end.trouble is trouble
     assert words in str(end)
     assert "\x1b" not in str(end) and "@@@" not in str(end)
@@ -81,3 +88,10 @@ async def test_a_client_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mo
         await subprocess.connector(openssh.argv("h", 1, "u", "k", "h", 1))(
             lambda write: pytest.fail("started")
         )
+
+
+async def test_a_connection_that_takes_too_long_is_no_fault_of_the_handshake(said: Fake):
+    """ssh says so by itself, later than the time that a handshake has."""
+    slow = said.files("ssh: connect to host login1 port 22: Connection timed out\\r\\n", 255, sleep_s=1)
+    with pytest.raises(Unusable, match=r"host unreachable: .*timed out"):
+        await relay.connect(openssh.connector(**(CALL | slow)), 0.2)  # type: ignore[arg-type]

@@ -48,6 +48,8 @@ class Link:
         self._make_mux = make_mux
         self.mux: Mux
         self.exit_status: int | None = None
+        self.connect_s = 0.0
+        """How long it may take to connect after it was started; then the handshake's own time begins."""
         self.stderr = b""
 
     def start(self, write: Callable[[bytes], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pwd
 import shutil
@@ -12,6 +13,8 @@ from saia_proxy.transports.files import readable
 
 PROGRAM = "ssh"
 KEEPALIVE_S = 5
+SAYS_SO_S = 1.0
+"""So much later than its own ConnectTimeout, in whole seconds, ssh has said that it was too long."""
 FAILED = 255
 """ssh's own exit status where it could not connect, or lost the connection."""
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
@@ -47,7 +50,7 @@ def connector(*, host: str, port: int, user: str, key: str, known_hosts: str, ti
         readable(key, "private key")
         readable(known_hosts, "known_hosts file")
 
-    return subprocess.connector(command, check=check, trouble=trouble)
+    return subprocess.connector(command, check=check, trouble=trouble, connect_s=timeout_s + SAYS_SO_S)
 
 
 def argv(host: str, port: int, user: str, key: str, known_hosts: str, timeout_s: float) -> list[str]:
@@ -65,7 +68,7 @@ def argv(host: str, port: int, user: str, key: str, known_hosts: str, timeout_s:
         "UpdateHostKeys": "no",
         "Ciphers": CIPHERS,
         "Compression": "no",
-        "ConnectTimeout": str(max(1, round(timeout_s))),
+        "ConnectTimeout": str(math.ceil(timeout_s)),
         "ServerAliveInterval": str(KEEPALIVE_S),
         "ServerAliveCountMax": "3",
         "TCPKeepAlive": "yes",

@@ -21,10 +21,11 @@ def connector(
     *,
     check: Callable[[], None] = lambda: None,
     trouble: EndSaid = lambda status, said: None,
+    connect_s: float = 0.0,
 ) -> Connect:
     """Spawns `command` as sshd would; the verb is in SSH_ORIGINAL_COMMAND where it is not its last word.
 
-    `check` is asked before each start; it raises Unusable.
+    `check` is asked before each start; it raises Unusable. `connect_s` is what the command may take to connect.
     """
 
     async def connect(make_mux: MakeMux) -> Link:
@@ -36,6 +37,7 @@ def connector(
         if lifeline is not None:
             environment[LIFELINE] = lifeline
         link = _ChildLink(make_mux, trouble)
+        link.connect_s = connect_s
         try:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: _Child(link),

@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -106,6 +107,9 @@ def test_it_ends_with_its_terminal_also_where_the_sessions_leader_keeps_the_sign
     served()
     pid, terminal_side = pty.fork()
     if not pid:
+        signal.signal(
+            signal.SIGHUP, signal.SIG_DFL
+        )  # what is ignored from the start, as under nohup, can't be trapped
         os.execvp("sh", ["sh", "-c", f"trap : HUP; {shlex.join(tui(short))}; exit 7"])
     screen = b""
     while b"chat-large" not in screen:

@@ -93,5 +93,5 @@ async def test_a_client_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_a_connection_that_takes_too_long_is_no_fault_of_the_handshake(said: Fake):
     """ssh says so by itself, later than the time that a handshake has."""
     slow = said.files("ssh: connect to host login1 port 22: Connection timed out\\r\\n", 255, sleep_s=1)
-    with pytest.raises(Unusable, match=r"host unreachable: .*timed out"):
+    with pytest.raises(Unusable, match="host unreachable: gate@login1:22 did not answer in time"):
         await relay.connect(openssh.connector(**(CALL | slow)), 0.2)  # type: ignore[arg-type]

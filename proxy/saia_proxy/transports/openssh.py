@@ -94,6 +94,8 @@ def _trouble(lines: list[str], where: str, key: str, known_hosts: str) -> Unusab
         text = f"the key that {where} shows is not the one pinned in {known_hosts} ({said})"
     elif kind is Trouble.LOCAL:
         text = f"ssh can't use the private key {key}: {said}; it must be our user's own, mode 0600"
+    elif "timed out" in lower:
+        kind, text = Trouble.UNREACHABLE, f"{where} did not answer in time"
     else:
         kind, text = Trouble.UNREACHABLE, f"{where}: {said or 'ssh ended without a word'}"
     return Unusable(kind, text)

@@ -354,7 +354,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: ApiError) -> None:
         """What never becomes an exchange is answered and logged here."""
-        if self._answering is not None and self._answering.begun:
+        if self._answering is not None and (self._answering.begun or self._answering.held):
             self.cut()  # nothing may be written into the answer that is being sent
             return
         made = request_id(None)

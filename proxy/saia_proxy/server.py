@@ -109,7 +109,7 @@ Connector = Callable[[SshUpstream | SubprocessUpstream, float], Connect]
 def connector(upstream: SshUpstream | SubprocessUpstream, timeout_s: float) -> Connect:
     """How this upstream's gate is started. asyncssh is loaded only where it is used.
 
-    OpenSSH's client costs a request half the processor time of asyncssh, at 8 MiB for each connection.
+    OpenSSH's client costs less processor time than asyncssh (docs/performance.md), at 8 MiB for each connection.
     """
     if isinstance(upstream, SubprocessUpstream):
         from saia_proxy.transports import subprocess

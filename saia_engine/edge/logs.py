@@ -84,7 +84,7 @@ def get_logger(name: str) -> Any:
 
 
 def info_line(part: str, event: str, **fields: object) -> bytes:
-    """What `get_logger(part).info(event, **fields)` would write, at a tenth of its cost; nothing where it would not.
+    """What `get_logger(part).info(event, **fields)` would write, at a fraction of its cost; nothing where it would not.
 
     For what is logged with each request; `write_lines` writes many at once.
     """

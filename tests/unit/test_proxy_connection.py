@@ -176,3 +176,17 @@ async def test_the_end_of_the_server_leaves_nothing_behind(tmp_path):
         assert await asyncio.wait_for(reader.read(), 5) == b"", "an idle one is closed at once"
         await asyncio.wait_for(served.task, 5)
         writer.close()
+
+
+async def test_nothing_is_written_into_a_stream_that_is_held_for_a_cold_start(tmp_path):
+    gate = Gate([service(methods=GET, ready=0, starting=1)], [])
+    settings = config(tmp_path, "a", max_wait_s=60.0, heartbeat_s=0.05)
+    async with running(settings, gate) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(request(1, body=b'{"model": "llama", "stream": true}'))
+        await asyncio.wait_for(reader.readuntil(b": waiting"), 10)
+        writer.write(b"\x16\x03 is not HTTP\r\n\r\n")
+        rest = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    assert b"HTTP/1.1" not in rest
+    assert not rest.endswith(b"0\r\n\r\n"), "and its end is no clean one"

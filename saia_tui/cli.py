@@ -43,7 +43,8 @@ class Stopped(click.ClickException):
 )
 @click.option("--socket", type=click.Path(path_type=Path), help="operator.sock of a running engine.")
 @click.option("--demo", "as_demo", is_flag=True, help="A whole small site on this machine, to try it out.")
-def cli(config_file: Path, socket: Path | None, as_demo: bool) -> None:
+@click.option("--read-only", is_flag=True, help="No act can be asked for here.")
+def cli(config_file: Path, socket: Path | None, as_demo: bool, read_only: bool) -> None:
     """Watch and steer saia's services.
 
     Attaches to the engine of the configuration; where none runs, starts one that outlives this screen.
@@ -51,12 +52,12 @@ def cli(config_file: Path, socket: Path | None, as_demo: bool) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Stopped("this needs a terminal; for scripts there is: saia-engine status --json", USAGE)
     if as_demo:
-        _run_demo()
+        _run_demo(read_only)
     elif socket is not None:
         _need_engine(socket)
-        _show(socket)
+        _show(socket, read_only=read_only)
     else:
-        _run_with(config_file, _load(config_file))
+        _run_with(config_file, _load(config_file), read_only)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,13 +97,13 @@ def _need_engine(socket: Path) -> None:
         raise Stopped(f"no engine answers at {socket}; start one with: saia-engine run", NO_ENGINE)
 
 
-def _run_with(config_file: Path, config: Config) -> None:
+def _run_with(config_file: Path, config: Config, read_only: bool) -> None:
     socket = config.paths.operator_socket
     if _answers(socket):
-        _show(socket)
+        _show(socket, read_only=read_only)
         return
     embedded = _start(config_file, config, socket)
-    if _show(socket, embedded) != "stop" or embedded is None:
+    if _show(socket, embedded, read_only=read_only) != "stop" or embedded is None:
         _say_it_stays(embedded)
         return
     click.echo(
@@ -134,15 +135,15 @@ def _say_it_stays(embedded: Embedded | None) -> None:
         )
 
 
-def _run_demo() -> None:
+def _run_demo(read_only: bool) -> None:
     from saia_tui.demo import demo
 
     click.echo("saia-tui: starting the demo", err=True)
     with demo() as socket:
-        _show(socket)
+        _show(socket, read_only=read_only)
 
 
-def _show(socket: Path, embedded: Embedded | None = None) -> str | None:
+def _show(socket: Path, embedded: Embedded | None = None, *, read_only: bool = False) -> str | None:
     """Run the screen until the operator leaves; what becomes of the engine."""
     from saia_tui.app import SaiaApp
     from saia_tui.feed import Feed
@@ -151,7 +152,8 @@ def _show(socket: Path, embedded: Embedded | None = None) -> str | None:
         watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))
         try:
             async with EngineClient(socket) as engine:
-                return await SaiaApp(Feed(engine), engine, embedded=embedded).run_async()
+                app = SaiaApp(Feed(engine), engine, embedded=embedded, read_only=read_only)
+                return await app.run_async()
         finally:
             watch.cancel()
 

@@ -23,11 +23,17 @@ class Clock:
         return self.at
 
 
-def make(engine: FakeEngine, clock: Clock | None = None, **options: Any) -> SaiaApp:
+def make(
+    engine: FakeEngine, clock: Clock | None = None, *, armed: bool = True, hold_s: float = 0.0, **options: Any
+) -> SaiaApp:
+    """Acts are armed, and sent at once, unless a test wants to see how they are held."""
     feed = Feed(engine, monotonic=clock or Clock())
     for name, past in sample.rates().items():
         feed.rates[name] = deque(past, maxlen=RATES_KEPT)
-    return SaiaApp(feed, engine, **options)
+    app = SaiaApp(feed, engine, hold_s=hold_s, **options)
+    if armed:
+        app.arming.toggle()
+    return app
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], bool], within_s: float = 10.0) -> None:

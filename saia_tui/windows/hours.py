@@ -20,13 +20,13 @@ class HoursWindow(Window[float]):
 
     def __init__(self, nodes: Sequence[str], hours: float = 2.0) -> None:
         super().__init__()
-        self._nodes = nodes
+        self._names = nodes
         self._hours = hours
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = label("Exclude")
-            yield Static(facts([("nodes", ", ".join(self._nodes))]))
+            yield Static(facts([("nodes", ", ".join(self._names))]))
             with Horizontal(classes="entry"):
                 yield Static(text("no new job of ours there for so many hours:", "quiet"))
                 yield Input(f"{self._hours:g}", restrict=r"[0-9]{0,4}(\.[0-9]{0,2})?", compact=True)

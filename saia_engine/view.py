@@ -237,6 +237,11 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     reset: bool = False
 
 
+def whole_row(row: msgspec.Struct) -> dict[str, Any]:
+    """Every field of a row, also those that the wire leaves out because they hold the default."""
+    return {field: getattr(row, field) for field in row.__struct_fields__}
+
+
 def key_order_words(order: Mapping[str, Any]) -> str:
     """What operators want of an API key, the fields of a `wire.messages.KeyOrder`, in a few words."""
     words = ["revoked"] if order["revoked"] else []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from textual.binding import Binding
+from textual.keys import format_key
 
 Group = Literal["Go to", "Move", "Find", "Act", "Program"]
 
@@ -27,6 +28,13 @@ class Action:
     """Tables whose rows it is for; empty: anywhere."""
     table: bool = False
     """Belongs to the table under the cursor, not to the program."""
+
+    @property
+    def id(self) -> str:
+        """Its name in settings: `scale`, `show_jobs`, `move_up`."""
+        verb, _, argument = self.name.removeprefix("app.").rstrip(")").partition("(")
+        argument = {"-1": "up", "1": "down"}.get(argument, argument.strip("'"))
+        return f"{verb}_{argument}" if argument else verb
 
     @property
     def of_textual(self) -> bool:
@@ -60,6 +68,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort_next", "o", "sort", "sort by the next column; after the last, worst first", "Find"),
     Action("sort_reverse", "O", "", "turn the order round", "Find"),
     Action("ours", "a", "all/ours", "all jobs, or ours only", "Find", ("jobs",)),
+    Action("next_theme", "T", "", "next theme: dark, light, ansi (16 colours), none", "Program"),
     Action("help", "question_mark,f1", "help", "this page", "Program"),
     Action("quit", "q", "quit", "leave; asks what becomes of an engine that was started here", "Program"),
 )
@@ -90,15 +99,31 @@ def bindings(*, table: bool) -> list[Binding]:
     """
     return [
         Binding(
-            action.keys, action.name, action.hint or action.help, show=False, priority=not action.of_textual
+            action.keys,
+            action.name,
+            action.hint or action.help,
+            show=False,
+            priority=not action.of_textual,
+            id=action.id,
         )
         for action in ACTIONS
         if action.table is table
     ]
 
 
+REMAPPED: dict[str, str] = {}
+"""Keys that the operator chose, by the action's id; see `keymap`."""
+
+
 def shown_keys(action: Action) -> list[str]:
-    return [SHOWN_KEYS.get(key, key) for key in action.keys.split(",")]
+    """The keys in force."""
+    return [shown_key(key) for key in REMAPPED.get(action.id, action.keys).split(",")]
+
+
+def shown_key(key: str) -> str:
+    """As it is written on the keyboard."""
+    function_key = key[0] == "f" and key[1:].isdigit()
+    return SHOWN_KEYS.get(key) or (key.upper() if function_key else format_key(key))
 
 
 def hints(table: str) -> list[Action]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from textual import on, work
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
@@ -20,7 +20,9 @@ from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import VIEWS, hints_line, status_line, tabs_line
 from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES, PROXIES
-from saia_tui.palette import THEME
+from saia_tui.settings import Settings
+from saia_tui.terminal import Terminal
+from saia_tui.themed import Themed
 from saia_tui.views.list_view import JobsView, ListView
 from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
@@ -31,12 +33,11 @@ from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 from saia_tui.windows.scale import ScaleWindow
 
-REPAINT_S = 0.25
 SAMPLE_S = 2.0
 KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
 
 
-class SaiaApp(App[str]):
+class SaiaApp(Themed):
     """Returns what becomes of an embedded engine: `keep` or `stop`; None where there is none."""
 
     TITLE = "saia"
@@ -52,8 +53,16 @@ class SaiaApp(App[str]):
     .short #tabs { margin-bottom: 0; }
     """
 
-    def __init__(self, feed: Feed, engine: Engine, *, embedded: Embedded | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        feed: Feed,
+        engine: Engine,
+        *,
+        embedded: Embedded | None = None,
+        terminal: Terminal | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        super().__init__(terminal or Terminal(), settings or Settings())
         self.feed = feed
         self._engine = engine
         self._embedded = embedded
@@ -70,8 +79,6 @@ class SaiaApp(App[str]):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
-        self.register_theme(THEME)
-        self.theme = THEME.name
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -83,8 +90,9 @@ class SaiaApp(App[str]):
 
     def on_mount(self) -> None:
         self.run_worker(self.feed.follow(), name="feed", exit_on_error=True)
-        self.set_interval(REPAINT_S, self.repaint)
-        self.set_interval(SAMPLE_S, self.feed.sample_rates)
+        self.set_interval(self.repaint_s, self.repaint)
+        if not self.terminal.low_bandwidth:
+            self.set_interval(SAMPLE_S, self.feed.sample_rates)
         self.view.first.focus()
         self.repaint()
 

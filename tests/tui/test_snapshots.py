@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from saia_tui.app import SaiaApp
+from saia_tui.terminal import Terminal
 from tests.tui.fake_engine import FakeEngine
 from tests.tui.screen import loaded, make, until
 
@@ -66,9 +67,10 @@ def test_engine_away(snap_compare: Compare) -> None:
     assert snap_compare(make(engine), terminal_size=(80, 24), run_before=lose)
 
 
-def test_no_color(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert snap_compare(make(FakeEngine()), terminal_size=(80, 24), run_before=after())
+def test_no_color(snap_compare: Compare) -> None:
+    assert snap_compare(
+        make(FakeEngine(), terminal=Terminal("none")), terminal_size=(80, 24), run_before=after()
+    )
 
 
 def test_nothing_yet(snap_compare: Compare) -> None:

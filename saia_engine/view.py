@@ -196,6 +196,9 @@ class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str
     text: str
     since: float
+    acked_by: int | None = None
+    """The operator who took it up."""
+    acked_at: float | None = None
 
 
 class EventView(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -68,6 +68,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort_next", "o", "sort", "sort by the next column; after the last, worst first", "Find"),
     Action("sort_reverse", "O", "", "turn the order round", "Find"),
     Action("ours", "a", "all/ours", "all jobs, or ours only", "Find", ("jobs",)),
+    Action("command", "colon", "command", "actions, screens and more by name, with completion", "Program"),
+    Action("copy", "y", "", "copy what is known of the row, for a ticket: to your own clipboard", "Find"),
+    Action("tour", "f2", "", "the first page again", "Program"),
     Action("next_theme", "T", "", "next theme: dark, light, ansi (16 colours), none", "Program"),
     Action("help", "question_mark,f1", "help", "this page", "Program"),
     Action("quit", "q", "quit", "leave; asks what becomes of an engine that was started here", "Program"),
@@ -76,6 +79,7 @@ ACTIONS: tuple[Action, ...] = (
 SHOWN_KEYS = {
     "slash": "/",
     "question_mark": "?",
+    "colon": ":",
     "f1": "F1",
     "escape": "Esc",
     "enter": "Enter",

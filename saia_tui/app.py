@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -12,9 +13,11 @@ from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
 
 from saia_engine.client import ClientError, NeedsConfirmation
-from saia_tui import acts
+from saia_engine.model import short_id
+from saia_tui import acts, commands, incident
 from saia_tui.actions import ACTIONS, bindings, hints
 from saia_tui.acts import Act
+from saia_tui.alarm_bell import AlarmBell
 from saia_tui.cells import text
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
@@ -28,10 +31,12 @@ from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
+from saia_tui.windows.command import CommandWindow
 from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 from saia_tui.windows.scale import ScaleWindow
+from saia_tui.windows.tour import Tour
 
 SAMPLE_S = 2.0
 KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
@@ -78,6 +83,7 @@ class SaiaApp(Themed):
         for listing in (INSTANCES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
+        self._alarm_bell = AlarmBell()
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
 
     def compose(self) -> ComposeResult:
@@ -123,8 +129,11 @@ class SaiaApp(Themed):
         """Bring what changed, and the time, to the screen."""
         view = self.view
         view.show_stale(not self.feed.link.up)
-        view.take(self.feed.collect())
+        changed = self.feed.collect()
+        view.take(changed)
         self._show_lines()
+        if "alarms" in changed and self._alarm_bell.rings(self.feed.tables.alarms) and self.terminal.bell:
+            self.bell()
 
     def _show_lines(self) -> None:
         feed, width, view = self.feed, self.size.width, self.view
@@ -175,6 +184,34 @@ class SaiaApp(Themed):
     def action_help(self) -> None:
         self.push_screen(help_page())
 
+    def action_tour(self) -> None:
+        self.push_screen(Tour())
+
+    async def action_command(self) -> None:
+        window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self))
+        # Awaited, so that what is typed ahead reaches the window.
+        await self.push_screen(window, self._command)
+
+    @work(exclusive=True, group="command")
+    async def _command(self, line: str | None) -> None:
+        try:
+            await commands.run(self, line or "")
+        except commands.NotUnderstood as exc:
+            self.say(str(exc), severity="warning")
+
+    @work(exclusive=True, group="copy")
+    async def action_copy(self) -> None:
+        table = self.table
+        key = table.rows.cursor
+        if key is None:
+            self.say("there is no row under the cursor")
+            return
+        words = incident.report(self.feed.tables, table.listing.table, key, self.feed.now)
+        await self.copy(words)
+        self.say(
+            f"copied {len(words.splitlines())} lines about {short_id(key)}, if your terminal takes OSC 52"
+        )
+
     # ------------------------------------------------------------ finding
 
     def action_filter(self) -> None:
@@ -182,6 +219,12 @@ class SaiaApp(Themed):
         self._show_filter(self._filtered.rows.filter, shown=True)
         # At once, not by `focus()`: the next key may be here already, and must not reach the table.
         self.screen.set_focus(self._filter_entry)
+
+    def filter_rows(self, words: str) -> None:
+        """Of the table that has the cursor."""
+        table = self.table
+        self._filter_table(table, words)
+        table.focus()
 
     def _filter_table(self, table: RowTable, words: str) -> None:
         self._filtered = table

@@ -15,7 +15,7 @@ from textual.events import DescendantFocus
 from textual.filter import LineFilter
 from textual.widgets import Input
 
-from saia_tui import keymap, palette
+from saia_tui import clipboard, keymap, palette
 from saia_tui.looks import LOOKS, Look
 from saia_tui.settings import Settings
 from saia_tui.signs import AsciiOnly
@@ -75,6 +75,12 @@ class Themed(App[str]):
     def action_next_theme(self) -> None:
         names = list(THEMES)
         self.wear(LOOKS[names[(names.index(self.look.name) + 1) % len(names)]])
+
+    async def copy(self, words: str) -> None:
+        """To the clipboard of the terminal, which may refuse without a word."""
+        in_tmux = bool(os.environ.get("TMUX")) and await clipboard.tell_tmux(words)
+        if self._driver is not None and not in_tmux:
+            self._driver.write(clipboard.sequence(words, os.environ))
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What every line passes before it is sent."""

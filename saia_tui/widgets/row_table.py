@@ -94,6 +94,21 @@ class RowTable(ScrollView, can_focus=True):
         self.rows.sort_by(self.rows.sort, reverse=not self.rows.reverse)
         self._settle(True)
 
+    def sort_on(self, name: str | None, *, reverse: bool = False) -> None:
+        """Sort by the column of that name; None is the listing's own order."""
+        column = next((each for each in self.listing.columns if each.name == name), None)
+        self.rows.sort_by(column, reverse=reverse)
+        self._settle(True)
+
+    def put_cursor(self, key: str) -> bool:
+        """On this row, for which a filter that hides it is cleared; False where there is no such row."""
+        if key not in self.rows.keys and self.rows.filter:
+            self.filter_by("")
+        if key not in self.rows.keys:
+            return False
+        self._move_to(self.rows.keys.index(key))
+        return True
+
     def show_stale(self, stale: bool) -> None:
         if stale != self.stale:
             self.stale = stale

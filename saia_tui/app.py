@@ -21,11 +21,14 @@ from saia_tui.alarm_bell import AlarmBell
 from saia_tui.cells import text
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
-from saia_tui.headline import VIEWS, hints_line, status_line, tabs_line
-from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES, PROXIES
+from saia_tui.headline import crumbs_line, hints_line, status_line, tabs_line
+from saia_tui.listings import EVENTS, JOBS, NODES, PROXIES, SERVICES
 from saia_tui.settings import Settings
 from saia_tui.terminal import Terminal
 from saia_tui.themed import Themed
+from saia_tui.trail import Place, Trail, below
+from saia_tui.views.instance import InstanceDetail
+from saia_tui.views.instances import InstancesView
 from saia_tui.views.list_view import JobsView, ListView
 from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
@@ -49,13 +52,12 @@ class SaiaApp(Themed):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(table=False)]
     CSS = """
-    #tabs { margin-bottom: 1; }
     ContentSwitcher { height: 1fr; }
     View { height: 1fr; }
     ListView > RowTable { height: 1fr; }
     #filter { height: 0; padding: 0 1; background: $surface; }
     #filter.shown { height: 1; }
-    .short #tabs { margin-bottom: 0; }
+    .short #crumbs { display: none; }
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class SaiaApp(Themed):
         self._engine = engine
         self._embedded = embedded
         self._status, self._tabs, self._hints = Line(id="status"), Line(id="tabs"), Line(id="hints")
+        self._crumbs = Line(id="crumbs")
         self._filter_entry = Input(
             id="filter",
             compact=True,
@@ -79,8 +82,13 @@ class SaiaApp(Themed):
         )
         self._filter_entry.can_focus = False
         self._filtered: RowTable | None = None
-        self._views: dict[str, View] = {"overview": Overview(feed)}
-        for listing in (INSTANCES, JOBS, NODES, PROXIES, EVENTS):
+        self.trail = Trail()
+        self._views: dict[str, View] = {
+            "overview": Overview(feed),
+            "instances": InstancesView(feed),
+            "instance": InstanceDetail(feed, engine),
+        }
+        for listing in (SERVICES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
         self._alarm_bell = AlarmBell()
@@ -90,6 +98,7 @@ class SaiaApp(Themed):
         with Vertical():
             yield self._status
             yield self._tabs
+            yield self._crumbs
             yield self._switcher
             yield self._filter_entry
             yield self._hints
@@ -108,7 +117,7 @@ class SaiaApp(Themed):
             return True
         if len(self.screen_stack) != 1:
             return False
-        return action == "up" or not isinstance(self.focused, Input)
+        return action == "up" or (not isinstance(self.focused, Input) and self.view.takes(action))
 
     # ------------------------------------------------------------ showing
 
@@ -141,7 +150,8 @@ class SaiaApp(Themed):
         if not link.up and self._embedded is not None and not self._embedded.alive:
             link = replace(link, fault=self._embedded.obituary)
         self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width))
-        self._tabs.show(tabs_line(feed.tables, view.id or "", view.caption(), width))
+        self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.caption(), width))
+        self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
         self._hints.show(hints_line(hints(self.table.listing.table), width))
 
     def on_resize(self) -> None:
@@ -154,32 +164,49 @@ class SaiaApp(Themed):
     # ------------------------------------------------------------ going
 
     def action_show(self, name: str) -> None:
-        if name in VIEWS and name != self._switcher.current:
-            self._switcher.current = name
-            self.view.show_stale(not self.feed.link.up)
-            self.view.take_all()
-        first = self.view.first
-        self._filtered = first
-        self._show_filter(first.rows.filter, shown=bool(first.rows.filter))
-        first.focus()
-        self._show_lines()
+        self.trail.jump(name)
+        self._arrive(entering=True)
 
     def action_up(self) -> None:
         if self.table.rows.filter:
             table = self.table
             self._filter_table(table, "")
             table.focus()
+        elif self.trail.up():
+            self._arrive(entering=False)
         else:
             self.action_show("overview")
+
+    def action_level_up(self) -> None:
+        """As `up`, but no key that is needed to type a filter may lead here from there."""
+        self.action_up()
 
     @on(RowTable.Chosen)
     def _open(self, event: RowTable.Chosen) -> None:
         row = event.table.rows.current
-        if event.table.listing.table == "services":
-            self.action_show("instances")
-            self._filter_table(self.view.first, f".{event.key}.")
+        place = below(event.table.listing.table, event.key, getattr(row, "instance", ""))
+        if place is not None:
+            self._go_down(place)
         elif row is not None:
             self.push_screen(row_page(row, self.feed.now))
+
+    def _go_down(self, place: Place) -> None:
+        self.trail.down(place)
+        self._arrive(entering=True)
+
+    def _arrive(self, *, entering: bool) -> None:
+        """Show the place where the trail ends; on the way back as it was left."""
+        place = self.trail.here
+        self._switcher.current = place.view
+        view = self.view
+        if entering:
+            view.enter(place.subject)
+        view.show_stale(not self.feed.link.up)
+        view.take_all()
+        self._filtered = view.first
+        self._show_filter(view.first.rows.filter, shown=bool(view.first.rows.filter))
+        view.first.focus()
+        self._show_lines()
 
     def action_help(self) -> None:
         self.push_screen(help_page())

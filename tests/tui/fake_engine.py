@@ -57,6 +57,11 @@ class FakeEngine:
     async def maintenance(self, proxy: str, on: bool) -> None:
         self._take("maintenance", proxy, on)
 
+    async def instance_story(self, instance: str) -> dict[str, Any]:
+        if not self.reachable:
+            raise EngineUnreachable("no engine answers at /run/saia/operator/operator.sock")
+        return sample.story(instance)
+
     def _take(self, *intent: Any) -> None:
         self.intents.append(intent)
         if self.refuse:

@@ -48,7 +48,9 @@ async def test_a_filter_and_an_order() -> None:
         assert app.table.rows.sort is not None and app.table.rows.sort.name == "ENDS IN"
         assert app.table.rows.reverse
         await pilot.press(*typed("sort part"), "enter")
-        await until(pilot, lambda: app.table.rows.sort is not None and app.table.rows.sort.name == "PARTITION")
+        await until(
+            pilot, lambda: app.table.rows.sort is not None and app.table.rows.sort.name == "PARTITION"
+        )
         await pilot.press(*typed("sort"), "enter")
         await until(pilot, lambda: app.table.rows.sort is None)
 

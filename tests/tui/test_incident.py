@@ -41,7 +41,9 @@ def tables() -> Tables:
 )  # fmt: skip
 def test_it_holds_what_a_colleague_needs(table: str, key: str, said: list[str]) -> None:
     words = incident.report(tables(), table, key, sample.NOW)
-    assert words.startswith("saia 0.1.0 of cluster hpc (k7q2) on svc01, 2026-11-24 03:12:07; Slurm's word: <1m old\n")
+    assert words.startswith(
+        "saia 0.1.0 of cluster hpc (k7q2) on svc01, 2026-11-24 03:12:07; Slurm's word: <1m old\n"
+    )
     for part in said:
         assert part in words
     assert all(char.isprintable() or char == "\n" for char in words)

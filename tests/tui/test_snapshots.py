@@ -18,6 +18,12 @@ SIZES = [(80, 24), (120, 40), (200, 60)]
 Compare = Callable[..., bool]
 
 
+@pytest.fixture(autouse=True)
+def still_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the sparklines would take in a sample, or several."""
+    monkeypatch.setattr("saia_tui.app.SAMPLE_S", 3600.0)
+
+
 def after(*keys: str) -> Callable[[Pilot[Any]], Any]:
     async def press(pilot: Pilot[Any]) -> None:
         await loaded(pilot)
@@ -31,7 +37,7 @@ def after(*keys: str) -> Callable[[Pilot[Any]], Any]:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("key", "123456")
+@pytest.mark.parametrize("key", "12i3456")
 def test_screen(snap_compare: Compare, size: tuple[int, int], key: str) -> None:
     assert snap_compare(make(FakeEngine()), terminal_size=size, run_before=after(key))
 
@@ -41,12 +47,13 @@ def test_screen(snap_compare: Compare, size: tuple[int, int], key: str) -> None:
     [
         ("s",),
         ("down", "s", "5", "enter"),
-        ("2", "d"),
+        ("i", "d"),
         ("question_mark",),
-        ("2", "enter"),
+        ("4", "enter"),
+        ("i", "enter"),
         ("3", "slash", "t", "r"),
     ],
-    ids=["scale", "confirm", "drain", "help", "fields", "filter"],
+    ids=["scale", "confirm", "drain", "help", "fields", "instance", "filter"],
 )
 def test_window(snap_compare: Compare, keys: tuple[str, ...]) -> None:
     assert snap_compare(make(FakeEngine()), terminal_size=(80, 24), run_before=after(*keys))

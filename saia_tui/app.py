@@ -19,6 +19,7 @@ from saia_tui.cells import text
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import VIEWS, hints_line, status_line, tabs_line
+from saia_tui.kept import Kept
 from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES, PROXIES
 from saia_tui.palette import THEME
 from saia_tui.views.list_view import JobsView, ListView
@@ -52,9 +53,12 @@ class SaiaApp(App[str]):
     .short #tabs { margin-bottom: 0; }
     """
 
-    def __init__(self, feed: Feed, engine: Engine, *, embedded: Embedded | None = None) -> None:
+    def __init__(
+        self, feed: Feed, engine: Engine, *, embedded: Embedded | None = None, kept: Kept | None = None
+    ) -> None:
         super().__init__()
         self.feed = feed
+        self.kept = kept or Kept()
         self._engine = engine
         self._embedded = embedded
         self._status, self._tabs, self._hints = Line(id="status"), Line(id="tabs"), Line(id="hints")
@@ -87,6 +91,8 @@ class SaiaApp(App[str]):
         self.set_interval(SAMPLE_S, self.feed.sample_rates)
         self.view.first.focus()
         self.repaint()
+        if self.kept.fault:
+            self.say(self.kept.fault, severity="warning")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
         """Keys are the program's only while no window is open, and nobody types into the filter."""

@@ -146,12 +146,15 @@ def _show(socket: Path, embedded: Embedded | None = None) -> str | None:
     """Run the screen until the operator leaves; what becomes of the engine."""
     from saia_tui.app import SaiaApp
     from saia_tui.feed import Feed
+    from saia_tui.kept import Kept, kept_file
 
     async def run() -> str | None:
         watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))
         try:
             async with EngineClient(socket) as engine:
-                return await SaiaApp(Feed(engine), engine, embedded=embedded).run_async()
+                return await SaiaApp(
+                    Feed(engine), engine, embedded=embedded, kept=Kept(kept_file())
+                ).run_async()
         finally:
             watch.cancel()
 

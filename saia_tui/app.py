@@ -22,6 +22,7 @@ from saia_tui.cells import text
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import crumbs_line, hints_line, status_line, tabs_line
+from saia_tui.kept import Kept
 from saia_tui.listings import EVENTS, JOBS, NODES, PROXIES, SERVICES
 from saia_tui.settings import Settings
 from saia_tui.terminal import Terminal
@@ -34,12 +35,12 @@ from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
+from saia_tui.windows import tour
 from saia_tui.windows.command import CommandWindow
 from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 from saia_tui.windows.scale import ScaleWindow
-from saia_tui.windows.tour import Tour
 
 SAMPLE_S = 2.0
 KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
@@ -68,9 +69,11 @@ class SaiaApp(Themed):
         embedded: Embedded | None = None,
         terminal: Terminal | None = None,
         settings: Settings | None = None,
+        kept: Kept | None = None,
     ) -> None:
         super().__init__(terminal or Terminal(), settings or Settings())
         self.feed = feed
+        self.kept = kept or Kept()
         self._engine = engine
         self._embedded = embedded
         self._status, self._tabs, self._hints = Line(id="status"), Line(id="tabs"), Line(id="hints")
@@ -110,6 +113,10 @@ class SaiaApp(Themed):
             self.set_interval(SAMPLE_S, self.feed.sample_rates)
         self.view.first.focus()
         self.repaint()
+        if self.kept.fault:
+            self.say(self.kept.fault, severity="warning")
+        if tour.is_due(self.kept):
+            self.action_tour()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
         """Keys are the program's only while no window is open, and nobody types into the filter."""
@@ -212,7 +219,7 @@ class SaiaApp(Themed):
         self.push_screen(help_page())
 
     def action_tour(self) -> None:
-        self.push_screen(Tour())
+        self.push_screen(tour.Tour())
 
     async def action_command(self) -> None:
         window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self))

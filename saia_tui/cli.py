@@ -216,6 +216,7 @@ class _Screen:
         """Run it until the operator leaves; what becomes of the engine."""
         from saia_tui.app import SaiaApp
         from saia_tui.feed import Feed
+        from saia_tui.kept import Kept, kept_file
 
         async def run() -> str | None:
             watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))
@@ -227,6 +228,7 @@ class _Screen:
                         embedded=embedded,
                         terminal=self.terminal,
                         settings=self.settings,
+                        kept=Kept(kept_file()),
                     )
                     return await app.run_async(mouse=self.terminal.mouse)
             finally:

@@ -9,9 +9,22 @@ from textual import events
 
 from saia_tui.actions import ACTIONS, shown_keys
 from saia_tui.cells import text
+from saia_tui.kept import Kept, NotKept
 from saia_tui.windows.pages import Page
 
+SECTION: Final = "tour"
 SCROLLING: Final = {"up", "down", "pageup", "pagedown", "home", "end", "j", "k"}
+
+
+def is_due(kept: Kept) -> bool:
+    """Whether this operator never saw it here; from now on it is not. Where nothing is kept it is never due."""
+    if kept.file is None or kept.get(SECTION) is not None:
+        return False
+    try:
+        kept.put(SECTION, {"seen": True})
+    except NotKept:
+        return False  # else it would be there each time
+    return True
 
 
 class Tour(Page):

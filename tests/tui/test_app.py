@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from textual.widgets import Button, Input
 
 from saia_engine.client import ClientError, NeedsConfirmation
 from saia_tui.app import SaiaApp
+from saia_tui.kept import Kept
 from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import Page
@@ -283,3 +286,9 @@ async def test_any_size_of_terminal_is_borne(size: tuple[int, int]) -> None:
             await pilot.press(key)
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "SERVICE" in words(app))
+
+
+async def test_a_damaged_file_of_settings_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tui.json").write_text("{")
+    async with shown(FakeEngine(), kept=Kept(tmp_path / "tui.json")) as (app, _):
+        assert any("tui.json is passed over" in note for note in toasts(app))

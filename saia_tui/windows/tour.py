@@ -18,7 +18,7 @@ SCROLLING: Final = {"up", "down", "pageup", "pagedown", "home", "end", "j", "k"}
 
 def is_due(kept: Kept) -> bool:
     """Whether this operator never saw it here; from now on it is not. Where nothing is kept it is never due."""
-    if kept.file is None or kept.get(SECTION) is not None:
+    if kept.file is None or kept.fault or kept.get(SECTION) is not None:
         return False
     try:
         kept.put(SECTION, {"seen": True})

@@ -12,7 +12,15 @@ from saia_engine.edge.durations import show
 from saia_engine.edge.text import clean, plain
 from saia_engine.explain import why_lines, wrapped
 from saia_engine.model import State, short_id
-from saia_engine.view import TABLES, EngineView, InstanceView, ProxyView, ServiceView, key_order_words
+from saia_engine.view import (
+    TABLES,
+    EngineView,
+    InstanceView,
+    ProxyView,
+    ServiceView,
+    key_order_words,
+    whole_row,
+)
 
 WIDEST_CELL = 60
 _WORST_FIRST = {"critical": 0, "warning": 1, "info": 2}
@@ -54,12 +62,7 @@ def state_json(tables: Tables) -> str:
     """All tables as one JSON object; unlike on the wire, every field of every row is there."""
     engine = {"engine": tables.engine} if tables.engine else {}
     state = {name: engine if name == "engine" else getattr(tables, name) for name in TABLES}
-    full = {
-        name: {
-            key: {field: getattr(row, field) for field in row.__struct_fields__} for key, row in rows.items()
-        }
-        for name, rows in state.items()
-    }
+    full = {name: {key: whole_row(row) for key, row in rows.items()} for name, rows in state.items()}
     return msgspec.json.encode(full).decode()
 
 

@@ -203,6 +203,9 @@ class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str
     text: str
     since: float
+    acked_by: int | None = None
+    """The operator who took it up."""
+    acked_at: float | None = None
 
 
 class EventView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -242,6 +245,11 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     set: dict[str, msgspec.Raw] = {}
     gone: list[str] = []
     reset: bool = False
+
+
+def whole_row(row: msgspec.Struct) -> dict[str, Any]:
+    """Every field of a row, also those that the wire leaves out because they hold the default."""
+    return {field: getattr(row, field) for field in row.__struct_fields__}
 
 
 def key_order_words(order: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from saia_tui.palette import STYLES
 LATE_POLLS = 2
 ROOMY = 100
 """Columns from which the tabs stand further apart."""
-VIEWS = ("overview", "instances", "jobs", "nodes", "proxies", "events")
+VIEWS = ("overview", "services", "jobs", "nodes", "proxies", "events")
 
 
 def status_line(tables: Tables, link: Link, now: float, monotonic: float, width: int, arming: Arming) -> Text:
@@ -109,6 +109,17 @@ def tabs_line(tables: Tables, current: str, caption: str, width: int) -> Text:
             line.append_text(join(" ", worst))
     gap = width - line.cell_len - len(caption) - 1
     return join(line, text(" " * gap), text(caption, "quiet")) if gap > 1 and caption else line
+
+
+def crumbs_line(crumbs: Sequence[str], width: int) -> Text:
+    """The way down to what is shown; blank at a screen, which its tab names. The beginning gives way first."""
+    if len(crumbs) < 2:
+        return text("")
+    *above, here = [text(word, "quiet") for word in crumbs]
+    line = join(" ", *(part for word in above for part in (word, text(" › ", "faint"))))
+    line.append_text(text(here.plain, "strong"))
+    over = line.cell_len - width
+    return join(text(" …", "faint"), line[over + 2 :]) if over > 0 else line
 
 
 def _worst(tables: Tables) -> Text | None:

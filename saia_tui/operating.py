@@ -46,6 +46,7 @@ class Operating(App[str]):
         self.arming = Arming(clock, read_only=read_only)
         self.hold = Hold(clock, hold_s)
         self.held_line = Line(id="held")
+        self._cursor_alone = False
         self._unread: list[Outcome] = []
         self._asked_back: list[Held] = []
         """What the engine wants confirmed, and nobody was asked about yet."""
@@ -70,6 +71,10 @@ class Operating(App[str]):
         )
         self.lines_changed()
 
+    def act_on_cursor_alone(self) -> None:
+        """The next act is for the row under the cursor, whatever is marked."""
+        self._cursor_alone = True
+
     def lines_changed(self) -> None:
         """The lines around the screen may look different."""
 
@@ -86,7 +91,8 @@ class Operating(App[str]):
             self.say(refusal, severity="warning")
             return []
         rows = self.feed.rows(table.listing.table)
-        marked = [key for key in getattr(table.rows, "marked", ()) if key in rows]
+        alone, self._cursor_alone = self._cursor_alone, False
+        marked = [] if alone else [key for key in getattr(table.rows, "marked", ()) if key in rows]
         here = [table.rows.cursor] if table.rows.cursor in rows else []
         if not marked and not here:
             self.say("there is no row under the cursor")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.pty.conftest import Serve, operator_socket
-from tests.pty.terminal import terminal
+from tests.pty.terminal import own_home, terminal
 
 pytestmark = pytest.mark.pty
 
@@ -81,7 +81,7 @@ def test_a_quiet_screen_sends_nothing(short: Path, served: Serve) -> None:
     controller, terminal_end = pty.openpty()
     fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | own_home(short)
     process = subprocess.Popen(
         tui(short), stdin=terminal_end, stdout=terminal_end, stderr=terminal_end, env=environment
     )
@@ -107,9 +107,11 @@ def _read(descriptor: int, enough, within_s: float) -> bytes:
 
 
 def test_it_ends_with_its_terminal_also_where_the_sessions_leader_keeps_the_signal(
-    short: Path, served: Serve
+    short: Path, served: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As make does in `ssh -t HOST make demo`."""
+    for name, value in own_home(short).items():
+        monkeypatch.setenv(name, value)
     served()
     pid, terminal_side = pty.fork()
     if not pid:

@@ -120,6 +120,11 @@ class FakeEngine:
     async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> None:
         self._take(intent, "maintenance", proxy, on)
 
+    async def instance_story(self, instance: str) -> dict[str, Any]:
+        if not self.reachable:
+            raise EngineUnreachable("no engine answers at /run/saia/operator/operator.sock")
+        return sample.story(instance)
+
     def _take(self, intent: Intent, *words: Any) -> None:
         """What was asked, whether it was confirmed; reason and expectation apart from it."""
         self.intents.append((*words, intent.get("confirm", False)))

@@ -80,7 +80,7 @@ async def test_no_act_ever_reaches_another_target_than_the_one_shown(seed: int) 
     engine, clock, chance = FakeEngine(), Clock(), random.Random(seed)
     reached = asked = 0
     async with shown(engine, (120, 30), clock=clock, hold_s=5.0) as (app, pilot):
-        await pilot.press("2")
+        await pilot.press("i")
         turmoil = Turmoil(app, engine, pilot, chance)
         for _ in range(ROUNDS):
             await turmoil.strikes(3)
@@ -93,7 +93,9 @@ async def test_no_act_ever_reaches_another_target_than_the_one_shown(seed: int) 
                 continue
             plan = app.screen.plan
             targets = {act.target: dict(act.seen) for act in plan.acts}
-            marked = {name for name in getattr(app.table.rows, "marked", ()) if name in app.feed.tables.instances}
+            marked = {
+                name for name in getattr(app.table.rows, "marked", ()) if name in app.feed.tables.instances
+            }
             assert set(targets) <= (marked or {app.table.rows.cursor})
             await turmoil.strikes(chance.randrange(3))
             await pilot.press(*(plan.words[0] if plan.dangers else ""), "enter" if plan.dangers else "y")

@@ -161,7 +161,7 @@ async def test_leaving_drops_what_is_held_with_a_word() -> None:
 async def test_a_target_that_changes_while_it_is_held_is_refused_and_the_reason_stays() -> None:
     engine, clock = FakeEngine(), Clock()
     async with shown(engine, clock=clock, hold_s=5.0) as (app, pilot):
-        await cursor_on(app, pilot, "2", EMBED[0])
+        await cursor_on(app, pilot, "i", EMBED[0])
         await pilot.press("d")
         await confirming(app, pilot)
         await pilot.press("y")
@@ -177,7 +177,7 @@ async def test_a_target_that_changes_while_it_is_held_is_refused_and_the_reason_
 async def test_one_that_becomes_the_last_ready_one_while_it_is_held_is_refused() -> None:
     engine, clock = FakeEngine(), Clock()
     async with shown(engine, clock=clock, hold_s=5.0) as (app, pilot):
-        await cursor_on(app, pilot, "2", EMBED[0])
+        await cursor_on(app, pilot, "i", EMBED[0])
         await pilot.press("X")
         await confirming(app, pilot)
         await pilot.press("y")
@@ -195,7 +195,7 @@ async def test_one_that_becomes_the_last_ready_one_while_it_is_held_is_refused()
 
 async def test_the_plan_says_what_becomes_of_whom_and_the_command() -> None:
     async with shown(FakeEngine(), (110, 40)) as (app, pilot):
-        await cursor_on(app, pilot, "2", EMBED[0])
+        await cursor_on(app, pilot, "i", EMBED[0])
         await pilot.press("d")
         window = await confirming(app, pilot)
         told = " ".join(words(app).split())
@@ -214,7 +214,7 @@ async def test_the_plan_says_what_becomes_of_whom_and_the_command() -> None:
 async def test_a_reason_goes_along_and_its_enter_sends_nothing() -> None:
     engine = FakeEngine()
     async with shown(engine, (110, 40)) as (app, pilot):
-        await cursor_on(app, pilot, "2", EMBED[0])
+        await cursor_on(app, pilot, "i", EMBED[0])
         await pilot.press("R")
         window = await confirming(app, pilot)
         await pilot.press("r", *"yes, it's slow", "enter")
@@ -275,7 +275,7 @@ async def test_the_last_healthy_instance_is_cancelled_only_by_its_typed_name() -
     engine = FakeEngine()
     engine.tables["instances"].pop(EMBED[1])
     async with shown(engine, (110, 40)) as (app, pilot):
-        await cursor_on(app, pilot, "2", EMBED[0])
+        await cursor_on(app, pilot, "i", EMBED[0])
         await pilot.press("X")
         window = await confirming(app, pilot)
         told = " ".join(words(app).split())
@@ -289,7 +289,7 @@ async def test_the_last_healthy_instance_is_cancelled_only_by_its_typed_name() -
 async def test_one_of_several_is_cancelled_by_a_plain_yes() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await cursor_on(app, pilot, "2", EMBED[0])
+        await cursor_on(app, pilot, "i", EMBED[0])
         await pilot.press("X")
         await confirming(app, pilot)
         await pilot.press("y")
@@ -414,7 +414,7 @@ async def test_what_rests_on_an_old_answer_of_slurm_is_refused_the_rest_is_not()
     row = sample.engine()
     engine.tables["engine"] = {"engine": msgspec.structs.replace(row, snapshot_at=sample.NOW - 100)}
     async with shown(engine) as (app, pilot):
-        await cursor_on(app, pilot, "2", EMBED[0])
+        await cursor_on(app, pilot, "i", EMBED[0])
         for key in ("d", "X", "R"):
             await pilot.press(key)
         await until(pilot, lambda: sum("last good answer is 100 s old" in note for note in toasts(app)) == 3)
@@ -454,7 +454,7 @@ async def test_marked_rows_are_acted_on_and_nothing_else_and_each_is_told() -> N
     engine = FakeEngine()
     engine.refuse = [Changed("changed", "state was ready, and is lost now [/x]")]
     async with shown(engine, (110, 40)) as (app, pilot):
-        await cursor_on(app, pilot, "2", LARGE[1])
+        await cursor_on(app, pilot, "i", LARGE[1])
         mark(app, *EMBED, "k7q2.hpc.images.bad1")
         await pilot.press("d")
         await confirming(app, pilot)
@@ -515,7 +515,7 @@ async def test_what_failed_waits_until_nobody_types() -> None:
 @pytest.mark.parametrize("size", [(80, 24), (60, 15), (30, 8)])
 async def test_the_windows_bear_any_size(size: tuple[int, int]) -> None:
     async with shown(FakeEngine(), size) as (app, pilot):
-        await cursor_on(app, pilot, "2", EMBED[0])
+        await cursor_on(app, pilot, "i", EMBED[0])
         for key in ("d", "X", "R"):
             await pilot.press(key)
             await confirming(app, pilot)

@@ -22,8 +22,10 @@ ROOMY = 100
 VIEWS = ("overview", "services", "jobs", "nodes", "proxies", "events")
 
 
-def status_line(tables: Tables, link: Link, now: float, monotonic: float, width: int, arming: Arming) -> Text:
-    """Link and engine in one line; what is wrong comes first and fills the line."""
+def status_line(
+    tables: Tables, link: Link, now: float, monotonic: float, width: int, arming: Arming | None = None
+) -> Text:
+    """Link and engine in one line; what is wrong comes first and fills the line. `arming`: where one may act."""
     engine = tables.engine
     if not link.up:
         return _bar(_away(link, engine is not None, monotonic), "alert", width)
@@ -40,8 +42,10 @@ def status_line(tables: Tables, link: Link, now: float, monotonic: float, width:
     return join(left, text(" " * gap), right)
 
 
-def _armed(arming: Arming) -> list[Text]:
+def _armed(arming: Arming | None) -> list[Text]:
     """Nothing while acts are locked: the line of hints tells how to arm them."""
+    if arming is None:
+        return []
     if arming.read_only:
         return [text("  read-only", "quiet")]
     return [text(f"  ◆ ARMED {arming.minutes_left} min", "warn")] if arming.armed else []

@@ -72,8 +72,8 @@ async def shown(
 
 
 def words(app: SaiaApp) -> str:
-    """The text on the screen, line by line."""
-    width, height = app.size
+    """The text on the screen, line by line; empty while it is not laid out yet."""
     strips = app.screen._compositor.render_strips(app.size)
-    assert len(strips) == height and width
+    if len(strips) != app.size.height:
+        return ""
     return "\n".join(strip.text for strip in strips)

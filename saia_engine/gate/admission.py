@@ -65,7 +65,9 @@ def admit(asked: Open, route: Route, now: float) -> Request:
         raise Refusal(messages.FORBIDDEN, str(exc)) from None
     check_body(asked)
     accept = websocket_accept(asked)
-    return Request(asked.method, _head(asked, lines, bool(accept)), asked.content_length, asked.chunked, accept)
+    return Request(
+        asked.method, _head(asked, lines, bool(accept)), asked.content_length, asked.chunked, accept
+    )
 
 
 def check_method(method: str, allowed: Sequence[str]) -> None:

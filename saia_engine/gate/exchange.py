@@ -162,9 +162,7 @@ class Exchange:
 
     def _check_upgrade(self, headers: rules.Headers) -> None:
         accepted = rules.values(headers, "sec-websocket-accept") == [self._request.websocket_accept]
-        if not (
-            accepted and self.connection.upgraded and rules.words(headers, "upgrade") == ["websocket"]
-        ):
+        if not (accepted and self.connection.upgraded and rules.words(headers, "upgrade") == ["websocket"]):
             raise BadResponse("an upgrade that proves nothing")
 
     # -- upward

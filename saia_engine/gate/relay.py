@@ -187,7 +187,9 @@ class Relay:
 
         stream.on_reset = cancel
 
-    async def _prepare(self, stream: Stream, upstream: Upstream, request: Request, body: bytes | None) -> None:
+    async def _prepare(
+        self, stream: Stream, upstream: Upstream, request: Request, body: bytes | None
+    ) -> None:
         try:
             if body is None:
                 body = await exchange.collect(stream, request)

@@ -62,6 +62,7 @@ class Mux:
         self.buffer_limit = buffer_limit
         self.max_streams = max_streams
         self.paused = False
+        self.closed = False
         self.closed_because = ""
         self._write = write
         self._on_control = on_control
@@ -103,10 +104,6 @@ class Mux:
         """Returns once no stream is open, or the connection is gone."""
         while self.streams:
             await self._idle.wait()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed.done()
 
     @property
     def gathering(self) -> bool:
@@ -263,6 +260,7 @@ class Mux:
     def _finish(self, why: str) -> None:
         if self.closed:
             return
+        self.closed = True
         self.closed_because = why
         self._closed.set_result(None)
         self._pinger.cancel()

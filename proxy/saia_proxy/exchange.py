@@ -96,6 +96,7 @@ class Exchange:
         self.keep_alive = keep_alive
         """Another request may follow on the connection."""
         self.began_at = monotonic()
+        self.ended_at = 0.0
         self.received_at = 0.0
         """When the last piece of its body came, by the monotonic clock."""
         self.status = 0

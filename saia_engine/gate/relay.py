@@ -32,7 +32,10 @@ _REPLACED = "another generation took the instance's place"
 
 
 class Relay:
-    """Serves one connection from its start to its end. `file` holds routes that name the proxy; `alone` is the mux's."""
+    """Serves one connection from its start to its end.
+
+    `file` holds routes that name the proxy; `alone` is what the mux asks.
+    """
 
     def __init__(self, proxy: str, file: RoutesFile, alone: Callable[[], bool] | None = None) -> None:
         self._proxy = proxy

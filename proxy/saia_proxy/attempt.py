@@ -142,7 +142,17 @@ class Attempt:
         await exchange.start(head)
         self._waiting_since = monotonic()
         self._deadlines.enter("between two parts of its answer", self._left_idle_s)
+
+        def pass_on(data: bytes) -> bool:
+            """At once, without this task: most of a stream's events go so."""
+            if not exchange.write_now(data):
+                return False
+            use.heard()
+            self._waiting_since = monotonic()
+            return True
+
         try:
+            stream.on_data = pass_on
             while data := await stream.receive():
                 self._waiting_since = None
                 use.heard()
@@ -156,6 +166,8 @@ class Attempt:
                 await exchange.cut()
         else:
             await exchange.end()
+        finally:
+            stream.on_data = None
 
     async def _relay(self, stream: Stream, head: Head) -> None:
         """A WebSocket: it may last as long as it is used and its instance serves."""

@@ -254,6 +254,15 @@ class Exchange:
         if self._connection.write_paused:
             await self._connection.drain()
 
+    def write_now(self, data: bytes) -> bool:
+        """The same without waiting, where that is possible; whether it was."""
+        if self._failure is not None or self._connection.write_paused or not self._chunked:
+            return False
+        if self._is_events:
+            self.events += data.count(b"\n\n")
+        self._write(data)
+        return True
+
     async def end(self) -> None:
         """Raises ApiError (502) where less of a body came than was announced."""
         if self._failure is not None:

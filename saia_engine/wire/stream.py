@@ -88,6 +88,8 @@ class Stream:
         """Called once if anyone but `reset` ends the stream before both sides did."""
         self.on_writable: Callable[[], None] | None = None
         """Called when more may be sent again, after `send_some` sent less than it was given."""
+        self.on_data: Callable[[bytes], bool] | None = None
+        """Offered what comes before it waits for `receive`; True where it was taken. Only while nothing waits."""
 
     @property
     def mux(self) -> Mux:
@@ -172,11 +174,14 @@ class Stream:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._release_buffer()
-        self._taken += len(data)
+        self._took(len(data))
+        return data
+
+    def _took(self, size: int) -> None:
+        self._taken += size
         if self._taken >= WINDOW // 2 and not self._peer_ended and self._failure is None:
             self._mux.send_frame(Kind.CREDIT, self.id, self._taken.to_bytes(4, "big"))
             self._taken = 0
-        return data
 
     def arrived(self) -> bytes | None:
         """All of the peer's body, where it is here to its end: nobody need wait for it."""
@@ -217,10 +222,13 @@ class Stream:
         self._check_order("data")
         if not data:
             raise WireError("an empty piece of a body")
+        if self._buffered + self._taken + len(data) > WINDOW:
+            raise WireError("data beyond the stream's credit")
+        if self.on_data is not None and not self._chunks and self.on_data(data):
+            self._took(len(data))
+            return
         self._buffered += len(data)
         self._mux.buffered += len(data)
-        if self._buffered + self._taken > WINDOW:
-            raise WireError("data beyond the stream's credit")
         if self._chunks and len(data) < SMALL and len(self._chunks[-1]) < SMALL:
             self._chunks[-1] += data
         else:

@@ -19,6 +19,7 @@ from saia_proxy.forwarded import FORWARDED_FOR
 from saia_proxy.keys import Keyring, may_use
 from saia_proxy.metrics import CONTENT_TYPE, Metrics
 from saia_proxy.routing import Offer, RoutingTable
+from saia_proxy.telemetry import Telemetry
 
 CLIENT_GONE_STATUS = 499
 _OF_OPERATORS = frozenset({"/healthz", "/metrics"})
@@ -34,6 +35,7 @@ class App:
         table: RoutingTable,
         orders: Orders,
         metrics: Metrics,
+        telemetry: Telemetry,
         scrapers: Sequence[str],
         trusts: bool,
         upstreams: int,
@@ -43,6 +45,7 @@ class App:
         self._table = table
         self._orders = orders
         self._metrics = metrics
+        self._telemetry = telemetry
         self._trusts = trusts
         self._scrapers = tuple(ip_network(network) for network in scrapers)
         self._upstreams = upstreams
@@ -50,6 +53,7 @@ class App:
 
     async def __call__(self, exchange: Exchange) -> None:
         self._metrics.in_flight.inc()
+        self._telemetry.begin(exchange)
         try:
             await self._serve(exchange)
         except ApiError as error:
@@ -68,7 +72,9 @@ class App:
         finally:
             exchange.close()
             self._metrics.in_flight.dec()
-            if exchange.raw_path not in _OF_OPERATORS:
+            if exchange.raw_path in _OF_OPERATORS:
+                self._telemetry.drop(exchange)
+            else:
                 self._record(exchange)
 
     async def _serve(self, exchange: Exchange) -> None:
@@ -132,6 +138,7 @@ class App:
     def _record(self, exchange: Exchange) -> None:
         model = exchange.model if exchange.model in self._table.models else ""
         self._metrics.finished(exchange, model)
+        self._telemetry.end(exchange)
         access_log.finished(exchange)
 
 

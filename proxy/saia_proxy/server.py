@@ -19,6 +19,7 @@ import uvloop
 from saia_engine.edge import collector
 from saia_engine.edge.lifeline import follow
 from saia_engine.edge.logs import get_logger
+from saia_engine.wire.messages import Metrics as Told
 from saia_proxy import access_log
 from saia_proxy.admin import Orders
 from saia_proxy.app import App
@@ -31,7 +32,9 @@ from saia_proxy.keys import Keyring, states
 from saia_proxy.metrics import Metrics
 from saia_proxy.queue import Queue
 from saia_proxy.quota import Board, Quotas
+from saia_proxy.relay import VERSION
 from saia_proxy.routing import RoutingTable
+from saia_proxy.telemetry import Telemetry
 from saia_proxy.transports import LIFELINE, Connect, openssh
 from saia_proxy.tunnel import Tunnel
 from saia_proxy.workers import Keeper
@@ -155,7 +158,12 @@ async def serve(
     shared = board or Board(config.keys)
     orders = Orders(config.server.state_dir, names, worker)
     quotas = Quotas(shared, worker, limits=orders.limits)
+    telemetry = Telemetry(table)
     unconnected, connected = set(names), asyncio.Event()
+
+    def told() -> Told:
+        keys = states(config.keys, shared, orders)
+        return Told(VERSION, table.demand(), keys, shared.started_at, telemetry.counter, telemetry.told())
 
     def linked(upstream: str, change: int) -> None:
         metrics.connected.labels(upstream).inc(change)
@@ -169,7 +177,7 @@ async def serve(
             connect(upstream, config.timeouts.connect_s),
             table=table,
             orders=orders,
-            keys=lambda: states(config.keys, shared, orders),
+            metrics=told,
             connections=upstream.connections,
             on_link=functools.partial(linked, upstream.name),
             on_round_trip=metrics.round_trip.labels(upstream.name).observe,
@@ -199,6 +207,7 @@ async def serve(
         table=table,
         orders=orders,
         metrics=metrics,
+        telemetry=telemetry,
         scrapers=config.server.metrics_from,
         trusts=bool(config.server.trusted_proxies),
         upstreams=len(names),

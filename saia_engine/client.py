@@ -22,9 +22,11 @@ from saia_engine.view import (
     EventView,
     InstanceView,
     JobView,
+    KeyView,
     NodeView,
     ProxyView,
     ServiceView,
+    TrafficView,
 )
 
 CONNECT_S = 3.0
@@ -88,6 +90,8 @@ class Tables:
         self.jobs: dict[str, JobView] = {}
         self.nodes: dict[str, NodeView] = {}
         self.proxies: dict[str, ProxyView] = {}
+        self.traffic: dict[str, TrafficView] = {}
+        self.keys: dict[str, KeyView] = {}
         self.alarms: dict[str, AlarmView] = {}
         self.events: dict[str, EventView] = {}
 
@@ -191,6 +195,12 @@ class EngineClient:
     async def keys(self, proxy: str) -> dict[str, Any]:
         """Its API keys: what is ordered, whether that is in force, and what the proxy says of each."""
         return await self._call("GET", f"/v1/proxies/{_quoted(proxy)}/keys")
+
+    async def history(self, table: str, row: str = "") -> dict[str, Any]:
+        """The last hour in steps of `step_s` up to `end`: of all rows of `traffic` or `keys` their requests a second,
+        of one row all that is kept. Raises NotFound."""
+        query = f"?row={_quoted(row)}" if row else ""
+        return await self._call("GET", f"/v1/history/{_quoted(table)}{query}")
 
     async def health(self) -> dict[str, Any]:
         return await self._call("GET", "/v1/health")

@@ -22,6 +22,7 @@ from saia_engine.clock import SteadyClock
 from saia_engine.config import Config, ConfigFaults
 from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.edge import logs
+from saia_engine.edge.text import clean
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.lease import Lease
 from saia_engine.model import DrainKind, Instance, Override, Reason, Service, State
@@ -35,6 +36,7 @@ from saia_engine.revision_files import RevisionFiles
 from saia_engine.routes import RoutesFile
 from saia_engine.slurm.port import Slurm
 from saia_engine.store import Event, JournalError, Store
+from saia_engine.telemetry import Telemetry
 from saia_engine.wishes import WishRefused
 
 EVENTS_SHOWN = 500
@@ -99,6 +101,7 @@ class Engine:
         self._slurm = slurm
         self._store = Store(config.paths.state_db)
         self._relays = Relays()
+        self._telemetry = Telemetry()
         self._wake = asyncio.Event()
         self._started_at = clock.now()
         self._shown_snapshot: object = None
@@ -211,7 +214,11 @@ class Engine:
                 self._shown_snapshot = snapshot
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
                 hub.publish("jobs", rows.jobs(snapshot, ours))
-        hub.publish("proxies", rows.proxies(self._control.proxies, self._orders.wishes, self._relays, now))
+        of_proxies = self._control.proxies, self._orders.wishes, self._relays
+        hub.publish("proxies", rows.proxies(*of_proxies, now))
+        if self._telemetry.due(desired, now):
+            hub.publish("traffic", self._telemetry.rows(desired, now))
+            hub.publish("keys", rows.keys(*of_proxies, self._telemetry, now))
         hub.publish("alarms", rows.alarms(reconciler.alarms.current) | self._own_alarms(now))
         hub.publish("events", {str(seq): rows.event(e) for seq, e in self._events.items()})
 
@@ -431,6 +438,12 @@ class Engine:
     def keys(self, proxy: str) -> dict[str, Any]:
         return self._orders.key_rows(self._proxy(proxy))
 
+    def history(self, table: str, row: str) -> dict[str, Any]:
+        found = self._telemetry.history(table, row)
+        if found is None:
+            raise Refused("not_found", f"there is no past of {clean(row, 100)} in {table}", 404)
+        return found
+
     def plan(self) -> dict[str, Any]:
         return view.plan_rows(self.reconciler.preview())
 
@@ -459,7 +472,8 @@ class Engine:
 
     async def report(self, report: GateReport) -> dict[str, Any]:
         proxy = self._proxy(report.proxy)
-        self._relays.note(report, self.reconciler.desired.services, self._clock.now())
+        for book in (self._relays, self._telemetry):
+            book.note(report, self.reconciler.desired.services, self._clock.now())
         await self._orders.news(proxy, report.admin_revision, report.wait_s)
         return self._orders.desired(proxy)
 

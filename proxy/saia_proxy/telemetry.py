@@ -56,8 +56,10 @@ class Offer(Protocol):
 class Known(Protocol):
     """The routes: what there is."""
 
-    models: Mapping[str, Offer]
-    services: Mapping[str, Offer]
+    @property
+    def models(self) -> Mapping[str, Offer]: ...
+    @property
+    def services(self) -> Mapping[str, Offer]: ...
 
 
 class _Row:
@@ -106,8 +108,8 @@ class Telemetry:
         tokens: Counter[tuple[str, str]] = Counter()
         for request, counted in self._open.items():
             name = self._name(request)
+            row = self._row(name)
             if request.taken_at is not None and counted != _ALL:
-                row = self._row(name)
                 self._open[request] = self._time(row, request, request.taken_at, counted, over=False)
             in_flight[name] += 1
             tokens[name] += request.events

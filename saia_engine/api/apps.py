@@ -30,6 +30,8 @@ MOST_PER_MINUTE = 10_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_HISTORY = re.compile(r"traffic|keys")
+LONGEST_ROW = 300
 SHORTEST_EXCLUSION_S = 60.0
 LONGEST_EXCLUSION_S = 365 * 86400.0
 
@@ -176,6 +178,11 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         await allowed(request, "read the journal")
         return await _answer(engine.revisions(_param(request, "service", _NAME)))
 
+    async def history(request: Request) -> Response:
+        await allowed(request, "read the state")
+        table = _param(request, "table", _HISTORY)
+        return await _answer(engine.history(table, request.query_params.get("row", "")[:LONGEST_ROW]))
+
     async def maintenance(request: Request) -> Response:
         proxy = _param(request, "proxy", _NAME)
         uid = await allowed(request, "set the maintenance of", proxy)
@@ -217,6 +224,7 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         Route("/v1/instances/{instance}/replace", replace, methods=["POST"]),
         Route("/v1/nodes/{node}/exclusion", exclude, methods=["POST"]),
         Route("/v1/nodes/{node}/exclusion", include, methods=["DELETE"]),
+        Route("/v1/history/{table}", history),
         Route("/v1/unfreeze", unfreeze, methods=["POST"]),
         Route("/v1/proxies/{proxy}/maintenance", maintenance, methods=["POST"]),
         Route("/v1/proxies/{proxy}/keys", keys),

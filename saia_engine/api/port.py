@@ -87,6 +87,10 @@ class Engine(Protocol):
         """See `view.plan_rows`."""
         ...
 
+    def history(self, table: str, row: str) -> Answer:
+        """See `telemetry.Telemetry.history`; `row` may be empty."""
+        ...
+
     def report(self, report: GateReport) -> Answer:
         """Take in a relay's report; the answer is the desired state of its proxy."""
         ...

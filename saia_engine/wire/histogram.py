@@ -9,8 +9,8 @@ BOUNDS_S: Final = (
     0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0,
     7.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 )  # fmt: skip
-"""A class, `bisect_left(BOUNDS_S, seconds)`, holds what is at most its bound; beyond the last is one more. They are part
-of the protocol: other bounds would need fields of other names."""
+"""A class, `bisect_left(BOUNDS_S, seconds)`, holds what is at most its bound; beyond the last is one more. They are
+part of the protocol: other bounds would need fields of other names."""
 CLASSES: Final = len(BOUNDS_S) + 1
 
 

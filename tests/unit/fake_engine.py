@@ -323,6 +323,12 @@ class FakeEngine:
         self._known(self.in_maintenance, proxy)
         return KEYS
 
+    def history(self, table: str, row: str) -> dict[str, Any]:
+        if row:
+            self._known({"chat": 0, "cloud/al ice": 0}, row)
+            return {"step_s": 10.0, "end": 100.0, "row": row, "figures": {"requests_per_s": [1.0, None]}}
+        return {"step_s": 10.0, "end": 100.0, "rows": {table: [0.5]}}
+
     def plan(self) -> dict[str, Any]:
         return {
             "actions": [

@@ -106,6 +106,15 @@ async def test_keys_are_ordered_one_by_one(api: Served):
     assert (await ask(api, "GET", "/v1/proxies/nosuch/keys"))[0] == 404
 
 
+async def test_the_past_is_told_of_all_rows_or_of_one(api: Served):
+    status, answer = await ask(api, "GET", "/v1/history/traffic")
+    assert (status, answer["rows"]) == (200, {"traffic": [0.5]})
+    assert (await ask(api, "GET", "/v1/history/keys?row=cloud%2Fal%20ice"))[1]["row"] == "cloud/al ice"
+    assert (await ask(api, "GET", "/v1/history/traffic?row=" + "x" * 5000))[0] == 404
+    for table in ("jobs", "traffic%2Fx", "..", "TRAFFIC"):
+        assert (await ask(api, "GET", f"/v1/history/{table}"))[0] == 404
+
+
 async def test_a_freeze_ends_by_a_confirmed_word_only(api: Served):
     assert (await ask(api, "POST", "/v1/unfreeze", {"confirm": True}))[1]["error"]["code"] == "not_frozen"
     api.engine.frozen = True

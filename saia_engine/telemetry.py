@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from saia_engine.past import KEPT, RATE_S, SNAPSHOT_S, STEP_S, TIMES_S, Growth, History, brief
 from saia_engine.relays import FORGOTTEN_AFTER_S, GONE_AFTER_S
 from saia_engine.reports import GateReport
@@ -151,11 +153,12 @@ class Telemetry:
         views = {}
         for name, service in services.items():
             models = list(service.models)
-            views[name] = self._view(name, name, "", models, live, now)
+            whole = views[name] = self._view(name, name, "", models, live, now)
             if len(models) > 1:
                 for model in models:
                     key = f"{name}/{model}"
-                    views[key] = self._view(key, name, model, [model], live, now)
+                    view = self._view(key, name, model, [model], live, now)
+                    views[key] = replace(view, troubled=whole.troubled)
         if ELSEWHERE in self._traffic:
             views[ELSEWHERE] = self._view(ELSEWHERE, "", "", [], live, now)
         return views
@@ -193,13 +196,15 @@ class Telemetry:
         growth = row.growth if row else Growth(_SIZE, now)
         figures = _figures(growth, RATE_S, TIMES_S, now)
         _, recent = growth.since(TIMES_S, now)
+        queued = _queued(service, model, live)
         rates = ("requests_per_s", "errors_per_s", "tokens_per_s")
         return TrafficView(
             service=service,
             model=model,
             models=models,
             in_flight=_in_flight(service, model, live),
-            queued=_queued(service, model, live),
+            queued=queued,
+            troubled=bool(queued or any(recent[number] for number in _FAULTS)),
             failed=_by_reason(recent),
             requests=_bounded(growth.counts[0]),
             **{name: _briefly(value) for name, value in figures.items() if told or name not in rates},

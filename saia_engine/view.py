@@ -242,6 +242,8 @@ class TrafficView(msgspec.Struct, frozen=True, omit_defaults=True):
     """In the last minute, by reason: see `wire.messages.REASONS`."""
     requests: int = 0
     """Since the engine's start."""
+    troubled: bool = False
+    """The whole service had requests that failed by no doing of a client in the last minute, or has some that wait."""
 
 
 class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -23,6 +23,7 @@ from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES, PROXIES
 from saia_tui.palette import THEME
 from saia_tui.views.list_view import JobsView, ListView
 from saia_tui.views.overview import Overview
+from saia_tui.views.requests import RequestsView
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
@@ -69,6 +70,7 @@ class SaiaApp(App[str]):
         for listing in (INSTANCES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
+        self._views["requests"] = RequestsView(feed, engine)
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
         self.register_theme(THEME)
         self.theme = THEME.name

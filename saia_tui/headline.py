@@ -18,7 +18,7 @@ from saia_tui.palette import STYLES
 LATE_POLLS = 2
 ROOMY = 100
 """Columns from which the tabs stand further apart."""
-VIEWS = ("overview", "instances", "jobs", "nodes", "proxies", "events")
+VIEWS = ("overview", "instances", "jobs", "nodes", "requests", "events", "proxies")
 
 
 def status_line(tables: Tables, link: Link, now: float, monotonic: float, width: int) -> Text:

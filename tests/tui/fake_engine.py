@@ -20,6 +20,8 @@ class FakeEngine:
         self.tables = tables if tables is not None else sample.state()
         self.intents: list[tuple[Any, ...]] = []
         self.refuse: list[ClientError] = []
+        self.asked: list[tuple[Any, ...]] = []
+        """Questions other than for the stream."""
         self.reachable = True
         self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
 
@@ -56,6 +58,10 @@ class FakeEngine:
 
     async def maintenance(self, proxy: str, on: bool) -> None:
         self._take("maintenance", proxy, on)
+
+    async def history(self, table: str, row: str = "") -> dict[str, Any]:
+        self.asked.append(("history", table, row))
+        return sample.history(table, row, self.tables)
 
     def _take(self, *intent: Any) -> None:
         self.intents.append(intent)

@@ -35,8 +35,8 @@ async def test_the_worst_stands_first_without_a_key_pressed() -> None:
 
 @pytest.mark.parametrize(
     ("key", "word"),
-    [("1", "SERVICE"), ("2", "INSTANCE"), ("3", "NODES (REASON)"), ("4", "LIVE USE"), ("5", "MAINTENANCE"),
-     ("6", "EVENT")],
+    [("1", "SERVICE"), ("2", "INSTANCE"), ("3", "NODES (REASON)"), ("4", "LIVE USE"), ("5", "TTFT p50"),
+     ("6", "EVENT"), ("7", "MAINTENANCE")],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 async def test_a_number_goes_to_each_screen(key: str, word: str, size: tuple[int, int]) -> None:
@@ -130,7 +130,7 @@ async def test_a_target_that_is_gone_or_changed_is_refused() -> None:
 async def test_maintenance_and_the_end_of_an_override() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await pilot.press("5", "down", "down", "m")
+        await pilot.press("7", "down", "down", "m")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         assert "off → on" in words(app)
         await pilot.press("y")
@@ -220,7 +220,7 @@ async def test_enter_on_a_service_leads_to_its_instances_and_on_to_all_their_fie
 
 async def test_enter_on_a_proxy_tells_of_its_keys_and_whether_it_obeys() -> None:
     async with shown(FakeEngine()) as (app, pilot):
-        await pilot.press("5", "down", "enter")
+        await pilot.press("7", "down", "enter")
         await until(pilot, lambda: isinstance(app.screen, Page))
         told = " ".join(words(app).split())
         for fact in ("orders acked False", "keys ordered 2", "keys revoked 1", "said keys 12"):
@@ -277,7 +277,7 @@ async def test_leaving_an_engine_that_was_attached_to_asks_nothing() -> None:
 @pytest.mark.parametrize("size", [(60, 15), (30, 8), (10, 3), (1, 1), (300, 100)])
 async def test_any_size_of_terminal_is_borne(size: tuple[int, int]) -> None:
     async with shown(FakeEngine(), size) as (app, pilot):
-        for key in ("2", "3", "4", "5", "6", "1", "s", "escape", "question_mark", "escape"):
+        for key in ("2", "3", "4", "5", "6", "7", "1", "s", "escape", "question_mark", "escape"):
             await pilot.press(key)
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "SERVICE" in words(app))

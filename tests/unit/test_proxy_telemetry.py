@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 
@@ -27,11 +27,19 @@ class Asked:
     answered_at: float | None = 100.375
 
 
-def known() -> SimpleNamespace:
-    chat = SimpleNamespace(service="chat")
-    return SimpleNamespace(
-        models={"llama": chat}, services={"chat": chat, "app": SimpleNamespace(service="app")}
-    )
+@dataclass(frozen=True)
+class Offered:
+    service: str
+
+
+@dataclass
+class Routes:
+    models: Mapping[str, Offered]
+    services: Mapping[str, Offered]
+
+
+def known() -> Routes:
+    return Routes({"llama": Offered("chat")}, {name: Offered(name) for name in ("chat", "app")})
 
 
 def rows(telemetry: Telemetry) -> dict[tuple[str, str], TrafficCount]:
@@ -98,12 +106,12 @@ def test_scrapes_leave_nothing() -> None:
 
 
 def test_names_that_are_no_more_make_room() -> None:
-    names = {f"s{number}": SimpleNamespace(service=f"s{number}") for number in range(messages.MOST_TRAFFIC)}
-    routes = SimpleNamespace(models={}, services=names)
+    names = {f"s{number}": Offered(f"s{number}") for number in range(messages.MOST_TRAFFIC)}
+    routes = Routes({}, names)
     telemetry = Telemetry(routes)
     for name in names:
         telemetry.end(Asked(name, ""))
-    routes.services = {"new": SimpleNamespace(service="new")}
+    routes.services = {"new": Offered("new")}
     telemetry.end(Asked("new", ""))
     assert set(rows(telemetry)) == {("new", "")}
 

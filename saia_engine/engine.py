@@ -215,7 +215,7 @@ class Engine:
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
                 hub.publish("jobs", rows.jobs(snapshot, ours))
         of_proxies = self._control.proxies, self._orders.wishes, self._relays
-        hub.publish("proxies", rows.proxies(*of_proxies, now))
+        hub.publish("proxies", rows.proxies(*of_proxies, now, self._publisher.table.generation))
         if self._telemetry.due(desired, now):
             hub.publish("traffic", self._telemetry.rows(desired, now))
             hub.publish("keys", rows.keys(*of_proxies, self._telemetry, now))

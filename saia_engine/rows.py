@@ -214,14 +214,18 @@ def nodes(
 
 
 def proxies(
-    configured: Mapping[str, ProxyLimits], wishes: Mapping[str, ProxyWish], relays: Relays, now: float
+    configured: Mapping[str, ProxyLimits],
+    wishes: Mapping[str, ProxyWish],
+    relays: Relays,
+    now: float,
+    generation: int = 0,
 ) -> dict[str, ProxyView]:
-    """One row a configured proxy."""
+    """One row a configured proxy; `generation` is that of the engine's routes."""
     rows = {}
     for name, limits in configured.items():
         wish = wishes.get(name) or ProxyWish()
         reports = sorted(relays.of(name, now), key=lambda report: (report.connected_since, report.relay))
-        links = [_link(report, wish) for report in reports]
+        links = [_link(report, wish, generation) for report in reports]
         rows[name] = ProxyView(
             name=name,
             services=list(limits.services),
@@ -240,13 +244,14 @@ def proxies(
             said_queue=sum(sum(r.queued.values()) for r in reports),
             said_keys=len(relays.said_keys(name, now)),
             round_trip_s=max((at for link in links if (at := link.round_trip_s) is not None), default=None),
+            routes_behind=max((link.routes_behind for link in links), default=0),
             links=links,
             said_started_at=max((r.started_at for r in reports), default=0.0) or None,
         )
     return rows
 
 
-def _link(report: GateReport, wish: ProxyWish) -> LinkView:
+def _link(report: GateReport, wish: ProxyWish, generation: int) -> LinkView:
     trip = report.round_trip_s
     return LinkView(
         relay=report.relay[:8],
@@ -255,6 +260,7 @@ def _link(report: GateReport, wish: ProxyWish) -> LinkView:
         since=report.connected_since or None,
         round_trip_s=None if trip is None else brief(trip),
         routes_generation=report.routes_generation,
+        routes_behind=max(0, generation - report.routes_generation),
         in_flight=sum(report.in_flight.values()),
         orders_acked=acknowledged(wish, [report]),
     )

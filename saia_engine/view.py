@@ -174,6 +174,8 @@ class LinkView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Through SSH to the proxy and back; None until the first ping was answered, and from an older gate."""
     routes_generation: int = 0
     """Applied by the proxy."""
+    routes_behind: int = 0
+    """So many generations newer is the engine's."""
     in_flight: int = 0
     orders_acked: bool = True
 
@@ -203,6 +205,8 @@ class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many it has; 0 also from one that is away, or does not tell."""
     round_trip_s: float | None = None
     """The slowest of its connections' newest."""
+    routes_behind: int = 0
+    """So many generations newer is the engine's than the oldest that is applied on a connection."""
     links: list[LinkView] = []
     """The oldest connection first."""
     said_started_at: float | None = None

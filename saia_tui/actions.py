@@ -40,6 +40,8 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("drain", "d", "drain", "drain the instance; its slot is filled again", "Act", ("instances",)),
     Action("maintenance", "m", "maintenance", "turn a proxy's maintenance on or off", "Act", ("proxies",)),
+    Action("revoke_key", "K", "revoke/restore", "revoke the API key, or restore it", "Act", ("keys",)),
+    Action("limit_key", "L", "limits", "requests at once and a minute of the API key", "Act", ("keys",)),
     Action("show('overview')", "1", "", "Overview: alarms, services, what changed last", "Go to"),
     Action("show('instances')", "2", "", "Instances", "Go to"),
     Action("show('jobs')", "3", "", "Jobs: all of the cluster's, or ours", "Go to"),

@@ -12,22 +12,24 @@ from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
 
 from saia_engine.client import ClientError, NeedsConfirmation
-from saia_tui import acts
+from saia_tui import acts, key_acts
 from saia_tui.actions import ACTIONS, bindings, hints
 from saia_tui.acts import Act
 from saia_tui.cells import text
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import VIEWS, hints_line, status_line, tabs_line
-from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES, PROXIES
+from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES
 from saia_tui.palette import THEME
 from saia_tui.views.list_view import JobsView, ListView
 from saia_tui.views.overview import Overview
+from saia_tui.views.proxies import ProxiesView
 from saia_tui.views.requests import RequestsView
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
 from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
+from saia_tui.windows.key_limits import KeyLimitsWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 from saia_tui.windows.scale import ScaleWindow
@@ -67,10 +69,10 @@ class SaiaApp(App[str]):
         self._filter_entry.can_focus = False
         self._filtered: RowTable | None = None
         self._views: dict[str, View] = {"overview": Overview(feed)}
-        for listing in (INSTANCES, JOBS, NODES, PROXIES, EVENTS):
+        for listing in (INSTANCES, JOBS, NODES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
-        self._views["requests"] = RequestsView(feed, engine)
+        self._views |= {"requests": RequestsView(feed, engine), "proxies": ProxiesView(feed)}
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -243,6 +245,21 @@ class SaiaApp(App[str]):
         row = self._target("maintenance")
         if row is not None:
             self._act(acts.maintenance(self.feed.tables, row.name))
+
+    def action_revoke_key(self) -> None:
+        row = self._target("revoke_key")
+        if row is not None:
+            self._act(key_acts.revocation(row))
+
+    async def action_limit_key(self) -> None:
+        row = self._target("limit_key")
+
+        def asked(limits: key_acts.Limits | None) -> None:
+            if limits is not None:
+                self._act(key_acts.limiting(row, limits))
+
+        if row is not None:
+            await self.push_screen(KeyLimitsWindow(row), asked)
 
     def _target(self, name: str) -> Any | None:
         """The row under the cursor as the engine last told it, if the action is for such a row."""

@@ -59,6 +59,15 @@ class FakeEngine:
     async def maintenance(self, proxy: str, on: bool) -> None:
         self._take("maintenance", proxy, on)
 
+    async def revoke_key(self, proxy: str, key: str) -> None:
+        self._take("revoke_key", proxy, key)
+
+    async def restore_key(self, proxy: str, key: str) -> None:
+        self._take("restore_key", proxy, key)
+
+    async def limit_key(self, proxy: str, key: str, limits: dict[str, int | None]) -> None:
+        self._take("limit_key", proxy, key, limits)
+
     async def history(self, table: str, row: str = "") -> dict[str, Any]:
         self.asked.append(("history", table, row))
         return sample.history(table, row, self.tables)

@@ -163,15 +163,15 @@ def nodes() -> Rows:
 
 def proxies() -> Rows:
     links = [
-        LinkView("8a1f03bb", 8122, "192.0.2.17 50312", NOW - 260_000, 0.0214, 418, 30),
-        LinkView("c0d4e5f6", 8130, "192.0.2.17 50340", NOW - 1800, 0.0198, 418, 19),
+        LinkView("8a1f03bb", 8122, "192.0.2.17 50312", NOW - 260_000, 0.0214, 418, 0, 30),
+        LinkView("c0d4e5f6", 8130, "192.0.2.17 50340", NOW - 1800, 0.0198, 418, 0, 19),
     ]
-    campus = [LinkView("41b2aa90", 9001, "198.51.100.4 41822", NOW - 1300, 0.184, 417, 0, False)]
+    campus = [LinkView("41b2aa90", 9001, "198.51.100.4 41822", NOW - 1300, 0.184, 417, 1, 0, False)]
     rows = [
         ProxyView("cloud", ["*"], True, NOW - 260_000, 2, "192.0.2.17 50312", 418, 49, 1_690_112, False, True,
-                  "0.1.0", 0, 2, 1, 4, 0.0214, links, NOW - 400_000),
+                  "0.1.0", 0, 2, 1, 4, 0.0214, 0, links, NOW - 400_000),
         ProxyView("campus", ["embed", "chat-small"], True, NOW - 1300, 1, "198.51.100.4 41822", 417, 0, 8_120,
-                  True, False, "0.1.0", 3, 2, 1, 12, 0.184, campus, NOW - 86_000),
+                  True, False, "0.1.0", 3, 2, 1, 12, 0.184, 1, campus, NOW - 86_000),
         ProxyView("dmz", ["*"], False, None, 0, "", 0, 0, 0, False, False),
     ]  # fmt: skip
     return {row.name: row for row in rows}

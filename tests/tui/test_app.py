@@ -218,12 +218,19 @@ async def test_enter_on_a_service_leads_to_its_instances_and_on_to_all_their_fie
         await until(pilot, lambda: "[1 Overview]" in words(app))
 
 
-async def test_enter_on_a_proxy_tells_of_its_keys_and_whether_it_obeys() -> None:
-    async with shown(FakeEngine()) as (app, pilot):
-        await pilot.press("7", "down", "enter")
+async def test_enter_on_a_proxy_in_the_overview_tells_of_its_keys_and_whether_it_obeys() -> None:
+    async with shown(FakeEngine(), (200, 60)) as (app, pilot):
+        app.screen.query_one("Overview #proxies").focus()
+        await pilot.press("down", "enter")
         await until(pilot, lambda: isinstance(app.screen, Page))
         told = " ".join(words(app).split())
-        for fact in ("orders acked False", "keys ordered 2", "keys revoked 1", "said keys 12"):
+        for fact in (
+            "orders acked False",
+            "keys ordered 2",
+            "keys revoked 1",
+            "said keys 12",
+            "links 41b2aa90",
+        ):
             assert fact in told
 
 

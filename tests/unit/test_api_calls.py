@@ -50,7 +50,18 @@ async def ask(
 async def test_state_is_all_tables(api: Served):
     status, state = await ask(api, "GET", "/v1/state")
     assert status == 200
-    assert set(state) == {"engine", "services", "instances", "jobs", "nodes", "proxies", "alarms", "events"}
+    assert set(state) == {
+        "engine",
+        "services",
+        "instances",
+        "jobs",
+        "nodes",
+        "proxies",
+        "traffic",
+        "keys",
+        "alarms",
+        "events",
+    }
     assert state["services"]["chat"]["replicas"] == 2
 
 
@@ -225,7 +236,7 @@ async def test_a_wrong_method_is_refused(api: Served):
 
 
 async def test_a_large_body_is_not_read_whole(api: Served):
-    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 600_000)):
+    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 1_100_000)):
         status, answer = await ask(api, "POST", path, raw=b" " * size, gate=gate)
         assert (status, answer["error"]["code"]) == (413, "too_large")
 

@@ -78,6 +78,13 @@ _KINDS: dict[str, type[ClientError]] = {
 }
 
 
+class EventPage(msgspec.Struct, frozen=True):
+    """Events, the newest first; `before` asks for the next ones, 0: there are no older ones."""
+
+    events: list[EventView] = []
+    before: int = 0
+
+
 class Tables:
     """The engine's state as rows by key; see `view`. Apply each change of the stream in its order."""
 
@@ -195,6 +202,20 @@ class EngineClient:
     async def keys(self, proxy: str) -> dict[str, Any]:
         """Its API keys: what is ordered, whether that is in force, and what the proxy says of each."""
         return await self._call("GET", f"/v1/proxies/{_quoted(proxy)}/keys")
+
+    async def events(
+        self, before: int | None = None, most: int = 200, *, operators: bool = False, severity: str = ""
+    ) -> EventPage:
+        """Older events from the journal: `before` that number, of operators only, of at least that severity."""
+        asked = {"most": str(most), "uid": "any" if operators else "", "severity": severity}
+        if before is not None:
+            asked["before"] = str(before)
+        async with self._translated():
+            response = await self._http.get("/v1/events", params=asked)
+        try:
+            return _page.decode(_checked(response).content)
+        except msgspec.DecodeError as exc:
+            raise ClientError("bad_answer", f"the engine's events can't be read: {exc}") from exc
 
     async def history(self, table: str, row: str = "") -> dict[str, Any]:
         """The last hour in steps of `step_s` up to `end`: of all rows of `traffic` or `keys` their requests a second,
@@ -332,6 +353,7 @@ class _Splitter:
 
 
 _change = msgspec.json.Decoder(Change)
+_page = msgspec.json.Decoder(EventPage)
 _tables = msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]])
 _object = msgspec.json.Decoder(dict[str, Any])
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -437,6 +437,11 @@ class Engine:
 
     def keys(self, proxy: str) -> dict[str, Any]:
         return self._orders.key_rows(self._proxy(proxy))
+
+    @_reading
+    def events(self, before: int, most: int, operators: bool, severities: Sequence[str]) -> dict[str, Any]:
+        found, on = self._store.events_before(before, most, operators=operators, severities=severities)
+        return {"events": [rows.event(each) for each in found], "before": on}
 
     def history(self, table: str, row: str) -> dict[str, Any]:
         found = self._telemetry.history(table, row)

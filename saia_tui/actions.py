@@ -63,6 +63,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort_next", "o", "sort", "sort by the next column; after the last, worst first", "Find"),
     Action("sort_reverse", "O", "", "turn the order round", "Find"),
     Action("ours", "a", "all/ours", "all jobs, or ours only", "Find", ("jobs",)),
+    Action("who", "b", "by whom", "all events, or operators' acts only", "Find", ("events",)),
+    Action(
+        "severity", "v", "severity", "all events, warnings and worse, or critical ones", "Find", ("events",)
+    ),
     Action("help", "question_mark,f1", "help", "this page", "Program"),
     Action("quit", "q", "quit", "leave; asks what becomes of an engine that was started here", "Program"),
 )

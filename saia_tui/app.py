@@ -19,8 +19,9 @@ from saia_tui.cells import text
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import VIEWS, hints_line, status_line, tabs_line
-from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES
+from saia_tui.listings import INSTANCES, JOBS, NODES
 from saia_tui.palette import THEME
+from saia_tui.views.events import EventsView
 from saia_tui.views.list_view import JobsView, ListView
 from saia_tui.views.overview import Overview
 from saia_tui.views.proxies import ProxiesView
@@ -69,10 +70,11 @@ class SaiaApp(App[str]):
         self._filter_entry.can_focus = False
         self._filtered: RowTable | None = None
         self._views: dict[str, View] = {"overview": Overview(feed)}
-        for listing in (INSTANCES, JOBS, NODES, EVENTS):
+        for listing in (INSTANCES, JOBS, NODES):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
         self._views |= {"requests": RequestsView(feed, engine), "proxies": ProxiesView(feed)}
+        self._views["events"] = EventsView(feed, engine)
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -206,6 +208,16 @@ class SaiaApp(App[str]):
 
     def action_sort_reverse(self) -> None:
         self.table.sort_reverse()
+
+    def action_who(self) -> None:
+        if isinstance(self.view, EventsView):
+            self.view.next_who()
+            self._show_lines()
+
+    def action_severity(self) -> None:
+        if isinstance(self.view, EventsView):
+            self.view.next_severity()
+            self._show_lines()
 
     def action_ours(self) -> None:
         if isinstance(self.view, JobsView):

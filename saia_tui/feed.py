@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from saia_engine.client import ClientError, Tables
+from saia_engine.client import ClientError, EventPage, Tables
 from saia_engine.view import Change
 from saia_tui.columns import Sight
 
@@ -29,6 +29,9 @@ class Engine(Protocol):
     async def revoke_key(self, proxy: str, key: str) -> Any: ...
     async def restore_key(self, proxy: str, key: str) -> Any: ...
     async def limit_key(self, proxy: str, key: str, limits: dict[str, int | None]) -> Any: ...
+    async def events(
+        self, before: int | None = None, most: int = 200, *, operators: bool = False, severity: str = ""
+    ) -> EventPage: ...
     async def history(self, table: str, row: str = "") -> dict[str, Any]: ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -21,6 +21,7 @@ from saia_engine.api.peers import caller
 from saia_engine.api.port import Answer, Engine, Refused
 from saia_engine.edge.logs import get_logger
 from saia_engine.edge.text import clean
+from saia_engine.model import Severity
 from saia_engine.view import API_VERSION, EngineView
 
 MOST_REPLICAS = 1000
@@ -64,6 +65,21 @@ class Unfreeze(msgspec.Struct, forbid_unknown_fields=True):
 
 class Maintenance(msgspec.Struct, forbid_unknown_fields=True):
     on: bool
+
+
+SEVERITIES = tuple(str(each) for each in (Severity.INFO, Severity.WARNING, Severity.CRITICAL))
+MOST_EVENTS = 500
+
+
+class EventsAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """The query of `GET /v1/events`."""
+
+    before: Annotated[int, Meta(ge=0, le=2**53)] = 2**53
+    most: Annotated[int, Meta(ge=1, le=MOST_EVENTS)] = 200
+    uid: Literal["", "any"] = ""
+    """`any`: what an operator caused."""
+    severity: Literal["", "info", "warning", "critical"] = ""
+    """At least."""
 
 
 class KeyLimits(msgspec.Struct, forbid_unknown_fields=True):
@@ -178,6 +194,12 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         await allowed(request, "read the journal")
         return await _answer(engine.revisions(_param(request, "service", _NAME)))
 
+    async def events(request: Request) -> Response:
+        await allowed(request, "read the journal")
+        asked = _query(request, EventsAsked)
+        severities = SEVERITIES[SEVERITIES.index(asked.severity) :] if asked.severity else ()
+        return await _answer(engine.events(asked.before, asked.most, asked.uid == "any", severities))
+
     async def history(request: Request) -> Response:
         await allowed(request, "read the state")
         table = _param(request, "table", _HISTORY)
@@ -224,6 +246,7 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         Route("/v1/instances/{instance}/replace", replace, methods=["POST"]),
         Route("/v1/nodes/{node}/exclusion", exclude, methods=["POST"]),
         Route("/v1/nodes/{node}/exclusion", include, methods=["DELETE"]),
+        Route("/v1/events", events),
         Route("/v1/history/{table}", history),
         Route("/v1/unfreeze", unfreeze, methods=["POST"]),
         Route("/v1/proxies/{proxy}/maintenance", maintenance, methods=["POST"]),
@@ -266,6 +289,13 @@ async def _body(request: Request, kind: type[_Body]) -> _Body:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.DecodeError as exc:
         raise Refused("bad_request", f"the body can't be used: {exc}", 400) from exc
+
+
+def _query(request: Request, kind: type[_Body]) -> _Body:
+    try:
+        return msgspec.convert(dict(request.query_params), kind, strict=False)
+    except msgspec.ValidationError as exc:
+        raise Refused("bad_request", f"the question can't be used: {exc}", 400) from exc
 
 
 async def _bounded(request: Request, most: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 from saia_engine.api.hub import Hub
@@ -85,6 +85,10 @@ class Engine(Protocol):
 
     def plan(self) -> Answer:
         """See `view.plan_rows`."""
+        ...
+
+    def events(self, before: int, most: int, operators: bool, severities: Sequence[str]) -> Answer:
+        """See `store.Store.events_before`."""
         ...
 
     def history(self, table: str, row: str) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from saia_engine.client import ClientError, EngineUnreachable
+from saia_engine.client import ClientError, EngineUnreachable, EventPage
 from saia_engine.view import Change
 from tests.tui import sample
 
@@ -67,6 +67,14 @@ class FakeEngine:
 
     async def limit_key(self, proxy: str, key: str, limits: dict[str, int | None]) -> None:
         self._take("limit_key", proxy, key, limits)
+
+    async def events(
+        self, before: int | None = None, most: int = 200, *, operators: bool = False, severity: str = ""
+    ) -> EventPage:
+        self.asked.append(("events", before, operators, severity))
+        if self.refuse:
+            raise self.refuse.pop(0)
+        return sample.older(before, most, operators=operators, severity=severity)
 
     async def history(self, table: str, row: str = "") -> dict[str, Any]:
         self.asked.append(("history", table, row))

@@ -147,3 +147,5 @@ class EventsView(View):
         self._before = before
         self._state = "" if before else ", all there is"
         self.first.take(self._kept, {str(row.seq) for row in page.events})
+        if page.events:
+            self.first.action_page(1)

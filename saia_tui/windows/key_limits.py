@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input, Static
 
 from saia_engine.view import KeyView
+from saia_tui.acts.on_keys import Limits
 from saia_tui.cells import text
-from saia_tui.key_acts import Limits
 from saia_tui.listings.keys import limits
 from saia_tui.windows.window import Window, facts
 
@@ -20,16 +22,16 @@ ASKED = {"concurrency": "requests at once:", "per_minute": "requests a minute:"}
 class KeyLimitsWindow(Window[Limits]):
     """Both limits, or None. Nothing is sent from here: a confirmation follows."""
 
-    def __init__(self, row: KeyView) -> None:
+    def __init__(self, rows: Sequence[KeyView]) -> None:
         super().__init__()
-        self._row = row
+        self._rows = rows
 
     def compose(self) -> ComposeResult:
-        row = self._row
+        row, names = self._rows[0], ", ".join(row.name for row in self._rows)
         in_force = limits(row.said_concurrency, row.said_per_minute) if row.known else "unknown"
         with Vertical() as box:
             box.border_title = "Limits of an API key"
-            yield Static(facts([("key", row.name), ("proxy", row.proxy), ("in force", in_force)]))
+            yield Static(facts([("key", names), ("proxy", row.proxy), ("in force", in_force)]))
             for name in NAMES:
                 ordered = getattr(row, f"ordered_{name}")
                 with Horizontal(classes="entry"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from textual.app import ComposeResult
 from textual.message import Message
 
-from saia_engine.client import ClientError
+from saia_engine.client import ClientError, EventPage
 from saia_engine.model import Severity
 from saia_engine.view import EventView
 from saia_tui import moments
@@ -133,6 +133,7 @@ class EventsView(View):
             before = int(min(self._kept, key=int, default="0"))
         self._state = ", reading the journal"
         severity = AT_LEAST[self._severity][0]
+        page = EventPage()
         try:
             for _ in range(MOST_QUESTIONS):
                 page = await self._engine.events(before, PAGE, operators=self._operators, severity=severity)

@@ -98,6 +98,28 @@ def key_lines(answer: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def change_lines(preview: Mapping[str, Any]) -> list[str]:
+    """What a changed configuration file would change; see `config_changes`."""
+    if not preview["changed"]:
+        return [f"{plain(preview['file'])}: nothing changed"]
+    lines = []
+    for kind in ("service", "proxy"):
+        for row in preview["services" if kind == "service" else "proxies"]:
+            lines.append(f"{kind} {plain(row[kind])}: {plain(row['change'])}")
+            lines += [f"    {_field_change(field)}" for field in row["fields"]]
+            lines += [
+                line for means in row.get("means", ()) for line in wrapped("    => ", plain(means), "       ")
+            ]
+    for row in preview["settings"]:
+        note = " (counts after a restart of the engine)" if row["needs_restart"] else ""
+        lines.append(f"{_field_change(row)}{note}")
+    return lines
+
+
+def _field_change(field: Mapping[str, Any]) -> str:
+    return f"{plain(field['field'])}: {plain(field['before']) or '-'} -> {plain(field['after']) or '-'}"
+
+
 def _key(row: Mapping[str, Any], now: float) -> list[str]:
     said, ordered = row["said"], row["ordered"]
     if said is None:
@@ -183,7 +205,10 @@ def living(tables: Tables) -> list[InstanceView]:
 
 def _service(row: ServiceView, now: float) -> list[str]:
     override = "-"
-    if row.override_by_uid is not None:
+    if row.paused_by_uid is not None:
+        waits = row.configured_replicas if row.override_replicas is None else row.override_replicas
+        override = f"paused by uid {row.paused_by_uid}; {waits} when it is resumed"
+    elif row.override_by_uid is not None:
         override = f"by uid {row.override_by_uid}; the file says {row.configured_replicas}"
     return [
         row.name,

@@ -206,6 +206,7 @@ class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
     acked_by: int | None = None
     """The operator who took it up."""
     acked_at: float | None = None
+    acked_because: str = ""
 
 
 class EventView(msgspec.Struct, frozen=True, omit_defaults=True):

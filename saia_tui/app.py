@@ -322,6 +322,21 @@ class SaiaApp(Themed):
             act = acts.drain(self.feed.tables, row.id, self.feed.now)
             self.say(act) if isinstance(act, str) else self._act(act)
 
+    @work(exclusive=True, group="acknowledge")
+    async def action_acknowledge(self) -> None:
+        """Without a window: it changes nothing but what this and other screens say."""
+        row = self._target("acknowledge")
+        if row is None:
+            return
+        if not self.feed.link.up:
+            self.say("the engine is away: nothing was sent", severity="error")
+            return
+        change = self._engine.acknowledge if row.acked_by is None else self._engine.unacknowledge
+        try:
+            await change(f"{row.code}:{row.subject}")
+        except ClientError as exc:
+            self.say(f"{row.code}: {exc}", severity="error")
+
     def action_maintenance(self) -> None:
         row = self._target("maintenance")
         if row is not None:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from saia_engine.client import ClientError, Tables
-from saia_engine.view import Change
+from saia_engine.view import Change, EngineView
 from saia_tui.columns import Sight
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
 RATES_KEPT = 120
+LATE_POLLS = 2
 
 
 class Engine(Protocol):
@@ -42,6 +43,11 @@ class Link:
     fault: str = ""
 
 
+def is_late(engine: EngineView, now: float) -> bool:
+    """Whether Slurm's last good answer is older than two polls."""
+    return engine.snapshot_at is not None and now - engine.snapshot_at > LATE_POLLS * engine.poll_interval_s
+
+
 class Feed:
     """Owns the tables. `follow` is the one writer; the screen collects what changed and reads."""
 
@@ -66,7 +72,12 @@ class Feed:
 
     @property
     def sight(self) -> Sight:
-        return Sight(self.now, self.rates)
+        return Sight(self.now, self.rates, self.slurm_late)
+
+    @property
+    def slurm_late(self) -> bool:
+        """What Slurm told is shown on, as of then."""
+        return self.tables.engine is not None and is_late(self.tables.engine, self.now)
 
     def rows(self, table: str) -> Mapping[str, Any]:
         return getattr(self.tables, table)

@@ -10,12 +10,14 @@ from saia_tui.cells import join, text
 from saia_tui.columns import Column, Listing, Sight
 from saia_tui.listings.fields import WORST_SEVERITY, rank, severity, since
 
-_ACKED = "acked"
-
 
 def _severity(row: AlarmView, sight: Sight, width: int) -> Text:
     """Quiet once somebody has taken it up."""
     return severity(row, sight, width) if row.acked_by is None else text(f"✓ {row.severity}", "quiet")
+
+
+def _acked(row: AlarmView) -> str:
+    return "" if row.acked_by is None else " taken up"
 
 
 def _taken_up(row: AlarmView, sight: Sight, width: int) -> Text:
@@ -44,9 +46,7 @@ ALARMS = Listing(
         row.code,
         row.subject,
     ),
-    words=lambda row: (
-        f"{row.severity} {row.code} {row.subject} {row.text} {_ACKED if row.acked_by is not None else ''}"
-    ),
+    words=lambda row: f"{row.severity} {row.code} {row.subject} {row.text}{_acked(row)}",
     empty="● none: everything is as desired",
     empty_style="ok",
 )

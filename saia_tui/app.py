@@ -223,13 +223,17 @@ class SaiaApp(Themed):
 
     async def action_command(self) -> None:
         window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self))
+
+        def typed(line: str | None) -> None:
+            self._command(line or "")
+
         # Awaited, so that what is typed ahead reaches the window.
-        await self.push_screen(window, self._command)
+        await self.push_screen(window, typed)
 
     @work(exclusive=True, group="command")
-    async def _command(self, line: str | None) -> None:
+    async def _command(self, line: str) -> None:
         try:
-            await commands.run(self, line or "")
+            await commands.run(self, line)
         except commands.NotUnderstood as exc:
             self.say(str(exc), severity="warning")
 

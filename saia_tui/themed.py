@@ -9,6 +9,7 @@ from typing import Final
 
 from rich.segment import Segment
 from rich.style import Style
+from textual import on
 from textual.app import App
 from textual.color import Color
 from textual.events import DescendantFocus
@@ -70,7 +71,8 @@ class Themed(App[str]):
                 table.forget_painted()
             screen.refresh(layout=True)
 
-    def on_descendant_focus(self, event: DescendantFocus) -> None:
+    @on(DescendantFocus)
+    def _no_blinking(self, event: DescendantFocus) -> None:
         if self.terminal.low_bandwidth and isinstance(event.widget, Input):
             event.widget.cursor_blink = False
 

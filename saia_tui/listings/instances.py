@@ -111,5 +111,5 @@ INSTANCES = Listing(
     order=_instance_order,
     words=lambda row: f"{row.id} {row.state} {row.node} {row.job_id} {row.reason} {row.outcome}",
     stale=lambda row, sight: row.silent_since is not None,
-    empty="No instances: none is desired, or the engine has not launched one yet.",
+    empty="No instances: scale a service (s); saia-engine plan tells what a launch waits for.",
 )

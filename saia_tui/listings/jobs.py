@@ -82,5 +82,5 @@ JOBS = Listing(
     order=lambda row: (not row.instance, row.state != "RUNNING", -row.id),
     words=lambda row: f"{row.id} {row.name} {row.user} {row.state} {row.partition} {row.nodes} {row.reason}",
     stale=lambda row, sight: sight.slurm_late,
-    empty="Slurm shows no jobs.",
+    empty="Slurm shows no jobs: what is submitted is here after the next poll.",
 )

@@ -97,7 +97,7 @@ def quiet() -> dict[str, sample.Rows]:
 async def serve(directory: Path, tables: dict[str, sample.Rows]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    engine = SampleEngine(directory, tables)
+    engine: Any = SampleEngine(directory, tables)
     async with serving(
         engine,
         operator_socket=directory / "operator" / "operator.sock",

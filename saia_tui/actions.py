@@ -1,6 +1,7 @@
 """All actions and their keys, in one table: bindings, the line of hints and the help come from it.
 
-No act on the cluster lies on Ctrl alone, and none is done without a confirmation.
+No act on the cluster lies on Ctrl alone, and none is done without a confirmation. All act on the marked rows, else on
+the one under the cursor.
 """
 
 from __future__ import annotations
@@ -42,20 +43,34 @@ class Action:
 
 
 ACTIONS: tuple[Action, ...] = (
-    Action("scale", "s", "scale", "scale the service under the cursor", "Act", ("services",)),
+    Action("arm", "W", "arm", "allow acts for 10 minutes after the last one; again: lock them", "Act"),
+    Action("scale", "s", "scale", "scale the service", "Act", ("services",)),
+    Action("pause", "P", "pause", "pause the service, or resume it", "Act", ("services",)),
     Action(
-        "clear_override", "u", "undo override", "back to the number in the config file", "Act", ("services",)
+        "rollback", "B", "roll back", "to a revision that one chooses, or back again", "Act", ("services",)
+    ),
+    Action(
+        "clear_override",
+        "u",
+        "undo override",
+        "revoke what is held; else back to the number in the config file",
+        "Act",
+        ("services",),
     ),
     Action("drain", "d", "drain", "drain the instance; its slot is filled again", "Act", ("instances",)),
+    Action("replace", "R", "replace", "hand it over to a new one before its end", "Act", ("instances",)),
+    Action("cancel_job", "X", "cancel", "end its job at once, whatever is open on it", "Act", ("instances",)),
+    Action("exclude", "E", "exclude", "no new job there for some hours, or again", "Act", ("nodes",)),
     Action("maintenance", "m", "maintenance", "turn a proxy's maintenance on or off", "Act", ("proxies",)),
     Action(
         "acknowledge",
-        "A",
+        "K",
         "take up",
         "take up the alarm, for all screens, or leave it again",
         "Act",
         ("alarms",),
     ),
+    Action("apply_config", "A", "", "look at the changed configuration file, and apply it", "Act"),
     Action("show('overview')", "1", "", "Overview: alarms, services, what changed last", "Go to"),
     Action("show('services')", "2", "", "Services; Enter leads to instances, an instance, its log", "Go to"),
     Action("show('instances')", "i", "", "Instances of all services", "Go to"),
@@ -148,6 +163,15 @@ def shown_key(key: str) -> str:
     return SHOWN_KEYS.get(key) or (key.upper() if function_key else format_key(key))
 
 
-def hints(table: str) -> list[Action]:
-    """What the bottom line offers while the cursor is in this table."""
-    return [action for action in ACTIONS if action.hint and (not action.on or table in action.on)]
+def hints(table: str, *, armed: bool | None) -> list[Action]:
+    """What the bottom line offers while the cursor is in this table; acts only while they are armed.
+
+    None: nothing can arm them.
+    """
+    return [
+        action
+        for action in ACTIONS
+        if action.hint
+        and (not action.on or table in action.on)
+        and (action.group != "Act" or (armed is not None and armed != (action.name == "arm")))
+    ]

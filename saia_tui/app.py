@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -12,18 +12,18 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
 
-from saia_engine.client import ClientError, NeedsConfirmation
+from saia_engine.client import ClientError
 from saia_engine.model import short_id
-from saia_tui import acts, commands, incident
+from saia_tui import commands, incident
 from saia_tui.actions import ACTIONS, bindings, hints
-from saia_tui.acts import Act
 from saia_tui.alarm_bell import AlarmBell
-from saia_tui.cells import text
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import crumbs_line, hints_line, status_line, tabs_line
+from saia_tui.held import HOLD_S
 from saia_tui.kept import Kept
 from saia_tui.listings import EVENTS, JOBS, NODES, PROXIES, SERVICES
+from saia_tui.operating import Operating
 from saia_tui.settings import Settings
 from saia_tui.terminal import Terminal
 from saia_tui.themed import Themed
@@ -37,16 +37,14 @@ from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
 from saia_tui.windows import tour
 from saia_tui.windows.command import CommandWindow
-from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
-from saia_tui.windows.scale import ScaleWindow
 
 SAMPLE_S = 2.0
 KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
 
 
-class SaiaApp(Themed):
+class SaiaApp(Operating, Themed):
     """Returns what becomes of an embedded engine: `keep` or `stop`; None where there is none."""
 
     TITLE = "saia"
@@ -56,6 +54,8 @@ class SaiaApp(Themed):
     ContentSwitcher { height: 1fr; }
     View { height: 1fr; }
     ListView > RowTable { height: 1fr; }
+    #held { height: 0; }
+    #held.shown { height: 1; }
     #filter { height: 0; padding: 0 1; background: $surface; }
     #filter.shown { height: 1; }
     .short #crumbs { display: none; }
@@ -70,11 +70,14 @@ class SaiaApp(Themed):
         terminal: Terminal | None = None,
         settings: Settings | None = None,
         kept: Kept | None = None,
+        read_only: bool = False,
+        hold_s: float = HOLD_S,
     ) -> None:
         super().__init__(terminal or Terminal(), settings or Settings())
         self.feed = feed
         self.kept = kept or Kept()
         self._engine = engine
+        self.begin_operating(read_only=read_only, hold_s=hold_s)
         self._embedded = embedded
         self._status, self._tabs, self._hints = Line(id="status"), Line(id="tabs"), Line(id="hints")
         self._crumbs = Line(id="crumbs")
@@ -104,6 +107,7 @@ class SaiaApp(Themed):
             yield self._crumbs
             yield self._switcher
             yield self._filter_entry
+            yield self.held_line
             yield self._hints
 
     def on_mount(self) -> None:
@@ -122,6 +126,8 @@ class SaiaApp(Themed):
         """Keys are the program's only while no window is open, and nobody types into the filter."""
         if action not in KEYED:
             return True
+        if action == "clear_override" and self.hold:
+            return not isinstance(self.focused, Input)  # revokes, also from a window
         if len(self.screen_stack) != 1:
             return False
         return action == "up" or (not isinstance(self.focused, Input) and self.view.takes(action))
@@ -156,10 +162,13 @@ class SaiaApp(Themed):
         link = feed.link
         if not link.up and self._embedded is not None and not self._embedded.alive:
             link = replace(link, fault=self._embedded.obituary)
-        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width))
+        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width, self.arming))
         self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.caption(), width))
         self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
-        self._hints.show(hints_line(hints(self.table.listing.table), width))
+        self._hints.show(hints_line(hints(self.table.listing.table, armed=self.arming.shown), width))
+
+    def lines_changed(self) -> None:
+        self._show_lines()
 
     def on_resize(self) -> None:
         self.screen_stack[0].set_class(self.size.height < 16, "short")
@@ -297,43 +306,20 @@ class SaiaApp(Themed):
             self.view.toggle_ours()
             self._show_lines()
 
-    # ------------------------------------------------------------ acting
-
-    async def action_scale(self) -> None:
-        row = self._target("scale")
-        if row is None:
-            return
-
-        def asked(replicas: int | None) -> None:
-            if replicas is not None:
-                self._act(acts.scale(row, replicas))
-
-        # Awaited, so that a number typed ahead reaches the window.
-        await self.push_screen(ScaleWindow(row), asked)
-
-    def action_clear_override(self) -> None:
-        row = self._target("clear_override")
-        if row is None:
-            return
-        if row.override_by_uid is None:
-            self.say(f"{row.name} has no override: the config file's number holds")
-        else:
-            self._act(acts.clear_override(row))
-
-    def action_drain(self) -> None:
-        row = self._target("drain")
-        if row is not None:
-            act = acts.drain(self.feed.tables, row.id, self.feed.now)
-            self.say(act) if isinstance(act, str) else self._act(act)
+    # ------------------------------------------------------------ alarms
 
     @work(exclusive=True, group="acknowledge")
     async def action_acknowledge(self) -> None:
         """Without a window: it changes nothing but what this and other screens say."""
-        row = self._target("acknowledge")
+        table = self.table
+        on_alarm = table.listing.table == "alarms" and table.rows.cursor is not None
+        row = self.feed.tables.alarms.get(table.rows.cursor or "") if on_alarm else None
         if row is None:
+            self.say("only alarms are taken up: move the cursor to one (Shift+Tab on the overview)")
             return
-        if not self.feed.link.up:
-            self.say("the engine is away: nothing was sent", severity="error")
+        if self.arming.read_only or not self.feed.link.up:
+            refusal = self.arming.refusal if self.arming.read_only else "the engine is away: nothing was sent"
+            self.say(refusal, severity="error")
             return
         change = self._engine.acknowledge if row.acked_by is None else self._engine.unacknowledge
         try:
@@ -341,66 +327,11 @@ class SaiaApp(Themed):
         except ClientError as exc:
             self.say(f"{row.code}: {exc}", severity="error")
 
-    def action_maintenance(self) -> None:
-        row = self._target("maintenance")
-        if row is not None:
-            self._act(acts.maintenance(self.feed.tables, row.name))
-
-    def _target(self, name: str) -> Any | None:
-        """The row under the cursor as the engine last told it, if the action is for such a row."""
-        action = next(each for each in ACTIONS if each.name == name)
-        table = self.table
-        if table.listing.table not in action.on:
-            self.say(
-                f"{action.hint} works on {action.on[0]}: move the cursor to one (Tab, or the number keys)"
-            )
-            return None
-        key = table.rows.cursor
-        row = None if key is None else self.feed.rows(table.listing.table).get(key)
-        if row is None:
-            self.say("there is no row under the cursor")
-        return row
-
-    @work(exclusive=True, group="act")
-    async def _act(self, act: Act) -> None:
-        await self._carry_out(act)
-
-    async def _carry_out(self, act: Act) -> None:
-        """Confirm, check the target again, send; once more with the typed name if the engine wants it."""
-        if not await self.push_screen_wait(ConfirmWindow(act)):
-            return
-        try:
-            if self._still_good(act):
-                await act.send(self._engine, False)
-                self.say(f"{act.title}: {act.target}: the engine has it")
-        except NeedsConfirmation as needs:
-            if await self.push_screen_wait(TypedNameWindow(act, str(needs))) and self._still_good(act):
-                await self._send_confirmed(act)
-        except ClientError as exc:
-            self.say(f"{act.title}: {act.target}: {exc}", severity="error")
-
-    async def _send_confirmed(self, act: Act) -> None:
-        try:
-            await act.send(self._engine, True)
-            self.say(f"{act.title}: {act.target}: the engine has it, confirmed")
-        except ClientError as exc:
-            self.say(f"{act.title}: {act.target}: {exc}", severity="error")
-
-    def _still_good(self, act: Act) -> bool:
-        refusal = (
-            act.refusal(self.feed.tables) if self.feed.link.up else "the engine is away: nothing was sent"
-        )
-        if refusal:
-            self.say(refusal, severity="error")
-        return not refusal
-
-    def say(self, message: str, severity: Any = "information") -> None:
-        """A toast; from outside or not, its words are shown as they are."""
-        self.notify(text(message).plain, severity=severity, timeout=6, markup=False)
-
     # ------------------------------------------------------------ leaving
 
     async def action_quit(self) -> None:
+        if self.drop_held():
+            return
         if self._embedded is None or not self._embedded.alive:
             self.exit(None)
         elif not isinstance(self.screen, LeaveWindow):

@@ -50,13 +50,20 @@ class Stopped(click.ClickException):
 )
 @click.option("--socket", type=click.Path(path_type=Path), help="operator.sock of a running engine.")
 @click.option("--demo", "as_demo", is_flag=True, help="A whole small site on this machine, to try it out.")
+@click.option("--read-only", is_flag=True, help="No act can be asked for here.")
 @click.option(
     "--once", is_flag=True, help="Print the overview as plain text and end; 7: an alarm is critical."
 )
 @click.option("--json", "as_json", is_flag=True, help="With --once: the whole state as one JSON document.")
 @terminal_options
 def cli(
-    config_file: Path, socket: Path | None, as_demo: bool, once: bool, as_json: bool, **flags: Any
+    config_file: Path,
+    socket: Path | None,
+    as_demo: bool,
+    once: bool,
+    as_json: bool,
+    read_only: bool,
+    **flags: Any,
 ) -> None:
     """Watch and steer saia's services.
 
@@ -71,7 +78,7 @@ def cli(
         _print_once(socket or _load(config_file).paths.operator_socket, as_json, terminal)
         return
     _need_terminal()
-    screen = _Screen(*_taken(flags))
+    screen = _Screen(*_taken(flags), read_only)
     if as_demo:
         _run_demo(screen)
     elif socket is not None:
@@ -211,6 +218,7 @@ class _Screen:
 
     settings: Settings
     terminal: Terminal
+    read_only: bool
 
     def show(self, socket: Path, embedded: Embedded | None = None) -> str | None:
         """Run it until the operator leaves; what becomes of the engine."""
@@ -229,6 +237,7 @@ class _Screen:
                         terminal=self.terminal,
                         settings=self.settings,
                         kept=Kept(kept_file()),
+                        read_only=self.read_only,
                     )
                     return await app.run_async(mouse=self.terminal.mouse)
             finally:

@@ -141,6 +141,7 @@ async def _act(app: SaiaApp, action: Action, rest: str) -> None:
         raise NotUnderstood(f":{action.id} takes a name and a number, not {clean(number, 40)}")
     if name:
         _put_cursor(app, action, name)
+        app.act_on_cursor_alone()
     await app.run_action(action.name)
     if number and isinstance(app.screen, Window):
         for entry in app.screen.query(Input).results():

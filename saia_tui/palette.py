@@ -15,6 +15,7 @@ STATES: dict[str, tuple[str, str]] = {
     "degraded": ("▲", "warn"),
     "down": ("✖", "bad"),
     "stopped": ("○", "faint"),
+    "paused": ("‖", "warn"),
     "removed": ("◌", "faint"),
     # instances
     "intended": ("◌", "quiet"),

@@ -30,7 +30,7 @@ def tui(directory: Path) -> list[str]:
 def test_it_shows_resizes_acts_and_leaves(short: Path, served: Serve) -> None:
     served()
     with terminal(short, tui(short), size=(80, 24)) as window:
-        screen = window.wait("● acting", "✖ down", "▲ degraded", "chat-large", "s scale")
+        screen = window.wait("● acting", "✖ down", "▲ degraded", "chat-large", "W arm")
         assert len(screen.splitlines()) == 24
         window.resize(200, 60)
         window.wait("LIVE USE", "PROXY", "INSTANCE", "■■■▣")
@@ -44,9 +44,15 @@ def test_it_shows_resizes_acts_and_leaves(short: Path, served: Serve) -> None:
         window.wait("all: 34")
         window.press("1")
         window.wait("[1 Overview]")
-        window.press("Down", "s", "5", "Enter")
+        window.press("Down", "s")
+        window.wait("acts are locked: W arms them")
+        window.press("W")
+        window.wait("◆ ARMED 10 min", "s scale")
+        window.press("s", "5", "Enter")
         window.wait("3 → 5", "Cancel")
         window.press("y")
+        window.wait("Scale chat-large: sent in", "u revokes it")
+        assert not (short / "intents.jsonl").exists()
         window.wait("the engine has it")
         assert (short / "intents.jsonl").read_text() == '["scale", "chat-large", 5]\n'
         window.press("q")

@@ -120,12 +120,12 @@ class FakeEngine:
     async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> None:
         self._take(intent, "maintenance", proxy, on)
 
-    async def acknowledge(self, alarm: str) -> None:
-        self._take("acknowledge", alarm)
+    async def acknowledge(self, alarm: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "acknowledge", alarm)
         self._mark(alarm, acked_by=1004, acked_at=sample.NOW)
 
-    async def unacknowledge(self, alarm: str) -> None:
-        self._take("unacknowledge", alarm)
+    async def unacknowledge(self, alarm: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "unacknowledge", alarm)
         self._mark(alarm, acked_by=None, acked_at=None)
 
     def _mark(self, alarm: str, **marks: Any) -> None:

@@ -299,10 +299,10 @@ async def test_an_alarm_is_taken_up_without_a_window_and_left_again() -> None:
         await pilot.press("K")
         await until(pilot, lambda: any("only alarms are taken up" in note for note in toasts(app)))
         await pilot.press("shift+tab", "K")
-        await until(pilot, lambda: engine.intents == [("acknowledge", "service_down:images")])
+        await until(pilot, lambda: engine.intents == [("acknowledge", "service_down:images", False)])
         await until(pilot, lambda: "✓ critical" in words(app) and "uid 1004 <1m" in words(app))
         await pilot.press("K")
-        await until(pilot, lambda: engine.intents[1:] == [("unacknowledge", "service_down:images")])
+        await until(pilot, lambda: engine.intents[1:] == [("unacknowledge", "service_down:images", False)])
         await until(pilot, lambda: "✖ critical" in words(app))
         engine.refuse = [ClientError("not_found", "there is no alarm service_down:images: it may be over")]
         await pilot.press("K")

@@ -25,6 +25,7 @@ from saia_tui.trail import Place, Trail, below
 from saia_tui.views.instance import InstanceDetail
 from saia_tui.views.instances import InstancesView
 from saia_tui.views.list_view import JobsView, ListView
+from saia_tui.views.log import LogView
 from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
@@ -36,7 +37,11 @@ from saia_tui.windows.scale import ScaleWindow
 
 REPAINT_S = 0.25
 SAMPLE_S = 2.0
-KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
+KEYED = {
+    action.name.partition("(")[0]
+    for action in ACTIONS
+    if not (action.table or action.log or action.of_textual)
+}
 
 
 class SaiaApp(App[str]):
@@ -73,6 +78,7 @@ class SaiaApp(App[str]):
             "overview": Overview(feed),
             "instances": InstancesView(feed),
             "instance": InstanceDetail(feed, engine),
+            "log": LogView(feed, engine),
         }
         for listing in (SERVICES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
@@ -135,7 +141,8 @@ class SaiaApp(App[str]):
         self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width))
         self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.caption(), width))
         self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
-        self._hints.show(hints_line(hints(self.table.listing.table), width))
+        offered = [each for each in hints(view.topic or self.table.listing.table) if view.takes(each.name)]
+        self._hints.show(hints_line(offered, width))
 
     def on_resize(self) -> None:
         self.screen_stack[0].set_class(self.size.height < 16, "short")
@@ -151,7 +158,9 @@ class SaiaApp(App[str]):
         self._arrive(entering=True)
 
     def action_up(self) -> None:
-        if self.table.rows.filter:
+        if self.view.escape():
+            self._show_lines()
+        elif self.table.rows.filter:
             table = self.table
             self._filter_table(table, "")
             table.focus()
@@ -163,6 +172,15 @@ class SaiaApp(App[str]):
     def action_level_up(self) -> None:
         """As `up`, but no key that is needed to type a filter may lead here from there."""
         self.action_up()
+
+    def action_log(self) -> None:
+        row = self._target("log")
+        if row is None:
+            return
+        if instance := row.instance if self.table.listing.table == "jobs" else row.id:
+            self._go_down(Place("log", instance))
+        else:
+            self.say(f"job {row.id} is not saia's: where its output is, only its owner knows")
 
     @on(RowTable.Chosen)
     def _open(self, event: RowTable.Chosen) -> None:
@@ -188,7 +206,7 @@ class SaiaApp(App[str]):
         view.take_all()
         self._filtered = view.first
         self._show_filter(view.first.rows.filter, shown=bool(view.first.rows.filter))
-        view.first.focus()
+        view.entry.focus()
         self._show_lines()
 
     def action_help(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from saia_engine.client import ClientError, Tables
-from saia_engine.view import Change
+from saia_engine.view import Change, LogPiece
 from saia_tui.columns import Sight
 
 FIRST_RETRY_S = 0.5
@@ -27,6 +27,16 @@ class Engine(Protocol):
     async def drain(self, instance: str, *, confirm: bool = False) -> Any: ...
     async def maintenance(self, proxy: str, on: bool) -> Any: ...
     async def instance_story(self, instance: str) -> dict[str, Any]: ...
+    async def instance_log(
+        self,
+        instance: str,
+        *,
+        stream: str = "output",
+        offset: int = 0,
+        most: int = 0,
+        file: str = "",
+        wait_s: float = 0.0,
+    ) -> LogPiece: ...
 
 
 @dataclass(frozen=True, slots=True)

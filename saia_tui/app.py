@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 from textual import on, work
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
 
-from saia_engine.client import ClientError, NeedsConfirmation
-from saia_tui import acts
+from saia_engine.model import short_id
+from saia_tui import commands, incident
 from saia_tui.actions import ACTIONS, bindings, hints
-from saia_tui.acts import Act
-from saia_tui.cells import text
+from saia_tui.alarm_bell import AlarmBell
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import crumbs_line, hints_line, status_line, tabs_line
+from saia_tui.held import HOLD_S
+from saia_tui.kept import Kept
 from saia_tui.listings import EVENTS, JOBS, NODES, PROXIES, SERVICES
-from saia_tui.palette import THEME
+from saia_tui.operating import Operating
+from saia_tui.settings import Settings
+from saia_tui.terminal import Terminal
+from saia_tui.themed import Themed
 from saia_tui.trail import Place, Trail, below
 from saia_tui.views.instance import InstanceDetail
 from saia_tui.views.instances import InstancesView
@@ -30,12 +35,11 @@ from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
-from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
+from saia_tui.windows import tour
+from saia_tui.windows.command import CommandWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
-from saia_tui.windows.scale import ScaleWindow
 
-REPAINT_S = 0.25
 SAMPLE_S = 2.0
 KEYED = {
     action.name.partition("(")[0]
@@ -44,7 +48,7 @@ KEYED = {
 }
 
 
-class SaiaApp(App[str]):
+class SaiaApp(Operating, Themed):
     """Returns what becomes of an embedded engine: `keep` or `stop`; None where there is none."""
 
     TITLE = "saia"
@@ -54,15 +58,30 @@ class SaiaApp(App[str]):
     ContentSwitcher { height: 1fr; }
     View { height: 1fr; }
     ListView > RowTable { height: 1fr; }
+    #held { height: 0; }
+    #held.shown { height: 1; }
     #filter { height: 0; padding: 0 1; background: $surface; }
     #filter.shown { height: 1; }
     .short #crumbs { display: none; }
     """
 
-    def __init__(self, feed: Feed, engine: Engine, *, embedded: Embedded | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        feed: Feed,
+        engine: Engine,
+        *,
+        embedded: Embedded | None = None,
+        terminal: Terminal | None = None,
+        settings: Settings | None = None,
+        kept: Kept | None = None,
+        read_only: bool = False,
+        hold_s: float = HOLD_S,
+    ) -> None:
+        super().__init__(terminal or Terminal(), settings or Settings())
         self.feed = feed
+        self.kept = kept or Kept()
         self._engine = engine
+        self.begin_operating(read_only=read_only, hold_s=hold_s)
         self._embedded = embedded
         self._status, self._tabs, self._hints = Line(id="status"), Line(id="tabs"), Line(id="hints")
         self._crumbs = Line(id="crumbs")
@@ -83,9 +102,8 @@ class SaiaApp(App[str]):
         for listing in (SERVICES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
+        self._alarm_bell = AlarmBell()
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
-        self.register_theme(THEME)
-        self.theme = THEME.name
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -94,19 +112,27 @@ class SaiaApp(App[str]):
             yield self._crumbs
             yield self._switcher
             yield self._filter_entry
+            yield self.held_line
             yield self._hints
 
     def on_mount(self) -> None:
         self.run_worker(self.feed.follow(), name="feed", exit_on_error=True)
-        self.set_interval(REPAINT_S, self.repaint)
-        self.set_interval(SAMPLE_S, self.feed.sample_rates)
+        self.set_interval(self.repaint_s, self.repaint)
+        if not self.terminal.low_bandwidth:
+            self.set_interval(SAMPLE_S, self.feed.sample_rates)
         self.view.first.focus()
         self.repaint()
+        if self.kept.fault:
+            self.say(self.kept.fault, severity="warning")
+        if tour.is_due(self.kept):
+            self.action_tour()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
         """Keys are the program's only while no window is open, and nobody types into the filter."""
         if action not in KEYED:
             return True
+        if action == "clear_override" and self.hold:
+            return not isinstance(self.focused, Input)  # revokes, also from a window
         if len(self.screen_stack) != 1:
             return False
         return action == "up" or (not isinstance(self.focused, Input) and self.view.takes(action))
@@ -130,19 +156,26 @@ class SaiaApp(App[str]):
         """Bring what changed, and the time, to the screen."""
         view = self.view
         view.show_stale(not self.feed.link.up)
-        view.take(self.feed.collect())
+        changed = self.feed.collect()
+        view.take(changed)
         self._show_lines()
+        if "alarms" in changed and self._alarm_bell.rings(self.feed.tables.alarms) and self.terminal.bell:
+            self.bell()
 
     def _show_lines(self) -> None:
         feed, width, view = self.feed, self.size.width, self.view
         link = feed.link
         if not link.up and self._embedded is not None and not self._embedded.alive:
             link = replace(link, fault=self._embedded.obituary)
-        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width))
+        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width, self.arming))
         self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.caption(), width))
         self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
-        offered = [each for each in hints(view.topic or self.table.listing.table) if view.takes(each.name)]
+        topic = view.topic or self.table.listing.table
+        offered = [each for each in hints(topic, armed=self.arming.shown) if view.takes(each.name)]
         self._hints.show(hints_line(offered, width))
+
+    def lines_changed(self) -> None:
+        self._show_lines()
 
     def on_resize(self) -> None:
         self.screen_stack[0].set_class(self.size.height < 16, "short")
@@ -174,16 +207,18 @@ class SaiaApp(App[str]):
         self.action_up()
 
     def action_log(self) -> None:
-        row = self._target("log")
-        if row is None:
-            return
-        if instance := row.instance if self.table.listing.table == "jobs" else row.id:
+        table, row = self.table.listing.table, self.table.rows.current
+        if row is None or table not in ("instances", "jobs"):
+            self.say("a log is an instance's, or its job's: move the cursor to one")
+        elif instance := row.instance if table == "jobs" else row.id:
             self._go_down(Place("log", instance))
         else:
             self.say(f"job {row.id} is not saia's: where its output is, only its owner knows")
 
     @on(RowTable.Chosen)
     def _open(self, event: RowTable.Chosen) -> None:
+        if event.table not in self.view.tables:
+            return  # a key that was typed ahead led elsewhere meanwhile
         row = event.table.rows.current
         place = below(event.table.listing.table, event.key, getattr(row, "instance", ""))
         if place is not None:
@@ -206,11 +241,40 @@ class SaiaApp(App[str]):
         view.take_all()
         self._filtered = view.first
         self._show_filter(view.first.rows.filter, shown=bool(view.first.rows.filter))
-        view.entry.focus()
+        # At once, not by `focus()`: the next key may be here already, and is for what is shown now.
+        self.screen_stack[0].set_focus(view.entry)
         self._show_lines()
 
     def action_help(self) -> None:
         self.push_screen(help_page())
+
+    def action_tour(self) -> None:
+        self.push_screen(tour.Tour())
+
+    async def action_command(self) -> None:
+        window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self))
+        # Awaited, so that what is typed ahead reaches the window.
+        await self.push_screen(window, self._command)
+
+    @work(exclusive=True, group="command")
+    async def _command(self, line: str | None) -> None:
+        try:
+            await commands.run(self, line or "")
+        except commands.NotUnderstood as exc:
+            self.say(str(exc), severity="warning")
+
+    @work(exclusive=True, group="copy")
+    async def action_copy(self) -> None:
+        table = self.table
+        key = table.rows.cursor
+        if key is None:
+            self.say("there is no row under the cursor")
+            return
+        words = incident.report(self.feed.tables, table.listing.table, key, self.feed.now)
+        await self.copy(words)
+        self.say(
+            f"copied {len(words.splitlines())} lines about {short_id(key)}, if your terminal takes OSC 52"
+        )
 
     # ------------------------------------------------------------ finding
 
@@ -219,6 +283,12 @@ class SaiaApp(App[str]):
         self._show_filter(self._filtered.rows.filter, shown=True)
         # At once, not by `focus()`: the next key may be here already, and must not reach the table.
         self.screen.set_focus(self._filter_entry)
+
+    def filter_rows(self, words: str) -> None:
+        """Of the table that has the cursor."""
+        table = self.table
+        self._filter_table(table, words)
+        table.focus()
 
     def _filter_table(self, table: RowTable, words: str) -> None:
         self._filtered = table
@@ -253,95 +323,11 @@ class SaiaApp(App[str]):
             self.view.toggle_ours()
             self._show_lines()
 
-    # ------------------------------------------------------------ acting
-
-    async def action_scale(self) -> None:
-        row = self._target("scale")
-        if row is None:
-            return
-
-        def asked(replicas: int | None) -> None:
-            if replicas is not None:
-                self._act(acts.scale(row, replicas))
-
-        # Awaited, so that a number typed ahead reaches the window.
-        await self.push_screen(ScaleWindow(row), asked)
-
-    def action_clear_override(self) -> None:
-        row = self._target("clear_override")
-        if row is None:
-            return
-        if row.override_by_uid is None:
-            self.say(f"{row.name} has no override: the config file's number holds")
-        else:
-            self._act(acts.clear_override(row))
-
-    def action_drain(self) -> None:
-        row = self._target("drain")
-        if row is not None:
-            act = acts.drain(self.feed.tables, row.id, self.feed.now)
-            self.say(act) if isinstance(act, str) else self._act(act)
-
-    def action_maintenance(self) -> None:
-        row = self._target("maintenance")
-        if row is not None:
-            self._act(acts.maintenance(self.feed.tables, row.name))
-
-    def _target(self, name: str) -> Any | None:
-        """The row under the cursor as the engine last told it, if the action is for such a row."""
-        action = next(each for each in ACTIONS if each.name == name)
-        table = self.table
-        if table.listing.table not in action.on:
-            self.say(
-                f"{action.hint} works on {action.on[0]}: move the cursor to one (Tab, or the number keys)"
-            )
-            return None
-        key = table.rows.cursor
-        row = None if key is None else self.feed.rows(table.listing.table).get(key)
-        if row is None:
-            self.say("there is no row under the cursor")
-        return row
-
-    @work(exclusive=True, group="act")
-    async def _act(self, act: Act) -> None:
-        await self._carry_out(act)
-
-    async def _carry_out(self, act: Act) -> None:
-        """Confirm, check the target again, send; once more with the typed name if the engine wants it."""
-        if not await self.push_screen_wait(ConfirmWindow(act)):
-            return
-        try:
-            if self._still_good(act):
-                await act.send(self._engine, False)
-                self.say(f"{act.title}: {act.target}: the engine has it")
-        except NeedsConfirmation as needs:
-            if await self.push_screen_wait(TypedNameWindow(act, str(needs))) and self._still_good(act):
-                await self._send_confirmed(act)
-        except ClientError as exc:
-            self.say(f"{act.title}: {act.target}: {exc}", severity="error")
-
-    async def _send_confirmed(self, act: Act) -> None:
-        try:
-            await act.send(self._engine, True)
-            self.say(f"{act.title}: {act.target}: the engine has it, confirmed")
-        except ClientError as exc:
-            self.say(f"{act.title}: {act.target}: {exc}", severity="error")
-
-    def _still_good(self, act: Act) -> bool:
-        refusal = (
-            act.refusal(self.feed.tables) if self.feed.link.up else "the engine is away: nothing was sent"
-        )
-        if refusal:
-            self.say(refusal, severity="error")
-        return not refusal
-
-    def say(self, message: str, severity: Any = "information") -> None:
-        """A toast; from outside or not, its words are shown as they are."""
-        self.notify(text(message).plain, severity=severity, timeout=6, markup=False)
-
     # ------------------------------------------------------------ leaving
 
     async def action_quit(self) -> None:
+        if self.drop_held():
+            return
         if self._embedded is None or not self._embedded.alive:
             self.exit(None)
         elif not isinstance(self.screen, LeaveWindow):

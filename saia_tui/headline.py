@@ -11,6 +11,7 @@ from saia_engine.model import Severity
 from saia_engine.view import EngineView
 from saia_tui import moments
 from saia_tui.actions import Action, shown_keys
+from saia_tui.arming import Arming
 from saia_tui.cells import join, text
 from saia_tui.feed import Link
 from saia_tui.palette import STYLES
@@ -21,8 +22,10 @@ ROOMY = 100
 VIEWS = ("overview", "services", "jobs", "nodes", "proxies", "events")
 
 
-def status_line(tables: Tables, link: Link, now: float, monotonic: float, width: int) -> Text:
-    """Link and engine in one line; what is wrong comes first and fills the line."""
+def status_line(
+    tables: Tables, link: Link, now: float, monotonic: float, width: int, arming: Arming | None = None
+) -> Text:
+    """Link and engine in one line; what is wrong comes first and fills the line. `arming`: where one may act."""
     engine = tables.engine
     if not link.up:
         return _bar(_away(link, engine is not None, monotonic), "alert", width)
@@ -32,11 +35,20 @@ def status_line(tables: Tables, link: Link, now: float, monotonic: float, width:
         text(" saia ", "tab"), text(f" {engine.cluster}", "strong"), text(f" {engine.kind}  ", "quiet")
     )
     right = join(*_gpus(tables), text(f"{engine.host}  v{engine.version} ", "quiet"))
-    left = join(left, *_worry(engine, now))
+    left = join(left, *_worry(engine, now), *_armed(arming))
     gap = width - left.cell_len - right.cell_len
     if gap < 2:
         return left
     return join(left, text(" " * gap), right)
+
+
+def _armed(arming: Arming | None) -> list[Text]:
+    """Nothing while acts are locked: the line of hints tells how to arm them."""
+    if arming is None:
+        return []
+    if arming.read_only:
+        return [text("  read-only", "quiet")]
+    return [text(f"  ◆ ARMED {arming.minutes_left} min", "warn")] if arming.armed else []
 
 
 def _worry(engine: EngineView, now: float) -> list[Text]:

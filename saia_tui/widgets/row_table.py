@@ -19,17 +19,13 @@ from saia_tui.actions import bindings
 from saia_tui.cells import join, text
 from saia_tui.columns import GAP, Column, Listing, Sight, fit
 from saia_tui.ordered_rows import OrderedRows
-from saia_tui.palette import CURSOR, STYLES
+from saia_tui.palette import STYLES, on_cursor
 from saia_tui.widgets.segments import cell_segments
 
 CURSOR_MARK = "▸ "
 MARGIN = len(CURSOR_MARK)
 SCROLLBAR = 1
 """Kept free, so that columns stay where they are when the rows outgrow the screen."""
-LIFTED = {STYLES["faint"]: STYLES["quiet"]}
-"""On the highlight faint words would vanish in 16 colours."""
-HIGHLIGHT = Style(bgcolor=CURSOR)
-STALE = Style(dim=True, color=STYLES["faint"].color)
 
 
 class RowTable(ScrollView, can_focus=True):
@@ -98,6 +94,21 @@ class RowTable(ScrollView, can_focus=True):
         self.rows.sort_by(self.rows.sort, reverse=not self.rows.reverse)
         self._settle(True)
 
+    def sort_on(self, name: str | None, *, reverse: bool = False) -> None:
+        """Sort by the column of that name; None is the listing's own order."""
+        column = next((each for each in self.listing.columns if each.name == name), None)
+        self.rows.sort_by(column, reverse=reverse)
+        self._settle(True)
+
+    def put_cursor(self, key: str) -> bool:
+        """On this row, for which a filter that hides it is cleared; False where there is no such row."""
+        if key not in self.rows.keys and self.rows.filter:
+            self.filter_by("")
+        if key not in self.rows.keys:
+            return False
+        self._move_to(self.rows.keys.index(key))
+        return True
+
     def show_stale(self, stale: bool) -> None:
         if stale != self.stale:
             self.stale = stale
@@ -119,6 +130,11 @@ class RowTable(ScrollView, can_focus=True):
         for y in range(self.size.height):
             if self._line(y) != self._painted.get(y):
                 self.refresh(Region(0, y, self.size.width, 1))
+
+    def forget_painted(self) -> None:
+        """Paint every line anew: the look changed."""
+        self._painted.clear()
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         strip = self._painted[y] = self._line(y)
@@ -167,12 +183,12 @@ class RowTable(ScrollView, can_focus=True):
             segments.append(Segment(" " * GAP))
         if not chosen:
             return self._strip(segments, width)
-        lifted = [Segment(part.text, LIFTED.get(part.style or Style(), part.style)) for part in segments]
-        return self._strip(lifted, width, HIGHLIGHT)
+        lifted = [Segment(part.text, on_cursor(part.style)) for part in segments]
+        return self._strip(lifted, width, STYLES["cursor"])
 
     def _strip(self, segments: list[Segment], width: int, background: Style | None = None) -> Strip:
         if self.stale:
-            segments = [Segment(part.text, (part.style or Style()) + STALE) for part in segments]
+            segments = [Segment(part.text, (part.style or Style()) + STYLES["stale"]) for part in segments]
         background = background or Style(bgcolor=self.rich_style.bgcolor)
         return Strip(segments).adjust_cell_length(width).apply_style(background)
 

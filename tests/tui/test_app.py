@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from textual.widgets import Button, Input
 
 from saia_engine.client import ClientError, NeedsConfirmation
 from saia_tui.app import SaiaApp
-from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
+from saia_tui.kept import Kept
+from saia_tui.windows.confirm import ConfirmWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import Page
 from saia_tui.windows.scale import ScaleWindow
@@ -80,18 +83,18 @@ async def test_scaling_sends_the_number_only_after_the_confirmation() -> None:
 
 async def test_what_the_engine_wants_confirmed_needs_the_typed_name() -> None:
     engine = FakeEngine()
-    engine.refuse = [NeedsConfirmation("needs_confirmation", "only 0 of min_available 2 would stay ready")]
+    engine.refuse = [NeedsConfirmation("needs_confirmation", "more than 4 times the 3 it has now")]
     async with shown(engine) as (app, pilot):
-        await pilot.press("down", "s", "0", "enter")
+        await pilot.press("down", "s", *"25", "enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         await pilot.press("y")
-        await until(pilot, lambda: isinstance(app.screen, TypedNameWindow))
-        assert "min_available 2" in words(app)
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow) and bool(engine.intents))
+        await until(pilot, lambda: "more than 4 times" in words(app))
         await pilot.press(*"chat-larg", "enter")
-        assert isinstance(app.screen, TypedNameWindow) and len(engine.intents) == 1
+        assert isinstance(app.screen, ConfirmWindow) and len(engine.intents) == 1
         await pilot.press("e", "enter")
         await until(pilot, lambda: len(engine.intents) == 2)
-        assert engine.intents[1] == ("scale", "chat-large", 0, True)
+        assert engine.intents == [("scale", "chat-large", 25, False), ("scale", "chat-large", 25, True)]
 
 
 async def test_a_drain_goes_to_the_row_it_was_opened_for() -> None:
@@ -103,9 +106,9 @@ async def test_a_drain_goes_to_the_row_it_was_opened_for() -> None:
         other = msgspec.structs.replace(sample.instances()["k7q2.hpc.embed.4f4f"], end=sample.NOW + 1)
         engine.put("instances", {other.id: other})  # now it sorts before the victim
         await until(pilot, lambda: app.feed.tables.instances[other.id].end == sample.NOW + 1)
-        await pilot.press("y")
+        await pilot.press(*"a81f", "enter")
         await until(pilot, lambda: bool(engine.intents))
-        assert engine.intents == [("drain", VICTIM, False)]
+        assert engine.intents == [("drain", VICTIM, True)]
 
 
 async def test_a_target_that_is_gone_or_changed_is_refused() -> None:
@@ -115,15 +118,15 @@ async def test_a_target_that_is_gone_or_changed_is_refused() -> None:
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         engine.put("instances", gone=[VICTIM])
         await until(pilot, lambda: VICTIM not in app.feed.tables.instances)
-        await pilot.press("y")
-        await until(pilot, lambda: any("is gone" in note for note in toasts(app)))
-        await pilot.press("1", "home", "s", "2", "enter")
+        await pilot.press(*"a81f", "enter")
+        await until(pilot, lambda: "a81f is gone: nothing was sent" in words(app))
+        await pilot.press("escape", "1", "home", "s", "2", "enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         changed = msgspec.structs.replace(sample.services()["images"], replicas=7)
         engine.put("services", {"images": changed})
         await until(pilot, lambda: app.feed.tables.services["images"].replicas == 7)
         await pilot.press("y")
-        await until(pilot, lambda: any("changed meanwhile (1 → 7)" in note for note in toasts(app)))
+        await until(pilot, lambda: "changed meanwhile (replicas 1 → 7)" in words(app))
         assert engine.intents == []
 
 
@@ -134,11 +137,11 @@ async def test_maintenance_and_the_end_of_an_override() -> None:
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         assert "off → on" in words(app)
         await pilot.press("y")
-        await until(pilot, lambda: engine.intents == [("maintenance", "cloud", True)])
+        await until(pilot, lambda: engine.intents == [("maintenance", "cloud", True, False)])
         await pilot.press("1", "down", "u")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         await pilot.press("y")
-        await until(pilot, lambda: engine.intents[1:] == [("clear_override", "chat-large")])
+        await until(pilot, lambda: engine.intents[1:] == [("clear_override", "chat-large", False)])
 
 
 async def test_an_act_on_the_wrong_table_says_where_it_works() -> None:
@@ -153,8 +156,8 @@ async def test_a_refusal_of_the_engine_is_shown() -> None:
     async with shown(engine) as (app, pilot):
         await pilot.press("i", "d")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
-        await pilot.press("y")
-        await until(pilot, lambda: any("the lease was lost [/x]" in note for note in toasts(app)))
+        await pilot.press(*"a81f", "enter")
+        await until(pilot, lambda: "the lease was lost [/x]" in words(app))
 
 
 async def test_link_loss_keeps_the_last_state_says_so_and_sends_nothing() -> None:
@@ -166,9 +169,8 @@ async def test_link_loss_keeps_the_last_state_says_so_and_sends_nothing() -> Non
         await until(pilot, lambda: "engine away 12 s" in words(app).splitlines()[0])
         assert "chat-large" in words(app) and app.view.first.stale
         await pilot.press("i", "d")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
-        await pilot.press("y")
-        await until(pilot, lambda: any("engine is away" in note for note in toasts(app)))
+        await until(pilot, lambda: any("the engine is away" in note for note in toasts(app)))
+        assert len(app.screen_stack) == 1
         assert engine.intents == []
         engine.reachable = True
         await until(pilot, lambda: "● acting" in words(app).splitlines()[0])
@@ -283,3 +285,9 @@ async def test_any_size_of_terminal_is_borne(size: tuple[int, int]) -> None:
             await pilot.press(key)
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "SERVICE" in words(app))
+
+
+async def test_a_damaged_file_of_settings_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tui.json").write_text("{")
+    async with shown(FakeEngine(), kept=Kept(tmp_path / "tui.json")) as (app, _):
+        assert any("tui.json is passed over" in note for note in toasts(app))

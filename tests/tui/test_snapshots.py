@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from saia_tui.app import SaiaApp
+from saia_tui.terminal import Terminal
 from tests.tui.fake_engine import FakeEngine
 from tests.tui.screen import loaded, make, until
 
@@ -38,7 +39,7 @@ def after(*keys: str) -> Callable[[Pilot[Any]], Any]:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("key", "12i3456")
 def test_screen(snap_compare: Compare, size: tuple[int, int], key: str) -> None:
-    assert snap_compare(make(FakeEngine()), terminal_size=size, run_before=after(key))
+    assert snap_compare(make(FakeEngine(), armed=False), terminal_size=size, run_before=after(key))
 
 
 @pytest.mark.parametrize(
@@ -47,15 +48,22 @@ def test_screen(snap_compare: Compare, size: tuple[int, int], key: str) -> None:
         ("s",),
         ("down", "s", "5", "enter"),
         ("i", "d"),
+        ("end", "B"),
+        ("A",),
         ("question_mark",),
         ("4", "enter"),
         ("i", "enter"),
         ("3", "slash", "t", "r"),
     ],
-    ids=["scale", "confirm", "drain", "help", "fields", "instance", "filter"],
+    ids=["scale", "confirm", "drain", "revisions", "config", "help", "fields", "instance", "filter"],
 )
 def test_window(snap_compare: Compare, keys: tuple[str, ...]) -> None:
     assert snap_compare(make(FakeEngine()), terminal_size=(80, 24), run_before=after(*keys))
+
+
+def test_held(snap_compare: Compare) -> None:
+    app = make(FakeEngine(), hold_s=5.0)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=after("down", "s", "5", "enter", "y"))
 
 
 def test_engine_away(snap_compare: Compare) -> None:
@@ -70,12 +78,13 @@ def test_engine_away(snap_compare: Compare) -> None:
         app.repaint()
         await pilot.pause()
 
-    assert snap_compare(make(engine), terminal_size=(80, 24), run_before=lose)
+    assert snap_compare(make(engine, armed=False), terminal_size=(80, 24), run_before=lose)
 
 
-def test_no_color(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert snap_compare(make(FakeEngine()), terminal_size=(80, 24), run_before=after())
+def test_no_color(snap_compare: Compare) -> None:
+    assert snap_compare(
+        make(FakeEngine(), armed=False, terminal=Terminal("none")), terminal_size=(80, 24), run_before=after()
+    )
 
 
 def test_nothing_yet(snap_compare: Compare) -> None:
@@ -88,4 +97,4 @@ def test_nothing_yet(snap_compare: Compare) -> None:
         app.repaint()
         await pilot.pause()
 
-    assert snap_compare(make(FakeEngine(tables)), terminal_size=(80, 24), run_before=wait)
+    assert snap_compare(make(FakeEngine(tables), armed=False), terminal_size=(80, 24), run_before=wait)

@@ -91,8 +91,8 @@ async def test_acts_from_an_instances_page_go_to_it() -> None:
     async with shown(engine) as (app, pilot):
         await pilot.press("i", "enter", "d")
         await until(pilot, lambda: len(app.screen_stack) == 2 and ID in words(app))
-        await pilot.press("y")
-        await until(pilot, lambda: engine.intents == [("drain", ID, False)])
+        await pilot.press(*ID.rpartition(".")[2], "enter")
+        await until(pilot, lambda: engine.intents == [("drain", ID, True)])
 
 
 async def test_the_page_asks_again_when_something_happens_to_its_instance() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from saia_engine import proxy_orders, rows, site, story, view
+from saia_engine.acks import Acks
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Refused
 from saia_engine.api.sockets import group_id
@@ -24,6 +25,7 @@ from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.edge import logs
 from saia_engine.edge.text import clean
 from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.instance_logs import InstanceLogs, LogFault, LogQuestion
 from saia_engine.intents import Intents
 from saia_engine.lease import Lease
 from saia_engine.model import ProxyLimits
@@ -83,6 +85,7 @@ class Engine:
         self._installation = site.installation_id(config)
         dirs = InstanceDirs(config.paths.instances_dir, config.agent_python, config.port_range)
         self._dirs = dirs
+        self._logs = InstanceLogs(config.paths.instances_dir, self._store.story)
         self._specs = RevisionFiles(config.paths.revisions_dir)
         first, last = config.port_range
         self._probes = Probes(dirs, clock.now, self._wake.set, range(first, last + 1))
@@ -119,7 +122,16 @@ class Engine:
             on_step=self._publish_rows,
         )
         self._changes = ConfigChanges(config, self.reconciler, self._take_proxies)
-        self.acts = Intents(self.reconciler, self._control, self._orders, self._changes, clock.now)
+        self._acks = Acks(self._store, clock.now)
+        self.acts = Intents(
+            self.reconciler,
+            self._control,
+            self._orders,
+            self._changes,
+            self._acks,
+            self._alarm_row,
+            clock.now,
+        )
 
     # -- loops
 
@@ -198,7 +210,9 @@ class Engine:
         if self._telemetry.due(desired, now):
             hub.publish("traffic", self._telemetry.rows(desired, now))
             hub.publish("keys", rows.keys(*of_proxies, self._telemetry, now))
-        hub.publish("alarms", rows.alarms(reconciler.alarms.current) | self._own_alarms(now))
+        alarms = rows.alarms(reconciler.alarms.current) | self._own_alarms(now)
+        self._settle_acks(alarms)
+        hub.publish("alarms", self._acks.marked(alarms))
         hub.publish("events", {str(seq): rows.event(e) for seq, e in self._events.items()})
 
     def _engine_row(self) -> view.EngineView:
@@ -255,6 +269,18 @@ class Engine:
             for key, alarm in found.items()
         }
 
+    def _settle_acks(self, alarms: Mapping[str, view.AlarmView]) -> None:
+        if self.acting_fault:
+            return
+        try:
+            self._acks.settle(alarms)
+        except JournalError as exc:
+            self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
+
+    def _alarm_row(self, key: str) -> view.AlarmView | None:
+        row = self.hub.row("alarms", key)
+        return row if isinstance(row, view.AlarmView) else None
+
     def _note_event(self, event: Event) -> None:
         self._events[event.seq] = event
         while len(self._events) > EVENTS_SHOWN:
@@ -292,6 +318,16 @@ class Engine:
         if found is None:
             raise Refused("not_found", f"the journal knows no instance {instance}", 404)
         return found
+
+    async def instance_log(self, instance: str, asked: LogQuestion) -> view.LogPiece:
+        try:
+            if self._store.instance(instance) is None and not self._store.story(instance):
+                raise Refused("not_found", f"the journal knows no instance {instance}", 404)
+            return await self._logs.read(instance, asked)
+        except LogFault as exc:
+            raise Refused("no_log", f"{instance}: {exc}", 404) from exc
+        except JournalError as exc:
+            raise Refused("journal", str(exc), 503) from exc
 
     @_reading
     def service_story(self, service: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from saia_engine.model import (
 from saia_engine.past import brief
 from saia_engine.planner import timeline
 from saia_engine.planner.lead import Lead
+from saia_engine.planner.lifecycle import fresh
 from saia_engine.proxy_orders import AS_CONFIGURED, acknowledged, in_force
 from saia_engine.relays import Relays, Traffic
 from saia_engine.reports import GateReport
@@ -154,6 +155,7 @@ def instances(
             log=logs.get(record.id, ""),
             log_tail=record.log_tail,
             time_limit_s=record.spec.time_limit_s,
+            silent_since=None if status is None or not record.live or fresh(status, now) else status.seen_at,
         )
     return rows
 
@@ -197,7 +199,7 @@ def nodes(
     rows = {}
     for node in snapshot.nodes:
         here = ours.get(node.name, [])
-        live = {gpu.index: gpu for i in here if i.id in statuses for gpu in statuses[i.id].gpus}
+        live = {gpu.index: gpu for i in here if fresh(statuses.get(i.id), now) for gpu in statuses[i.id].gpus}
         exclusion = exclusions.get(node.name)
         if exclusion is not None and exclusion.until <= now:
             exclusion = None
@@ -239,6 +241,7 @@ def proxies(
             services=list(limits.services),
             connected=bool(reports),
             connected_since=min((r.connected_since for r in reports), default=None),
+            silent_since=None if reports else relays.last_heard(name),
             relays=len(reports),
             peer=", ".join(sorted({r.peer for r in reports if r.peer})),
             routes_generation=min((r.routes_generation for r in reports), default=0),

@@ -125,6 +125,8 @@ class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
     log_tail: str = ""
     """Last lines of its output, for one that failed."""
     time_limit_s: int = 0
+    silent_since: float | None = None
+    """When its agent was last heard, once that is too long ago to be believed: connections and GPUs are as of then."""
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -164,7 +166,7 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
     gpus_allocated: int = 0
     gpus_ours: int = 0
     live: list[Gpu] = []
-    """Use of the GPUs that our agents there report."""
+    """Use of the GPUs that our agents there report now."""
     excluded_until: float | None = None
     """Up to then no new job of ours goes there; None: it may."""
     excluded_because: str = ""
@@ -218,6 +220,27 @@ class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     """The oldest connection first."""
     said_started_at: float | None = None
     """By its own clock."""
+    silent_since: float | None = None
+    """When the last relay of one that is away was heard; None: it is there, or was not heard for 10 minutes."""
+
+
+class LogPiece(msgspec.Struct, frozen=True):
+    """A piece of what an instance printed, as `GET /v1/instances/{id}/log` answers it. No row of the stream."""
+
+    data: bytes
+    offset: int
+    """Of its first byte in the file."""
+    size: int
+    """Of the whole file when it was read."""
+    file: str
+    """Identity of the file: another one means that it was rotated away."""
+    written_at: float | None = None
+    """When the file last changed."""
+
+    @property
+    def end(self) -> int:
+        """Offset of the byte after it."""
+        return self.offset + len(self.data)
 
 
 class TrafficView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -297,6 +320,7 @@ class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
     acked_by: int | None = None
     """The operator who took it up."""
     acked_at: float | None = None
+    acked_because: str = ""
 
 
 class EventView(msgspec.Struct, frozen=True, omit_defaults=True):

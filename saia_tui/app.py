@@ -12,6 +12,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
 
+from saia_engine.client import ClientError
 from saia_engine.model import short_id
 from saia_tui import commands, incident
 from saia_tui.actions import ACTIONS, bindings, hints
@@ -31,6 +32,7 @@ from saia_tui.views.events import EventsView
 from saia_tui.views.instance import InstanceDetail
 from saia_tui.views.instances import InstancesView
 from saia_tui.views.list_view import JobsView, ListView
+from saia_tui.views.log import LogView
 from saia_tui.views.overview import Overview
 from saia_tui.views.proxies import ProxiesView
 from saia_tui.views.requests import RequestsView
@@ -43,7 +45,11 @@ from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 
 SAMPLE_S = 2.0
-KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
+KEYED = {
+    action.name.partition("(")[0]
+    for action in ACTIONS
+    if not (action.table or action.log or action.of_textual)
+}
 
 
 class SaiaApp(Operating, Themed):
@@ -95,6 +101,7 @@ class SaiaApp(Operating, Themed):
             "overview": Overview(feed),
             "instances": InstancesView(feed),
             "instance": InstanceDetail(feed, engine),
+            "log": LogView(feed, engine),
         }
         for listing in (SERVICES, JOBS, NODES):
             kind = JobsView if listing is JOBS else ListView
@@ -169,7 +176,9 @@ class SaiaApp(Operating, Themed):
         self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width, self.arming))
         self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.caption(), width))
         self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
-        self._hints.show(hints_line(hints(self.table.listing.table, armed=self.arming.shown), width))
+        topic = view.topic or self.table.listing.table
+        offered = [each for each in hints(topic, armed=self.arming.shown) if view.takes(each.name)]
+        self._hints.show(hints_line(offered, width))
 
     def lines_changed(self) -> None:
         self._show_lines()
@@ -188,7 +197,9 @@ class SaiaApp(Operating, Themed):
         self._arrive(entering=True)
 
     def action_up(self) -> None:
-        if self.table.rows.filter:
+        if self.view.escape():
+            self._show_lines()
+        elif self.table.rows.filter:
             table = self.table
             self._filter_table(table, "")
             table.focus()
@@ -201,8 +212,19 @@ class SaiaApp(Operating, Themed):
         """As `up`, but no key that is needed to type a filter may lead here from there."""
         self.action_up()
 
+    def action_log(self) -> None:
+        table, row = self.table.listing.table, self.table.rows.current
+        if row is None or table not in ("instances", "jobs"):
+            self.say("a log is an instance's, or its job's: move the cursor to one")
+        elif instance := row.instance if table == "jobs" else row.id:
+            self._go_down(Place("log", instance))
+        else:
+            self.say(f"job {row.id} is not saia's: where its output is, only its owner knows")
+
     @on(RowTable.Chosen)
     def _open(self, event: RowTable.Chosen) -> None:
+        if event.table not in self.view.tables:
+            return  # a key that was typed ahead led elsewhere meanwhile
         row = event.table.rows.current
         place = below(event.table.listing.table, event.key, getattr(row, "instance", ""))
         if place is not None:
@@ -225,7 +247,8 @@ class SaiaApp(Operating, Themed):
         view.take_all()
         self._filtered = view.first
         self._show_filter(view.first.rows.filter, shown=bool(view.first.rows.filter))
-        view.first.focus()
+        # At once, not by `focus()`: the next key may be here already, and is for what is shown now.
+        self.screen_stack[0].set_focus(view.entry)
         self._show_lines()
 
     def action_help(self) -> None:
@@ -236,13 +259,17 @@ class SaiaApp(Operating, Themed):
 
     async def action_command(self) -> None:
         window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self))
+
+        def typed(line: str | None) -> None:
+            self._command(line or "")
+
         # Awaited, so that what is typed ahead reaches the window.
-        await self.push_screen(window, self._command)
+        await self.push_screen(window, typed)
 
     @work(exclusive=True, group="command")
-    async def _command(self, line: str | None) -> None:
+    async def _command(self, line: str) -> None:
         try:
-            await commands.run(self, line or "")
+            await commands.run(self, line)
         except commands.NotUnderstood as exc:
             self.say(str(exc), severity="warning")
 
@@ -315,6 +342,27 @@ class SaiaApp(Operating, Themed):
         if isinstance(self.view, JobsView):
             self.view.toggle_ours()
             self._show_lines()
+
+    # ------------------------------------------------------------ alarms
+
+    @work(exclusive=True, group="acknowledge")
+    async def action_acknowledge(self) -> None:
+        """Without a window: it changes nothing but what this and other screens say."""
+        table = self.table
+        on_alarm = table.listing.table == "alarms" and table.rows.cursor is not None
+        row = self.feed.tables.alarms.get(table.rows.cursor or "") if on_alarm else None
+        if row is None:
+            self.say("only alarms are taken up: move the cursor to one (Shift+Tab on the overview)")
+            return
+        if self.arming.read_only or not self.feed.link.up:
+            refusal = self.arming.refusal if self.arming.read_only else "the engine is away: nothing was sent"
+            self.say(refusal, severity="error")
+            return
+        change = self._engine.acknowledge if row.acked_by is None else self._engine.unacknowledge
+        try:
+            await change(f"{row.code}:{row.subject}")
+        except ClientError as exc:
+            self.say(f"{row.code}: {exc}", severity="error")
 
     # ------------------------------------------------------------ leaving
 

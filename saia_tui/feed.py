@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
 from saia_engine.client import ClientError, EventPage, Intent, Tables
-from saia_engine.view import Change
+from saia_engine.view import Change, EngineView, LogPiece
 from saia_tui.columns import Sight
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
 RATES_KEPT = 120
+LATE_POLLS = 2
 
 
 class Engine(Protocol):
@@ -46,7 +47,19 @@ class Engine(Protocol):
         self, before: int | None = None, most: int = 200, *, operators: bool = False, severity: str = ""
     ) -> EventPage: ...
     async def history(self, table: str, row: str = "") -> dict[str, Any]: ...
+    async def acknowledge(self, alarm: str, **intent: Unpack[Intent]) -> Any: ...
+    async def unacknowledge(self, alarm: str, **intent: Unpack[Intent]) -> Any: ...
     async def instance_story(self, instance: str) -> dict[str, Any]: ...
+    async def instance_log(
+        self,
+        instance: str,
+        *,
+        stream: str = "output",
+        offset: int = 0,
+        most: int = 0,
+        file: str = "",
+        wait_s: float = 0.0,
+    ) -> LogPiece: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,11 @@ class Link:
     """None: it was never there."""
     next_try: float | None = None
     fault: str = ""
+
+
+def is_late(engine: EngineView, now: float) -> bool:
+    """Whether Slurm's last good answer is older than two polls."""
+    return engine.snapshot_at is not None and now - engine.snapshot_at > LATE_POLLS * engine.poll_interval_s
 
 
 class Feed:
@@ -84,7 +102,12 @@ class Feed:
 
     @property
     def sight(self) -> Sight:
-        return Sight(self.now, self.rates)
+        return Sight(self.now, self.rates, self.slurm_late)
+
+    @property
+    def slurm_late(self) -> bool:
+        """What Slurm told is shown on, as of then."""
+        return self.tables.engine is not None and is_late(self.tables.engine, self.now)
 
     def rows(self, table: str) -> Mapping[str, Any]:
         return getattr(self.tables, table)

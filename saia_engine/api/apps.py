@@ -18,6 +18,7 @@ from starlette.routing import Route
 from saia_engine import reports
 from saia_engine.api import bodies
 from saia_engine.api.access import Operators
+from saia_engine.api.log_calls import log_answer, log_question
 from saia_engine.api.peers import caller
 from saia_engine.api.port import Answer, Engine, Order, Refused
 from saia_engine.edge.logs import get_logger
@@ -28,6 +29,7 @@ from saia_engine.view import API_VERSION, EngineView
 LARGEST_BODY = 4096
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
+_ALARM = re.compile(r"[a-z_-]{1,63}:[!-~]{1,200}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HISTORY = re.compile(r"traffic|keys")
 LONGEST_ROW = 300
@@ -96,6 +98,9 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
     def on_service(verb: str, act: Callable[[Order, str], Answer]) -> _Endpoint:
         return plain_act(verb, "service", _NAME, bodies.OnService, act)
 
+    def on_alarm(verb: str, act: Callable[[Order, str], Answer]) -> _Endpoint:
+        return plain_act(verb, "alarm", _ALARM, bodies.Intent, act)
+
     def on_instance(verb: str, act: Callable[[Order, str], Answer]) -> _Endpoint:
         return plain_act(verb, "instance", _INSTANCE, bodies.OnInstance, act)
 
@@ -139,6 +144,11 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
     async def instance_story(request: Request) -> Response:
         await allowed(request, "read the journal")
         return await _answer(engine.instance_story(_param(request, "instance", _INSTANCE)))
+
+    async def instance_log(request: Request) -> Response:
+        instance = _param(request, "instance", _INSTANCE)
+        await allowed(request, "read the log of", instance)
+        return log_answer(await engine.instance_log(instance, log_question(request.query_params)))
 
     async def service_story(request: Request) -> Response:
         await allowed(request, "read the journal")
@@ -208,6 +218,7 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         Route("/v1/history/{table}", history),
         Route("/v1/instances", known_instances),
         Route("/v1/instances/{instance}/story", instance_story),
+        Route("/v1/instances/{instance}/log", instance_log),
         Route("/v1/instances/{instance}/drain", on_instance("drain", acts.drain), methods=["POST"]),
         Route("/v1/instances/{instance}/cancel", on_instance("cancel", acts.cancel), methods=["POST"]),
         Route("/v1/instances/{instance}/replace", on_instance("replace", acts.replace), methods=["POST"]),
@@ -218,6 +229,8 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
             methods=["DELETE"],
         ),
         Route("/v1/unfreeze", unfreeze, methods=["POST"]),
+        Route("/v1/alarms/{alarm}/ack", on_alarm("acknowledge", acts.acknowledge), methods=["POST"]),
+        Route("/v1/alarms/{alarm}/ack", on_alarm("unacknowledge", acts.unacknowledge), methods=["DELETE"]),
         Route("/v1/proxies/{proxy}/maintenance", maintenance, methods=["POST"]),
         Route("/v1/proxies/{proxy}/keys", keys),
         Route("/v1/proxies/{proxy}/keys/{key}/revocation", revocation, methods=["POST", "DELETE"]),

@@ -173,7 +173,7 @@ def proxies() -> Rows:
                   "0.1.0", 0, 2, 1, 4, 0.0214, 0, links, NOW - 400_000),
         ProxyView("campus", ["embed", "chat-small"], True, NOW - 1300, 1, "198.51.100.4 41822", 417, 0, 8_120,
                   True, False, "0.1.0", 3, 2, 1, 12, 0.184, 1, campus, NOW - 86_000),
-        ProxyView("dmz", ["*"], False, None, 0, "", 0, 0, 0, False, False),
+        ProxyView("dmz", ["*"], False, None, 0, "", 0, 0, 0, False, False, silent_since=NOW - 660),
     ]  # fmt: skip
     return {row.name: row for row in rows}
 

@@ -39,7 +39,7 @@ async def test_a_page_down_at_the_end_reads_the_journal_until_there_is_no_more()
 async def test_operators_acts_and_warnings_are_filtered_here_and_asked_for_in_the_journal() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await pilot.press("6", "b")
+        await pilot.press("6", "p")
         await until(pilot, lambda: "operators', 2" in words(app))
         assert "Maintenance wanted: on" in words(app) and "exit code 1" not in words(app)
         await pilot.press("end", "pagedown")
@@ -47,7 +47,7 @@ async def test_operators_acts_and_warnings_are_filtered_here_and_asked_for_in_th
         await until(pilot, lambda: "old event" in words(app))
         view = view_of(app)
         assert all(view.first.rows[key].uid is not None for key in view.first.rows.keys)
-        await pilot.press("b", "v")
+        await pilot.press("p", "v")
         await until(pilot, lambda: "warnings, 3" in words(app))
         await pilot.press("end", "pagedown")
         await until(pilot, lambda: engine.asked[-1][2:] == (False, "warning"))

@@ -47,7 +47,7 @@ async def test_a_key_is_revoked_only_after_the_confirmation_and_restored_by_the_
 ) -> None:
     engine = FakeEngine()
     async with shown(engine, size) as (app, pilot):
-        await pilot.press(*TO_CLOUD, "K")
+        await pilot.press(*TO_CLOUD, "V")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         assert "anna-notebook" in words(app) and "valid → revoked" in words(app) and "401" in words(app)
         focused = app.screen.focused
@@ -57,7 +57,7 @@ async def test_a_key_is_revoked_only_after_the_confirmation_and_restored_by_the_
         row = msgspec.structs.replace(sample.keys()["cloud/anna-notebook"], revoked=True)
         engine.put("keys", {"cloud/anna-notebook": row})
         await until(pilot, lambda: app.feed.tables.keys["cloud/anna-notebook"].revoked)
-        await pilot.press("K")
+        await pilot.press("V")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         assert "revoked → valid" in words(app)
         await pilot.press("y")
@@ -67,7 +67,7 @@ async def test_a_key_is_revoked_only_after_the_confirmation_and_restored_by_the_
 async def test_what_was_revoked_by_another_meanwhile_is_not_restored() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await pilot.press(*TO_CLOUD, "K")
+        await pilot.press(*TO_CLOUD, "V")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         row = msgspec.structs.replace(sample.keys()["cloud/anna-notebook"], revoked=True)
         engine.put("keys", {"cloud/anna-notebook": row})
@@ -97,10 +97,10 @@ async def test_limits_begin_with_what_is_ordered_and_empty_is_as_configured() ->
 async def test_keys_are_administered_from_the_screen_of_requests_too() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await pilot.press("5", "tab", "K")
+        await pilot.press("5", "tab", "V")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         assert "wiki" in words(app) and "campus" in words(app)
-        await pilot.press("escape", "shift+tab", "K")
+        await pilot.press("escape", "shift+tab", "V")
         await until(pilot, lambda: any("works on keys" in note.message for note in app._notifications))
         assert engine.intents == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,10 +17,12 @@ from saia_tui import acts
 from saia_tui.actions import ACTIONS, bindings, hints
 from saia_tui.acts import Act
 from saia_tui.cells import text
+from saia_tui.chosen_columns import ChosenColumns
+from saia_tui.columns import Listing
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import VIEWS, hints_line, status_line, tabs_line
-from saia_tui.kept import Kept
+from saia_tui.kept import Kept, NotKept
 from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES, PROXIES
 from saia_tui.palette import THEME
 from saia_tui.views.list_view import JobsView, ListView
@@ -27,7 +30,9 @@ from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
+from saia_tui.windows.choose_columns import ColumnsWindow
 from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
+from saia_tui.windows.export import ExportWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 from saia_tui.windows.scale import ScaleWindow
@@ -50,6 +55,8 @@ class SaiaApp(App[str]):
     ListView > RowTable { height: 1fr; }
     #filter { height: 0; padding: 0 1; background: $surface; }
     #filter.shown { height: 1; }
+    #filter-fault { height: 0; }
+    #filter-fault.shown { height: 1; }
     .short #tabs { margin-bottom: 0; }
     """
 
@@ -65,14 +72,18 @@ class SaiaApp(App[str]):
         self._filter_entry = Input(
             id="filter",
             compact=True,
-            placeholder="words to find; !word to leave out; Enter keeps, Esc clears",
+            placeholder="words, /regex/, field=value; ! before it: not; Enter keeps, Esc clears",
         )
         self._filter_entry.can_focus = False
+        self._filter_fault = Line(id="filter-fault")
         self._filtered: RowTable | None = None
         self._views: dict[str, View] = {"overview": Overview(feed)}
         for listing in (INSTANCES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
+        self._chosen_columns = ChosenColumns(self.kept)
+        for table in (table for view in self._views.values() for table in view.tables):
+            table.show_columns(self._chosen_columns.of(table.listing).shown)
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -83,6 +94,7 @@ class SaiaApp(App[str]):
             yield self._tabs
             yield self._switcher
             yield self._filter_entry
+            yield self._filter_fault
             yield self._hints
 
     def on_mount(self) -> None:
@@ -191,16 +203,24 @@ class SaiaApp(App[str]):
             self._filter_entry.value = words
         self._filter_entry.can_focus = shown
         self._filter_entry.set_class(shown, "shown")
+        self._show_filter_fault()
+
+    def _show_filter_fault(self) -> None:
+        fault = self.table.rows.fault
+        self._filter_fault.show(text(f" {fault}", "warn"))
+        self._filter_fault.set_class(bool(fault), "shown")
 
     @on(Input.Changed, "#filter")
     def _filter_live(self, event: Input.Changed) -> None:
         self.table.filter_by(event.value)
+        self._show_filter_fault()
         self._show_lines()
 
     @on(Input.Submitted, "#filter")
     def _filter_done(self, event: Input.Submitted) -> None:
         table = self.table
-        self._show_filter(event.value, shown=bool(event.value))
+        table.rows.fault = ""  # of what was typed only what is in force stays
+        self._show_filter(table.rows.filter, shown=bool(table.rows.filter))
         table.focus()
 
     def action_sort_next(self) -> None:
@@ -213,6 +233,38 @@ class SaiaApp(App[str]):
         if isinstance(self.view, JobsView):
             self.view.toggle_ours()
             self._show_lines()
+
+    def action_columns(self) -> None:
+        table = self.table
+        self._choose_columns(table.listing, {column.name for column, _ in table.columns})
+
+    @work(exclusive=True, group="columns")
+    async def _choose_columns(self, listing: Listing, fitting: set[str]) -> None:
+        choice = await self.push_screen_wait(
+            ColumnsWindow(listing, self._chosen_columns.of(listing), fitting)
+        )
+        if choice is None:
+            return
+        try:
+            self._chosen_columns.keep(listing, choice)
+        except NotKept as exc:
+            self.say(str(exc), severity="warning")
+        for view in self._views.values():
+            for table in view.tables:
+                if table.listing is listing:
+                    table.show_columns(choice.shown)
+
+    @work(exclusive=True, group="export")
+    async def action_export(self) -> None:
+        table, picture = self.table, self.export_screenshot(title="saia-tui")
+
+        def content(kind: str) -> str:
+            return picture if kind == "svg" else table.exported(kind)
+
+        name, count = table.listing.table, len(table.rows.keys)
+        file = await self.push_screen_wait(ExportWindow(name, count, time.time(), content))
+        if file is not None:
+            self.say(f"written: {file}")
 
     # ------------------------------------------------------------ acting
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rich.text import Text
@@ -15,13 +16,29 @@ NARROWEST = 6
 """No column that may grow becomes smaller."""
 
 
-@dataclass(frozen=True, slots=True)
 class Sight:
-    """What cells need beside their row: the engine's clock, and the recent rate of each service."""
+    """What cells need beside their row: the engine's clock, and the recent rate of each service.
 
-    now: float
-    """0 until the engine first gave its state."""
-    rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    It notes whether a cell looked at what passes with time: one that did not need not be made anew.
+    """
+
+    __slots__ = ("_now", "_rates", "used")
+
+    def __init__(self, now: float, rates: Mapping[str, Sequence[float]] = MappingProxyType({})) -> None:
+        self._now = now
+        self._rates = rates
+        self.used = False
+
+    @property
+    def now(self) -> float:
+        """0 until the engine first gave its state."""
+        self.used = True
+        return self._now
+
+    @property
+    def rates(self) -> Mapping[str, Sequence[float]]:
+        self.used = True
+        return self._rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,7 @@ class Column:
     """Of row, sight and width."""
     width: int
     sort: Callable[[Any], Any] | None = None
+    """The value to sort by; None or not a number: unknown, which comes last in both directions."""
     grow: int = 0
     """Share of the width that is left over."""
     limit: int = 400

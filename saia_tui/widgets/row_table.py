@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from rich.segment import Segment
-from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import BindingType
@@ -18,22 +17,17 @@ from textual.strip import Strip
 from saia_tui.actions import bindings
 from saia_tui.cells import join, text
 from saia_tui.columns import GAP, Column, Listing, Sight, fit
+from saia_tui.export import as_csv, as_json
 from saia_tui.ordered_rows import OrderedRows
-from saia_tui.palette import CURSOR, STYLES
+from saia_tui.widgets.row_lines import MARGIN, Look, RowLines, strip
 from saia_tui.widgets.segments import cell_segments
 
-CURSOR_MARK = "▸ "
-MARGIN = len(CURSOR_MARK)
 SCROLLBAR = 1
 """Kept free, so that columns stay where they are when the rows outgrow the screen."""
-LIFTED = {STYLES["faint"]: STYLES["quiet"]}
-"""On the highlight faint words would vanish in 16 colours."""
-HIGHLIGHT = Style(bgcolor=CURSOR)
-STALE = Style(dim=True, color=STYLES["faint"].color)
 
 
 class RowTable(ScrollView, can_focus=True):
-    """Shows a listing. The cursor belongs to a key, and stays on it through insert, sort and filter."""
+    """Shows a listing. Cursor and marks belong to keys, and stay on them through insert, sort and filter."""
 
     DEFAULT_CSS = """
     RowTable { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; background: $background; }
@@ -68,7 +62,10 @@ class RowTable(ScrollView, can_focus=True):
         self.rows = OrderedRows(listing, where)
         self.stale = False
         self._sight = sight
-        self._columns: list[tuple[Column, int]] = []
+        self.columns: list[tuple[Column, int]] = []
+        """Those that are shown, each with its width."""
+        self._wanted: Sequence[Column] = listing.columns
+        self._lines = RowLines()
         self._painted: dict[int, Strip] = {}
 
     # ------------------------------------------------------------ rows
@@ -89,7 +86,7 @@ class RowTable(ScrollView, can_focus=True):
 
     def sort_next(self, step: int = 1) -> None:
         """Sort by the next column that is shown and sorts; after the last comes the listing's own order."""
-        choices: list[Column | None] = [None, *(column for column, _ in self._columns if column.sort)]
+        choices: list[Column | None] = [None, *(column for column, _ in self.columns if column.sort)]
         at = choices.index(self.rows.sort) if self.rows.sort in choices else 0
         self.rows.sort_by(choices[(at + step) % len(choices)])
         self._settle(True)
@@ -97,6 +94,22 @@ class RowTable(ScrollView, can_focus=True):
     def sort_reverse(self) -> None:
         self.rows.sort_by(self.rows.sort, reverse=not self.rows.reverse)
         self._settle(True)
+
+    def show_columns(self, columns: Sequence[Column]) -> None:
+        """These, in this order, as far as there is room."""
+        self._wanted = columns
+        self._fit(self.size.width)
+        self.refresh()
+
+    def _fit(self, width: int) -> None:
+        self.columns = fit(self._wanted, width - MARGIN - SCROLLBAR)
+        self._lines.show_columns(self.columns)
+        self._painted.clear()
+
+    def exported(self, kind: str) -> str:
+        """All rows that the filter lets through: `csv` of the columns shown, or `json` of all fields."""
+        rows = (self.rows[key] for key in self.rows.keys)
+        return as_json(rows) if kind == "json" else as_csv(rows, self.columns, self._sight())
 
     def show_stale(self, stale: bool) -> None:
         if stale != self.stale:
@@ -116,65 +129,53 @@ class RowTable(ScrollView, can_focus=True):
         """Refresh the visible lines that look different from what was painted; time passing counts."""
         if not self.display or not self.size:
             return
+        width, sight = self.size.width, self._sight()
+        regions = []
         for y in range(self.size.height):
-            if self._line(y) != self._painted.get(y):
-                self.refresh(Region(0, y, self.size.width, 1))
+            line, painted = self._line(y, sight), self._painted.get(y)
+            if line is not painted and line != painted:
+                regions.append(Region(0, y, width, 1))
+        if regions:
+            self.refresh(*regions)
 
     def render_line(self, y: int) -> Strip:
-        strip = self._painted[y] = self._line(y)
-        return strip
+        line = self._painted[y] = self._line(y, self._sight())
+        return line
 
-    def _line(self, y: int) -> Strip:
-        width = self.size.width
+    def notify_style_update(self) -> None:
+        """Colours may be others now."""
+        super().notify_style_update()
+        self._lines.forget()
+
+    def _look(self, key: str | None = None) -> Look:
+        chosen = key is not None and key == self.rows.cursor and self.has_focus
+        marked = key is not None and self.rows.is_marked(key)
+        return Look(self.size.width, self.rich_style, chosen, marked, self.stale)
+
+    def _line(self, y: int, sight: Sight) -> Strip:
         if not self.rows.total:
-            return self._nothing(width) if y == 0 else Strip.blank(width, self.rich_style)
+            return self._nothing(sight) if y == 0 else self._said(Text())
         if y == 0:
-            return self._header(width)
+            return self._lines.header(self._look(), self.rows.sort, self.rows.reverse)
         index = self.scroll_offset.y + y - 1
         if index < len(self.rows.keys):
-            return self._row(self.rows.keys[index], width)
+            key = self.rows.keys[index]
+            return self._lines.row(key, self.rows[key], sight, self._look(key))
         note = f"Nothing matches {self.rows.filter!r}: Esc shows all again." if index == 0 else ""
-        return self._strip(
-            [Segment(" " * MARGIN), *cell_segments(text(note, "quiet"), width - MARGIN, False)], width
-        )
+        return self._said(text(note, "quiet"))
 
-    def _nothing(self, width: int) -> Strip:
+    def _nothing(self, sight: Sight) -> Strip:
         """One line instead of an empty table; no claim before the engine gave its state."""
-        if not self._sight().now:
-            return Strip.blank(width, self.rich_style)
-        line = join(
-            text(f"{self.listing.title}  ", "title"), text(self.listing.empty, self.listing.empty_style)
+        if not sight.now:
+            return self._said(Text())
+        return self._said(
+            join(text(f"{self.listing.title}  ", "title"), text(self.listing.empty, self.listing.empty_style))
         )
-        return self._strip([Segment(" " * MARGIN), *cell_segments(line, width - MARGIN, False)], width)
 
-    def _header(self, width: int) -> Strip:
-        segments = [Segment(" " * MARGIN, STYLES["header"])]
-        for number, (column, cells) in enumerate(self._columns):
-            name = column.name
-            if column is self.rows.sort:
-                name += "▴" if self.rows.reverse else "▾"
-            style = STYLES["title" if number == 0 else "header"]
-            segments += cell_segments(Text(name, style, end=""), cells, column.right)
-            segments.append(Segment(" " * GAP, STYLES["header"]))
-        return self._strip(segments, width)
-
-    def _row(self, key: str, width: int) -> Strip:
-        sight, row = self._sight(), self.rows[key]
-        chosen = key == self.rows.cursor and self.has_focus
-        segments = [Segment(CURSOR_MARK if chosen else " " * MARGIN, STYLES["key"])]
-        for column, cells in self._columns:
-            segments += cell_segments(column.cell(row, sight, cells), cells, column.right)
-            segments.append(Segment(" " * GAP))
-        if not chosen:
-            return self._strip(segments, width)
-        lifted = [Segment(part.text, LIFTED.get(part.style or Style(), part.style)) for part in segments]
-        return self._strip(lifted, width, HIGHLIGHT)
-
-    def _strip(self, segments: list[Segment], width: int, background: Style | None = None) -> Strip:
-        if self.stale:
-            segments = [Segment(part.text, (part.style or Style()) + STALE) for part in segments]
-        background = background or Style(bgcolor=self.rich_style.bgcolor)
-        return Strip(segments).adjust_cell_length(width).apply_style(background)
+    def _said(self, words: Text) -> Strip:
+        """A line that is no row."""
+        look = self._look()
+        return strip([Segment(" " * MARGIN), *cell_segments(words, look.width - MARGIN, False)], look)
 
     # ------------------------------------------------------------ moving
 
@@ -208,6 +209,21 @@ class RowTable(ScrollView, can_focus=True):
     def action_bottom(self) -> None:
         self._move_to(len(self.rows.keys) - 1)
 
+    def action_mark(self) -> None:
+        """Mark the row under the cursor, or take its mark away, and go on to the next."""
+        if self.rows.cursor is not None:
+            self.rows.toggle_mark(self.rows.cursor)
+            self.action_move(1)
+            self.post_message(self.Arranged(self))
+
+    def action_mark_all(self) -> None:
+        self.rows.mark_all()
+        self._settle(False)
+
+    def action_clear_marks(self) -> None:
+        self.rows.clear_marks()
+        self._settle(False)
+
     def action_choose(self) -> None:
         if self.rows.cursor is not None:
             self.post_message(self.Chosen(self, self.rows.cursor))
@@ -215,11 +231,19 @@ class RowTable(ScrollView, can_focus=True):
     # ------------------------------------------------------------ events
 
     def on_resize(self, event: events.Resize) -> None:
-        self._columns = fit(self.listing.columns, event.size.width - MARGIN - SCROLLBAR)
-        self._painted.clear()
+        self._fit(event.size.width)
         self.virtual_size = Size(event.size.width, len(self.rows.keys) + 1)
         self._keep_cursor_in_sight()
         self.refresh()
+
+    def _sort_by_name_at(self, x: int) -> None:
+        """A click on a column's name sorts by it, a second one turns the order round."""
+        at = MARGIN
+        for column, width in self.columns:
+            if at <= x < at + width and column.sort is not None:
+                self.rows.sort_by(column, reverse=column is self.rows.sort and not self.rows.reverse)
+                self._settle(True)
+            at += width + GAP
 
     def on_focus(self) -> None:
         self.repaint()
@@ -229,6 +253,7 @@ class RowTable(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         if event.y == 0:
+            self._sort_by_name_at(event.x)
             return
         index = self.scroll_offset.y + event.y - 1
         if index < len(self.rows.keys):

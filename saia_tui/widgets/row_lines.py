@@ -1,0 +1,133 @@
+"""The lines of a table as strips. A line is made anew only where there is a reason: another row, look or second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.strip import Strip
+
+from saia_tui.columns import GAP, Column, Sight
+from saia_tui.palette import CURSOR, STYLES
+from saia_tui.widgets.segments import cell_segments, joined
+
+CURSOR_SIGN = "▸"
+MARK_SIGN = "*"
+MARGIN = len(CURSOR_SIGN + MARK_SIGN)
+MOST_KEPT = 500
+"""Lines; more than a screen has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that a line shows beside its row."""
+
+    width: int
+    background: Style
+    chosen: bool = False
+    marked: bool = False
+    stale: bool = False
+
+
+@dataclass(slots=True)
+class _Kept:
+    row: Any
+    second: int
+    look: Look
+    cells: list[list[Segment]]
+    timed: list[int]
+    """Which cells tell of time passing."""
+    strip: Strip
+
+
+class RowLines:
+    def __init__(self) -> None:
+        self._columns: Sequence[tuple[Column, int]] = ()
+        self._kept: dict[str, _Kept] = {}
+
+    def show_columns(self, columns: Sequence[tuple[Column, int]]) -> None:
+        """Each with its width."""
+        self._columns = columns
+        self.forget()
+
+    def forget(self) -> None:
+        """After a change of colours, which lines that were kept would not show."""
+        self._kept.clear()
+
+    def header(self, look: Look, sort: Column | None, reverse: bool) -> Strip:
+        segments = [Segment(" " * MARGIN, STYLES["header"])]
+        for number, (column, width) in enumerate(self._columns):
+            name = column.name
+            if column is sort:
+                name += "▴" if reverse else "▾"
+            style = STYLES["title" if number == 0 else "header"]
+            segments += cell_segments(Text(name, style, end=""), width, column.right)
+            segments.append(Segment(" " * GAP, STYLES["header"]))
+        return strip(segments, look)
+
+    def row(self, key: str, row: Any, sight: Sight, look: Look) -> Strip:
+        """The very strip of the last call where nothing looks different."""
+        second = int(sight.now)
+        kept = self._kept.get(key)
+        if kept is None or kept.row is not row:
+            cells, timed = self._cells(row, sight)
+            if kept is None or kept.cells != cells or kept.look != look:
+                line = self._row_strip(cells, look)
+            else:
+                line = kept.strip
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = _Kept(row, second, look, cells, timed, line)
+            return line
+        changed = kept.look != look
+        if kept.second != second:
+            kept.second = second
+            for number in kept.timed:
+                cell = self._cell(number, row, sight)
+                changed = changed or cell != kept.cells[number]
+                kept.cells[number] = cell
+        if changed:
+            kept.look = look
+            kept.strip = self._row_strip(kept.cells, look)
+        return kept.strip
+
+    def _cells(self, row: Any, sight: Sight) -> tuple[list[list[Segment]], list[int]]:
+        cells, timed = [], []
+        for number in range(len(self._columns)):
+            sight.used = False
+            cells.append(self._cell(number, row, sight))
+            if sight.used:
+                timed.append(number)
+        return cells, timed
+
+    def _cell(self, number: int, row: Any, sight: Sight) -> list[Segment]:
+        column, width = self._columns[number]
+        return cell_segments(column.cell(row, sight, width), width, column.right)
+
+    def _row_strip(self, cells: Sequence[Sequence[Segment]], look: Look) -> Strip:
+        segments = [
+            Segment(CURSOR_SIGN if look.chosen else " ", STYLES["key"]),
+            Segment(MARK_SIGN if look.marked else " ", STYLES["warn"]),
+        ]
+        gap = Segment(" " * GAP)
+        for cell in cells:
+            segments += cell
+            segments.append(gap)
+        if look.chosen:
+            # On the highlight faint words would vanish in 16 colours.
+            faint, quiet = STYLES["faint"], STYLES["quiet"]
+            segments = [Segment(part.text, quiet) if part.style == faint else part for part in segments]
+        return strip(segments, look)
+
+
+def strip(segments: Sequence[Segment], look: Look) -> Strip:
+    """A line of these, as wide as wanted."""
+    if look.stale:
+        stale = Style(dim=True, color=STYLES["faint"].color)
+        segments = [Segment(part.text, (part.style or Style()) + stale) for part in segments]
+    background = Style(bgcolor=CURSOR) if look.chosen else Style(bgcolor=look.background.bgcolor)
+    return Strip(joined(segments)).adjust_cell_length(look.width).apply_style(background)

@@ -90,9 +90,12 @@ class Tables:
         self.proxies: dict[str, ProxyView] = {}
         self.alarms: dict[str, AlarmView] = {}
         self.events: dict[str, EventView] = {}
+        self._coming: dict[str, dict[str, Any]] = {}
+        """Snapshots of which lines are still to come, by table."""
 
     def apply(self, change: Change) -> None:
-        """Take in one change. A table of a newer engine is passed over.
+        """Take in one change; a table's snapshot is taken in whole, with its last line. A table of a newer engine is
+        passed over.
 
         Raises StreamGap for a row that can't be read.
         """
@@ -106,12 +109,14 @@ class Tables:
         if change.table == "engine":
             self.engine = rows.get("engine", None if change.reset else self.engine)
             return
-        table: dict[str, Any] = getattr(self, change.table)
         if change.reset:
-            table.clear()
+            self._coming[change.table] = {}
+        table: dict[str, Any] = self._coming.get(change.table, getattr(self, change.table))
         for key in change.gone:
             table.pop(key, None)
         table.update(rows)
+        if not change.more and change.table in self._coming:
+            setattr(self, change.table, self._coming.pop(change.table))
 
 
 class EngineClient:

@@ -226,7 +226,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the stream: rows of one table that are new or changed, and keys that are gone.
 
-    `reset`: forget the table first (start of a snapshot). `seq` grows by one a line; after a gap the
+    `reset`: forget the table first (start of a snapshot); `more`: the next line goes on with it. `seq` grows by one a line; after a gap the
     client connects again.
     """
 
@@ -235,6 +235,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     set: dict[str, msgspec.Raw] = {}
     gone: list[str] = []
     reset: bool = False
+    more: bool = False
 
 
 def key_order_words(order: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ from saia_tui.windows.pages import help_page, row_page
 from saia_tui.windows.scale import ScaleWindow
 
 REPAINT_S = 0.25
+SOON_S = 0.01
 SAMPLE_S = 2.0
 KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
 
@@ -75,6 +76,7 @@ class SaiaApp(App[str]):
             placeholder="words, /regex/, field=value; ! before it: not; Enter keeps, Esc clears",
         )
         self._filter_entry.can_focus = False
+        self._soon = False
         self._filter_fault = Line(id="filter-fault")
         self._filtered: RowTable | None = None
         self._views: dict[str, View] = {"overview": Overview(feed)}
@@ -98,6 +100,7 @@ class SaiaApp(App[str]):
             yield self._hints
 
     def on_mount(self) -> None:
+        self.feed.on_filled = self._repaint_soon
         self.run_worker(self.feed.follow(), name="feed", exit_on_error=True)
         self.set_interval(REPAINT_S, self.repaint)
         self.set_interval(SAMPLE_S, self.feed.sample_rates)
@@ -135,6 +138,16 @@ class SaiaApp(App[str]):
         view.show_stale(not self.feed.link.up)
         view.take(self.feed.collect())
         self._show_lines()
+
+    def _repaint_soon(self) -> None:
+        """Somebody waits for the first rows; tables that come together are shown together."""
+        if not self._soon:
+            self._soon = True
+            self.set_timer(SOON_S, self._repaint_now)
+
+    def _repaint_now(self) -> None:
+        self._soon = False
+        self.repaint()
 
     def _show_lines(self) -> None:
         feed, width, view = self.feed, self.size.width, self.view

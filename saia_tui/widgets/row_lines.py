@@ -47,11 +47,16 @@ class _Kept:
 class RowLines:
     def __init__(self) -> None:
         self._columns: Sequence[tuple[Column, int]] = ()
+        self._cuts = [MARGIN]
+        """Where each column ends, its gap included."""
         self._kept: dict[str, _Kept] = {}
 
     def show_columns(self, columns: Sequence[tuple[Column, int]]) -> None:
         """Each with its width."""
         self._columns = columns
+        self._cuts = [MARGIN]
+        for _, width in columns:
+            self._cuts.append(self._cuts[-1] + width + GAP)
         self.forget()
 
     def forget(self) -> None:
@@ -94,6 +99,18 @@ class RowLines:
             kept.look = look
             kept.strip = self._row_strip(kept.cells, look)
         return kept.strip
+
+    def differences(self, old: Strip, new: Strip) -> list[tuple[int, int]]:
+        """Where the lines differ: begin and end of each stretch of columns."""
+        stretches: list[tuple[int, int]] = []
+        at = 0
+        cuts = [*self._cuts, max(new.cell_length, *self._cuts)]
+        for before, after, end in zip(old.divide(cuts), new.divide(cuts), cuts, strict=False):
+            if before != after:
+                joins = stretches and stretches[-1][1] == at
+                stretches[-1:] = [(stretches[-1][0], end)] if joins else [*stretches[-1:], (at, end)]
+            at = end
+        return stretches
 
     def _cells(self, row: Any, sight: Sight) -> tuple[list[list[Segment]], list[int]]:
         cells, timed = [], []

@@ -126,15 +126,17 @@ class RowTable(ScrollView, can_focus=True):
     # ------------------------------------------------------------ painting
 
     def repaint(self) -> None:
-        """Refresh the visible lines that look different from what was painted; time passing counts."""
+        """Refresh the visible cells that look different from what was painted; time passing counts."""
         if not self.display or not self.size:
             return
         width, sight = self.size.width, self._sight()
         regions = []
         for y in range(self.size.height):
             line, painted = self._line(y, sight), self._painted.get(y)
-            if line is not painted and line != painted:
+            if painted is None:
                 regions.append(Region(0, y, width, 1))
+            elif line is not painted and line != painted:
+                regions += [Region(x, y, end - x, 1) for x, end in self._lines.differences(painted, line)]
         if regions:
             self.refresh(*regions)
 

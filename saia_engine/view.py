@@ -120,8 +120,8 @@ class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
     time_limit_s: int = 0
 
 
-class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Keyed by str(job id)."""
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Keyed by str(job id). There are many, of plain values only: nothing for the garbage collector to look at."""
 
     id: int
     name: str

@@ -77,6 +77,8 @@ class SaiaApp(App[str]):
         )
         self._filter_entry.can_focus = False
         self._soon = False
+        self._painted_at: object = None
+        """The second, and the link: all that is shown beside the state."""
         self._filter_fault = Line(id="filter-fault")
         self._filtered: RowTable | None = None
         self._views: dict[str, View] = {"overview": Overview(feed)}
@@ -134,9 +136,14 @@ class SaiaApp(App[str]):
 
     def repaint(self) -> None:
         """Bring what changed, and the time, to the screen."""
+        feed, changed = self.feed, self.feed.collect()
+        moment = (int(feed.now if feed.link.up else feed.monotonic), feed.link)
+        if not changed and moment == self._painted_at:
+            return
+        self._painted_at = moment
         view = self.view
-        view.show_stale(not self.feed.link.up)
-        view.take(self.feed.collect())
+        view.show_stale(not feed.link.up)
+        view.take(changed)
         self._show_lines()
 
     def _repaint_soon(self) -> None:
@@ -163,6 +170,10 @@ class SaiaApp(App[str]):
         self._show_lines()
 
     def on_descendant_focus(self) -> None:
+        self._show_lines()
+
+    @on(RowTable.Arranged)
+    def _arranged(self) -> None:
         self._show_lines()
 
     # ------------------------------------------------------------ going

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from saia_tui.embedded import Embedded, EngineDied, answers
 
 DEFAULT_CONFIG = "/etc/saia/engine.toml"
 START_S = 30.0
+GARBAGE_OBJECTS = 20_000
+"""New ones after which the collector looks."""
 FAILED, USAGE, NO_ENGINE, NOT_ALLOWED, INTERRUPTED = 1, 2, 5, 6, 130
 
 
@@ -147,6 +150,10 @@ def _show(socket: Path, embedded: Embedded | None = None) -> str | None:
     from saia_tui.app import SaiaApp
     from saia_tui.feed import Feed
     from saia_tui.kept import Kept, kept_file
+
+    # All that was loaded stays: the collector need not go through it again and again, and keys wait meanwhile.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
 
     async def run() -> str | None:
         watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))

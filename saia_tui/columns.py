@@ -9,6 +9,11 @@ from typing import Any
 
 from rich.text import Text
 
+from saia_tui import moments
+
+FOREVER = float("inf")
+TICK_S = 0.001
+"""So that a label is made after the moment at which it changes, not at it."""
 GAP = 2
 """Cells between two columns."""
 
@@ -19,26 +24,38 @@ NARROWEST = 6
 class Sight:
     """What cells need beside their row: the engine's clock, and the recent rate of each service.
 
-    It notes whether a cell looked at what passes with time: one that did not need not be made anew.
+    It notes how long what it told holds, so that a cell is made anew only when it may look different.
     """
 
-    __slots__ = ("_now", "_rates", "used")
+    __slots__ = ("_now", "_rates", "until")
 
     def __init__(self, now: float, rates: Mapping[str, Sequence[float]] = MappingProxyType({})) -> None:
         self._now = now
         self._rates = rates
-        self.used = False
+        self.until = FOREVER
+        """By the engine's clock: up to then a cell that asked holds. Whoever makes a cell sets it to FOREVER first."""
 
     @property
     def now(self) -> float:
-        """0 until the engine first gave its state."""
-        self.used = True
+        """0 until the engine first gave its state. Holds for a second."""
+        self._holds_until(self._now // 1 + 1)
         return self._now
 
     @property
     def rates(self) -> Mapping[str, Sequence[float]]:
-        self.used = True
+        self._holds_until(self._now // 1 + 1)
         return self._rates
+
+    def distance(self, at: float) -> float:
+        """Seconds from now to a moment; negative if it has passed. For labels of `moments`, which change by the
+        minute but for the last two before the moment."""
+        distance = at - self._now
+        fine = 0 < distance <= moments.SECONDS_SHOWN_BELOW_S
+        self._holds_until(self._now + (distance % 1 if fine else distance % 60) + TICK_S)
+        return distance
+
+    def _holds_until(self, at: float) -> None:
+        self.until = min(self.until, at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 from saia_engine.edge import durations
 from saia_engine.view import TABLES
 from saia_tui.cells import UNKNOWN
-from saia_tui.columns import Column, Listing, Sight
+from saia_tui.columns import FOREVER, Column, Listing, Sight
 from saia_tui.patterns import BadPattern, Pattern
 
 LONGEST = 500
@@ -71,7 +71,7 @@ class Filter:
         yield
 
     def wants(self, row: Any) -> bool:
-        if self.too_slow:
+        if not self._tests or self.too_slow:
             return True
         if self._patterns and sum(pattern.spent_s for pattern in self._patterns) > BUDGET_S:
             self.too_slow = True
@@ -162,7 +162,7 @@ def _shown(column: Column, row: Any) -> str:
     first, blank, rest = words.partition(" ")
     if blank and len(first) == 1 and not first.isalnum():  # `● ready`
         words = rest.strip()
-    return "" if sight.used or words == UNKNOWN else words
+    return "" if sight.until != FOREVER or words == UNKNOWN else words
 
 
 def _slug(column: str) -> str:

@@ -66,7 +66,8 @@ class OrderedRows:
 
     def take(self, rows: Mapping[str, Any], changed: Iterable[str] | None = None) -> None:
         """Copy what `changed` names, or everything; a key that `rows` lacks is gone, and its mark with it."""
-        if changed is None:
+        changed = None if changed is None else set(changed)
+        if changed is None or len(changed) > len(self._rows):
             self._rows = dict(rows)
             self._inside = {key for key, row in rows.items() if self._where(row)}
             self._marks &= self._rows.keys()

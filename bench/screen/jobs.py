@@ -72,15 +72,15 @@ class Queue:
         running = [job.id for job in self._jobs.values() if job.running]
         return sorted(running, reverse=True)[:count]
 
-    def change(self, share: float, *, unseen: int = 0) -> None:
-        """So much of the queue: most rows in place (a reason, an end), a tenth of them come, start or end.
+    def change(self, share: float, *, unseen: int = 0, moved: float = 0.0) -> None:
+        """So much of the queue: rows in place (a reason, an end), but `moved` of them come, start or end.
 
-        `unseen`: rows at the head of the screen that nothing happens to, nor above them.
+        `unseen`: rows at the head of the screen that nothing happens to.
         """
         spared = set(self.shown(unseen))
         candidates = [job for job in self._jobs.values() if job.id not in spared]
         for job in self._dice.sample(candidates, min(len(candidates), round(share * len(self._jobs)))):
-            if unseen or self._dice.random() < 0.9:
+            if self._dice.random() >= moved:
                 self._change_in_place(job)
             elif job.running:
                 self._remove(job)

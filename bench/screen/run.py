@@ -109,9 +109,9 @@ class Watch:
             memory_mib=round(processes.rss_mib(self._screen.pid)),
         )
 
-    def changed(self, share: float, *, unseen: int = 0) -> Callable[[], None]:
+    def changed(self, share: float, *, unseen: int = 0, moved: float = 0.0) -> Callable[[], None]:
         def step() -> None:
-            self._queue.change(share, unseen=unseen)
+            self._queue.change(share, unseen=unseen, moved=moved)
             self._site.print_queue(self._queue.text())
 
         return step
@@ -169,6 +169,8 @@ def measure(size: int, seconds: float, unread_s: float, say: Callable[[Figures],
             say(watch.steady("nothing visible changed", seconds, watch.changed(0.01, unseen=LINES)))
             say(watch.steady("1 % changed", seconds, watch.changed(0.01)))
             say(watch.steady("10 % changed", seconds, watch.changed(0.1)))
+            moving = watch.changed(0.1, moved=0.1)
+            say(watch.steady("10 % changed, 1 % moved", seconds, moving))
             say(watch.not_read(unread_s))
 
 

@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.strip import Strip
 
-from saia_tui.columns import GAP, Column, Sight
+from saia_tui.columns import FOREVER, GAP, Column, Sight
 from saia_tui.palette import CURSOR, STYLES
 from saia_tui.widgets.segments import cell_segments, joined
 
@@ -22,9 +22,9 @@ MOST_KEPT = 500
 """Lines; more than a screen has."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """All that a line shows beside its row."""
+    """All that a line shows beside its row. Two are the same only if they are one."""
 
     width: int
     background: Style
@@ -36,11 +36,11 @@ class Look:
 @dataclass(slots=True)
 class _Kept:
     row: Any
-    second: int
     look: Look
     cells: list[list[Segment]]
-    timed: list[int]
-    """Which cells tell of time passing."""
+    until: list[float]
+    """Of each cell: how long it holds, by the engine's clock."""
+    first_until: float
     strip: Strip
 
 
@@ -74,31 +74,25 @@ class RowLines:
             segments.append(Segment(" " * GAP, STYLES["header"]))
         return strip(segments, look)
 
-    def row(self, key: str, row: Any, sight: Sight, look: Look) -> Strip:
+    def row(self, key: str, row: Any, sight: Sight, now: float, look: Look) -> Strip:
         """The very strip of the last call where nothing looks different."""
-        second = int(sight.now)
         kept = self._kept.get(key)
+        if kept is not None and kept.row is row and kept.look is look and now < kept.first_until:
+            return kept.strip
         if kept is None or kept.row is not row:
-            cells, timed = self._cells(row, sight)
-            if kept is None or kept.cells != cells or kept.look != look:
-                line = self._row_strip(cells, look)
-            else:
-                line = kept.strip
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            self._kept[key] = _Kept(row, second, look, cells, timed, line)
-            return line
-        changed = kept.look != look
-        if kept.second != second:
-            kept.second = second
-            for number in kept.timed:
-                cell = self._cell(number, row, sight)
-                changed = changed or cell != kept.cells[number]
-                kept.cells[number] = cell
-        if changed:
-            kept.look = look
-            kept.strip = self._row_strip(kept.cells, look)
-        return kept.strip
+            made = [self._cell(number, row, sight) for number in range(len(self._columns))]
+        else:
+            made = [
+                (cell, until) if now < until else self._cell(number, row, sight)
+                for number, (cell, until) in enumerate(zip(kept.cells, kept.until, strict=True))
+            ]
+        cells, until = [cell for cell, _ in made], [until for _, until in made]
+        same = kept is not None and kept.cells == cells and kept.look is look
+        line = kept.strip if kept is not None and same else self._row_strip(cells, look)
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept[key] = _Kept(row, look, cells, until, min(until, default=FOREVER), line)
+        return line
 
     def differences(self, old: Strip, new: Strip) -> list[tuple[int, int]]:
         """Where the lines differ: begin and end of each stretch of columns."""
@@ -112,18 +106,11 @@ class RowLines:
             at = end
         return stretches
 
-    def _cells(self, row: Any, sight: Sight) -> tuple[list[list[Segment]], list[int]]:
-        cells, timed = [], []
-        for number in range(len(self._columns)):
-            sight.used = False
-            cells.append(self._cell(number, row, sight))
-            if sight.used:
-                timed.append(number)
-        return cells, timed
-
-    def _cell(self, number: int, row: Any, sight: Sight) -> list[Segment]:
+    def _cell(self, number: int, row: Any, sight: Sight) -> tuple[list[Segment], float]:
+        """A cell, and how long it holds."""
         column, width = self._columns[number]
-        return cell_segments(column.cell(row, sight, width), width, column.right)
+        sight.until = FOREVER
+        return cell_segments(column.cell(row, sight, width), width, column.right), sight.until
 
     def _row_strip(self, cells: Sequence[Sequence[Segment]], look: Look) -> Strip:
         segments = [

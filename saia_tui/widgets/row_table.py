@@ -66,6 +66,8 @@ class RowTable(ScrollView, can_focus=True):
         """Those that are shown, each with its width."""
         self._wanted: Sequence[Column] = listing.columns
         self._lines = RowLines()
+        self._looks: dict[tuple[bool, bool], Look] = {}
+        """By whether a line has the cursor, and a mark."""
         self._painted: dict[int, Strip] = {}
 
     # ------------------------------------------------------------ rows
@@ -104,6 +106,7 @@ class RowTable(ScrollView, can_focus=True):
     def _fit(self, width: int) -> None:
         self.columns = fit(self._wanted, width - MARGIN - SCROLLBAR)
         self._lines.show_columns(self.columns)
+        self._looks.clear()
         self._painted.clear()
 
     def exported(self, kind: str) -> str:
@@ -114,14 +117,28 @@ class RowTable(ScrollView, can_focus=True):
     def show_stale(self, stale: bool) -> None:
         if stale != self.stale:
             self.stale = stale
+            self._looks.clear()
             self.repaint()
 
     def _settle(self, resized: bool) -> None:
         if resized:
-            self.virtual_size = Size(self.size.width, len(self.rows.keys) + 1)
+            self._fit_scrollbar()
         self._keep_cursor_in_sight()
         self.repaint()
         self.post_message(self.Arranged(self))
+
+    def _fit_scrollbar(self) -> None:
+        """To the number of rows, without a layout of the whole screen unless the bar comes or goes."""
+        (width, height), lines = self.size, len(self.rows.keys) + 1
+        if (lines > height) != self.show_vertical_scrollbar:
+            self.virtual_size = Size(width, lines)
+            return
+        self.set_reactive(RowTable.virtual_size, Size(width, lines))
+        bar = self.vertical_scrollbar
+        if self.show_vertical_scrollbar and abs(lines - bar.window_virtual_size) * height > lines:
+            bar.window_virtual_size = lines  # where it would look the same it is not painted again
+        if self.scroll_y > self.max_scroll_y:
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
 
     # ------------------------------------------------------------ painting
 
@@ -129,9 +146,9 @@ class RowTable(ScrollView, can_focus=True):
         """Refresh the visible cells that look different from what was painted; time passing counts."""
         if not self.display or not self.size:
             return
-        width, sight = self.size.width, self._sight()
+        (width, height), sight = self.size, self._sight()
         regions = []
-        for y in range(self.size.height):
+        for y in range(height):
             line, painted = self._line(y, sight), self._painted.get(y)
             if painted is None:
                 regions.append(Region(0, y, width, 1))
@@ -147,22 +164,28 @@ class RowTable(ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         """Colours may be others now."""
         super().notify_style_update()
+        self._looks.clear()
         self._lines.forget()
 
     def _look(self, key: str | None = None) -> Look:
         chosen = key is not None and key == self.rows.cursor and self.has_focus
         marked = key is not None and self.rows.is_marked(key)
-        return Look(self.size.width, self.rich_style, chosen, marked, self.stale)
+        look = self._looks.get((chosen, marked))
+        if look is None:
+            # Asking for the style costs more than all the rest of a line.
+            look = Look(self.size.width, self.rich_style, chosen, marked, self.stale)
+            self._looks[chosen, marked] = look
+        return look
 
     def _line(self, y: int, sight: Sight) -> Strip:
         if not self.rows.total:
             return self._nothing(sight) if y == 0 else self._said(Text())
         if y == 0:
             return self._lines.header(self._look(), self.rows.sort, self.rows.reverse)
-        index = self.scroll_offset.y + y - 1
+        index = int(self.scroll_y) + y - 1
         if index < len(self.rows.keys):
             key = self.rows.keys[index]
-            return self._lines.row(key, self.rows[key], sight, self._look(key))
+            return self._lines.row(key, self.rows[key], sight, sight.now, self._look(key))
         note = f"Nothing matches {self.rows.filter!r}: Esc shows all again." if index == 0 else ""
         return self._said(text(note, "quiet"))
 

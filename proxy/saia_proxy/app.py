@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from saia_engine.edge.logs import get_logger
-from saia_proxy import access_log
 from saia_proxy.admin import Orders
 from saia_proxy.errors import ApiError, ClientGone
 from saia_proxy.exchange import Exchange
@@ -18,6 +17,7 @@ from saia_proxy.forward import SERVICES, Forwarder
 from saia_proxy.forwarded import FORWARDED_FOR
 from saia_proxy.keys import Keyring, may_use
 from saia_proxy.metrics import CONTENT_TYPE, Metrics
+from saia_proxy.records import Records
 from saia_proxy.routing import Offer, RoutingTable
 
 CLIENT_GONE_STATUS = 499
@@ -34,6 +34,7 @@ class App:
         table: RoutingTable,
         orders: Orders,
         metrics: Metrics,
+        records: Records,
         scrapers: Sequence[str],
         trusts: bool,
         upstreams: int,
@@ -43,13 +44,14 @@ class App:
         self._table = table
         self._orders = orders
         self._metrics = metrics
+        self._records = records
         self._trusts = trusts
         self._scrapers = tuple(ip_network(network) for network in scrapers)
         self._upstreams = upstreams
         self._log = get_logger("app")
 
     async def __call__(self, exchange: Exchange) -> None:
-        self._metrics.in_flight.inc()
+        self._records.began()
         try:
             await self._serve(exchange)
         except ApiError as error:
@@ -67,9 +69,7 @@ class App:
             )
         finally:
             exchange.close()
-            self._metrics.in_flight.dec()
-            if exchange.raw_path not in _OF_OPERATORS:
-                self._record(exchange)
+            self._records.ended(exchange, told=exchange.raw_path not in _OF_OPERATORS)
 
     async def _serve(self, exchange: Exchange) -> None:
         path, method = exchange.raw_path, exchange.method
@@ -78,6 +78,7 @@ class App:
             await self._health(exchange)
         elif path == "/metrics" and self._may_scrape(exchange):
             _only(method, "GET", "HEAD")
+            self._records.flush()
             await exchange.answer(200, self._metrics.text(), ((b"content-type", CONTENT_TYPE),))
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             _only(method, "GET", "HEAD")
@@ -128,11 +129,6 @@ class App:
             exchange.cut_off()
         else:
             await exchange.answer(error.status, error.body(), error.headers())
-
-    def _record(self, exchange: Exchange) -> None:
-        model = exchange.model if exchange.model in self._table.models else ""
-        self._metrics.finished(exchange, model)
-        access_log.finished(exchange)
 
 
 def _only(method: str, *allowed: str) -> None:

@@ -23,10 +23,6 @@ from saia_proxy.upgrade import relay
 RETRY_AT_ONCE_S = 1
 SWITCHING = 101
 
-_NOT_FORWARDED = frozenset(
-    b"authorization connection content-length expect host keep-alive proxy-authorization proxy-connection te"
-    b" trailer transfer-encoding upgrade x-request-id".split()
-)
 _LOSSES = {
     messages.INSTANCE_LOST: "The instance was lost before it answered; it may have begun its work.",
     messages.TUNNEL_LOST: "The way to the cluster was lost before the answer; the work may have begun.",
@@ -146,7 +142,17 @@ class Attempt:
         await exchange.start(head)
         self._waiting_since = monotonic()
         self._deadlines.enter("between two parts of its answer", self._left_idle_s)
+
+        def pass_on(data: bytes) -> bool:
+            """At once, without this task: most of a stream's events go so."""
+            if not exchange.write_now(data):
+                return False
+            use.heard()
+            self._waiting_since = monotonic()
+            return True
+
         try:
+            stream.on_data = pass_on
             while data := await stream.receive():
                 self._waiting_since = None
                 use.heard()
@@ -160,6 +166,8 @@ class Attempt:
                 await exchange.cut()
         else:
             await exchange.end()
+        finally:
+            stream.on_data = None
 
     async def _relay(self, stream: Stream, head: Head) -> None:
         """A WebSocket: it may last as long as it is used and its instance serves."""
@@ -216,18 +224,11 @@ class Attempt:
 
     def _open(self, target: Target) -> Open:
         exchange = self._exchange
-        # Connection names further headers of this hop (RFC 9110, 7.6.1).
-        hop = exchange.header(b"connection") or b""
-        dropped = _NOT_FORWARDED.union(hop.lower().replace(b",", b" ").split())
-        if exchange.held:
-            dropped |= {b"accept-encoding"}  # its answer has begun, without any
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in exchange.headers
-            if name not in dropped and not name.startswith(b"x-saia-")
-        ]
+        headers = exchange.head.forwarded
+        if exchange.held:  # its answer has begun, without any encoding
+            headers = [header for header in headers if header[0] != "accept-encoding"]
         if exchange.upgradable:
-            headers += [("connection", "Upgrade"), ("upgrade", "websocket")]
+            headers = [*headers, ("connection", "Upgrade"), ("upgrade", "websocket")]
         return Open(
             target.instance,
             exchange.method,

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -24,6 +25,7 @@ from saia_proxy.corked import Corked
 from saia_proxy.errors import ApiError
 from saia_proxy.exchange import Exchange, request_id
 from saia_proxy.forwarded import FORWARDED_FOR, TrustedProxies
+from saia_proxy.request_head import NOTHING, RequestHead
 from saia_proxy.upgrade import RawClient
 
 MAX_HEAD = 64 * 1024
@@ -34,9 +36,12 @@ CUT_FLUSH_S = 2.0
 """How long what the client has not read yet may take to leave before the connection is reset."""
 HANG_UP_S = 10.0
 """How long a client may take to read what a WebSocket's end left for it, and to end its own side."""
+URLS_KNOWN = 64
+"""That were parsed before; each may be MAX_HEAD long."""
 HOLD = 64 * 1024
 """Bytes of a body that wait for their reader before the connection is not read any more."""
 
+CONTENT_LENGTH = b"content-length"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 
@@ -44,6 +49,13 @@ SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade
 def _status_line(status: int) -> bytes:
     phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
     return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+@lru_cache(URLS_KNOWN)
+def _parts(url: bytes) -> tuple[str, str]:
+    """Path and query. Raises httptools.HttpParserError for what is no URL."""
+    parsed = httptools.parse_url(url)
+    return parsed.path.decode("latin-1"), (parsed.query or b"").decode("latin-1")
 
 
 _STATUSES = {int(status) for status in HTTPStatus}
@@ -108,7 +120,8 @@ class Connection(asyncio.Protocol):
         self.write_paused = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._first: dict[bytes, bytes] = {}
+        self._length: bytes | None = None
+        self._head = NOTHING
         self._head_open = True
         self._head_size = 0
         self._arriving: Exchange | None = None
@@ -181,19 +194,23 @@ class Connection(asyncio.Protocol):
     # -- from the parser
 
     def on_message_begin(self) -> None:
-        self._url, self._headers, self._first = b"", [], {}
+        self._url, self._headers, self._length = b"", [], None
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        self._headers.append((name, value))
-        self._first.setdefault(name, value)
+        if name == CONTENT_LENGTH:
+            self._length = value
+        else:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._head_open = False
         self._head_size = 0
+        if self._headers != self._head.headers:
+            self._head = RequestHead(self._headers)
         asks_for_upgrade = self._parser.should_upgrade()
         if asks_for_upgrade and self._body_announced():  # the parser skips such a body
             text = "No upgrade is possible here: send the request without the header 'Upgrade'."
@@ -322,17 +339,17 @@ class Connection(asyncio.Protocol):
 
     def _exchange(self, keep_alive: bool) -> Exchange:
         """Raises httptools.HttpParserError for what is no URL."""
-        url = httptools.parse_url(self._url)
+        path, query = _parts(self._url)
         client = self._peer
-        if FORWARDED_FOR in self._first:
+        if FORWARDED_FOR in self._head.first:
             client = self._clients.trusted.client(client, self._headers)
         return Exchange(
             self,
             method=self._parser.get_method().decode("ascii"),
-            raw_path=url.path.decode("latin-1"),
-            query=(url.query or b"").decode("latin-1"),
-            headers=self._headers,
-            first=self._first,
+            raw_path=path,
+            query=query,
+            head=self._head,
+            length=self._length,
             client=client,
             keep_alive=keep_alive,
         )
@@ -346,11 +363,11 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
             return False
-        wanted = [word.strip() for word in self._first.get(b"connection", b"").lower().split(b",")]
-        return b"upgrade" in wanted and self._first.get(b"upgrade", b"").lower() == b"websocket"
+        wanted = [word.strip() for word in self._head.first.get(b"connection", b"").lower().split(b",")]
+        return b"upgrade" in wanted and self._head.first.get(b"upgrade", b"").lower() == b"websocket"
 
     def _body_announced(self) -> bool:
-        return b"transfer-encoding" in self._first or self._first.get(b"content-length", b"0") != b"0"
+        return b"transfer-encoding" in self._head.first or self._length not in (None, b"0")
 
     def _refuse(self, error: ApiError) -> None:
         """What never becomes an exchange is answered and logged here."""

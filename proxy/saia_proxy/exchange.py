@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 from saia_engine.wire.messages import Head
 from saia_engine.wire.stream import Bell
 from saia_proxy.errors import ApiError, ClientGone, as_event, of_service
+from saia_proxy.request_head import RequestHead
 
 if TYPE_CHECKING:
     from saia_proxy.upgrade import RawClient
@@ -23,6 +25,9 @@ LINGER_S = 2.0
 LARGEST_ERROR = 64 * 1024
 """Of an instance's error no more is passed on as an event."""
 
+LONGEST_NAME = 256
+NAMES_KNOWN = 1000
+"""Of headers that were seen in answers before."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
@@ -31,6 +36,7 @@ _OURS = frozenset(
 )
 
 _EVENT_STREAM = b"text/event-stream"
+_HELD_HEADERS = b"content-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 _WAITING = b": waiting\n\n"
 _BODYLESS = frozenset({101, 204, 304})
 
@@ -74,22 +80,23 @@ class Exchange:
         method: str,
         raw_path: str,
         query: str,
-        headers: list[tuple[bytes, bytes]],
-        first: dict[bytes, bytes],
+        head: RequestHead,
+        length: bytes | None,
         client: str,
         keep_alive: bool,
     ) -> None:
-        """`first` holds of each header the first value; all names are in lower case."""
+        """`length` is the value of Content-Length; the parser checked its digits."""
         self.method = method
         self.raw_path = raw_path
         """As the client wrote it, without the query."""
         self.query = query
-        self.headers = headers
+        self.head = head
         self.client = client
         """Its address."""
         self.keep_alive = keep_alive
         """Another request may follow on the connection."""
         self.began_at = monotonic()
+        self.ended_at = 0.0
         self.received_at = 0.0
         """When the last piece of its body came, by the monotonic clock."""
         self.status = 0
@@ -102,8 +109,9 @@ class Exchange:
         self.key = self.model = self.service = self.instance = ""
         self.relay = ""
         """Which connection to a gate carried it."""
-        self.request_id = request_id(first.get(b"x-request-id"))
-        self._first = first
+        self.request_id = request_id(head.first.get(b"x-request-id"))
+        self.content_length = None if length is None else int(length)
+        """What the client announced."""
         self._connection = connection
         self._pieces: list[bytes] = []
         self._waiting = 0
@@ -111,7 +119,7 @@ class Exchange:
         self._body_ended = False
         self._arrived = Bell()
         self._on_gone: Callable[[], None] | None = None
-        self._waits_to_send = first.get(b"expect", b"").lower() == b"100-continue"
+        self._waits_to_send = head.first.get(b"expect", b"").lower() == b"100-continue"
         self._failure: bytearray | None = None
         """What the instance says instead of the stream that was begun for it."""
         self._unread = False
@@ -134,18 +142,12 @@ class Exchange:
         return self._connection.upgradable
 
     @property
-    def content_length(self) -> int | None:
-        """What the client announced; its digits were checked by the parser."""
-        length = self._first.get(b"content-length")
-        return None if length is None else int(length)
-
-    @property
     def announces_body(self) -> bool:
-        return bool(self.content_length) or b"transfer-encoding" in self._first
+        return bool(self.content_length) or b"transfer-encoding" in self.head.first
 
     def header(self, name: bytes) -> bytes | None:
         """The first one's value."""
-        return self._first.get(name)
+        return self.head.first.get(name)
 
     def arrived(self) -> bytes | None:
         """The whole body where it is here already: nobody need wait for it."""
@@ -205,15 +207,7 @@ class Exchange:
     async def hold(self) -> None:
         """Keeps a client that waits for an event stream: its head if it has none yet, and a comment."""
         if not self.held:
-            self._respond(
-                200,
-                [
-                    (b"x-request-id", self.request_id.encode()),
-                    (b"content-type", _EVENT_STREAM),
-                    (b"cache-control", b"no-cache"),
-                    (b"x-accel-buffering", b"no"),
-                ],
-            )
+            self._respond(200, _HELD_HEADERS, None, _EVENT_STREAM)
             self.held = True
             self.begun = False
             self.status = 0
@@ -223,12 +217,13 @@ class Exchange:
         """The instance's status and headers. Raises ApiError (502) for what HTTP can't carry."""
         if not 200 <= head.status <= 599:
             raise ApiError(502, "bad_response", "The service gave an answer that is not HTTP.")
-        headers = self._headers(head)
+        lines, known = _sendable(head)
+        kind = known.get(b"content-type", b"")
         self.answered_at = monotonic()
         if not self.held:
-            self._respond(head.status, headers)
+            self._respond(head.status, lines, known.get(b"content-length"), kind)
             return
-        self._is_events = _is_plain_stream(headers)
+        self._is_events = kind.startswith(_EVENT_STREAM) and b"content-encoding" not in known
         if head.status == 200 and not self._is_events:
             raise ApiError(502, "bad_response", "The service answered with something else than a stream.")
         self.begun = True
@@ -242,7 +237,7 @@ class Exchange:
             raise ApiError(502, "bad_response", "The service upgraded a request that did not ask for it.")
         self.begun = True
         self.status = head.status
-        return self._connection.take_over(_lines(self._headers(head)) + b"\r\n")
+        return self._connection.take_over(self._id_line() + _sendable(head)[0] + b"\r\n")
 
     def hang_up(self) -> None:
         """Ends a connection that was taken over."""
@@ -258,6 +253,15 @@ class Exchange:
         self._write(data)
         if self._connection.write_paused:
             await self._connection.drain()
+
+    def write_now(self, data: bytes) -> bool:
+        """The same without waiting, where that is possible; whether it was."""
+        if self._failure is not None or self._connection.write_paused or not self._chunked:
+            return False
+        if self._is_events:
+            self.events += data.count(b"\n\n")
+        self._write(data)
+        return True
 
     async def end(self) -> None:
         """Raises ApiError (502) where less of a body came than was announced."""
@@ -278,11 +282,12 @@ class Exchange:
             await self.end()
             return
         unread = self._unread
-        sent = [*headers, (b"x-request-id", self.request_id.encode()), (b"content-length", b"%d" % len(body))]
         # Who waits to be told to send its body may send it or not: the connection is of no more use.
         if unread or self._waits_to_send:
             self.keep_alive = False
-        self._respond(status, sent)
+        length = b"%d" % len(body)
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        self._respond(status, b"%bcontent-length: %b\r\n" % (lines, length), length, b"")
         self._write(body)
         if unread:
             await self._discard()
@@ -308,23 +313,25 @@ class Exchange:
         self._connection.resume_reading()
         return data
 
-    def _respond(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """How the body ends follows from its headers (RFC 9112, 6)."""
-        lines = _lines(headers)
-        known = {name.lower(): value for name, value in headers}
+    def _respond(self, status: int, lines: bytes, length: bytes | None, kind: bytes) -> None:
+        """`lines` are the headers, `length` and `kind` the values of two of them.
+
+        How the body ends follows from its headers (RFC 9112, 6).
+        """
+        ending = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         if self.method != "HEAD" and status not in _BODYLESS:
-            length = known.get(b"content-length")
             if length is None:
                 self._chunked = True
-                lines += b"transfer-encoding: chunked\r\n"
+                ending = b"transfer-encoding: chunked\r\n" + ending
             else:
                 self._left = _length(length)
-        self._is_events = known.get(b"content-type", b"").startswith(_EVENT_STREAM)
+        self._is_events = kind.startswith(_EVENT_STREAM)
         self.begun = True
         self.status = status
-        self._connection.respond(
-            status, lines + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        )
+        self._connection.respond(status, self._id_line() + lines + ending)
+
+    def _id_line(self) -> bytes:
+        return b"x-request-id: %b\r\n" % self.request_id.encode()
 
     def _write(self, data: bytes) -> None:
         if not data or self.method == "HEAD":
@@ -338,15 +345,6 @@ class Exchange:
             self._left -= len(data)
         self._connection.write(data)
 
-    def _headers(self, head: Head) -> list[tuple[bytes, bytes]]:
-        """Those that HTTP can carry."""
-        headers = [(b"x-request-id", self.request_id.encode())]
-        dropped = _OURS | {"content-length"} if head.status in _BODYLESS else _OURS
-        for name, value in head.headers:
-            if name.lower() not in dropped and _HEADER_NAME.fullmatch(name) and not _BAD_VALUE.search(value):
-                headers.append((name.encode(), value.encode("latin-1")))
-        return headers
-
     async def _discard(self) -> None:
         """Reads on a little, so that a client which still sends gets to read its answer."""
         try:
@@ -357,13 +355,26 @@ class Exchange:
             pass
 
 
-def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+def _sendable(head: Head) -> tuple[bytes, dict[bytes, bytes]]:
+    """An answer's headers that HTTP can carry, as lines, and by their names in lower case."""
+    lines: list[bytes] = []
+    known: dict[bytes, bytes] = {}
+    for name, value in head.headers:
+        word = _passing(name) if len(name) <= LONGEST_NAME else b""
+        if not word or _BAD_VALUE.search(value):
+            continue
+        if word == b"content-length" and head.status in _BODYLESS:
+            continue
+        known[word] = sent = value.encode("latin-1")
+        lines.append(b"%b: %b\r\n" % (name.encode(), sent))
+    return b"".join(lines), known
 
 
-def _is_plain_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    known = {name.lower(): value for name, value in headers}
-    return known.get(b"content-type", b"").startswith(_EVENT_STREAM) and b"content-encoding" not in known
+@lru_cache(NAMES_KNOWN)
+def _passing(name: str) -> bytes:
+    """In lower case; empty for a header that does not pass."""
+    word = name.lower()
+    return word.encode() if word not in _OURS and _HEADER_NAME.fullmatch(name) else b""
 
 
 def _length(announced: bytes) -> int:

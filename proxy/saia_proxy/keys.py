@@ -11,6 +11,7 @@ from saia_proxy.admin import Orders
 from saia_proxy.config import SERVICE, ApiKey, hash_key
 from saia_proxy.errors import ApiError
 from saia_proxy.quota import Board, Quotas
+from saia_proxy.request_head import RequestHead
 
 MODELS_TOLD = 100
 """Characters."""
@@ -20,8 +21,7 @@ class Asking(Protocol):
     """A request as it comes; `key` becomes the name of the one that it presents."""
 
     key: str
-
-    def header(self, name: bytes) -> bytes | None: ...
+    head: RequestHead
 
 
 class Keyring:
@@ -33,7 +33,8 @@ class Keyring:
 
     def admit(self, request: Asking) -> ApiKey:
         """The key that its Authorization header presents. Raises ApiError (401)."""
-        key = self._find(request.header(b"authorization"))
+        head = request.head
+        key = head.key = head.key or self._find(head.first.get(b"authorization"))
         request.key = key.name
         if self._orders.revoked(key.name):
             self._quotas.refuse(key)

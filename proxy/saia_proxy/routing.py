@@ -130,6 +130,8 @@ class RoutingTable:
         self.models: dict[str, Offer] = {}
         self.services: dict[str, Offer] = {}
         self.queued: Counter[str] = Counter()
+        self._bounds: dict[str, int] = {}
+        """By service, of those that have one."""
 
     @property
     def connected(self) -> int:
@@ -186,10 +188,9 @@ class RoutingTable:
 
     def _shut(self, offer: Offer, steady: float) -> set[Target]:
         """Those that get nothing now, because of their bound or of what was just refused."""
-        bounded = any(self._most_at(service.name) for service in offer.services)
-        if not (bounded or self._resting or steady < self._limits_until):
+        bounds = self._bounds
+        if not (bounds or self._resting or steady < self._limits_until):
             return set()
-        bounds = {service.name: self._most_at(service.name) for service in offer.services}
         closed = {name for name, way in self.ways.items() if not way.open(steady)}
         too_soon = steady + REST_S - LOOK_AGAIN_S
 
@@ -262,6 +263,7 @@ class RoutingTable:
                 at_service.setdefault(instance.service, []).append(target)
                 for model in names.get(instance.service, ()):
                     at_model.setdefault(model, []).append(target)
+        self._bounds = {name: most for name in services if (most := self._most_at(name))}
         self.models = _offers(models, at_model)
         self.services = _offers(services, at_service)
         routed = {instance.id for routes in self._routes.values() for instance in routes.instances}

@@ -11,7 +11,6 @@ import resource
 import signal
 import socket
 import ssl
-import time
 from collections.abc import Callable
 
 import uvloop
@@ -19,7 +18,6 @@ import uvloop
 from saia_engine.edge import collector
 from saia_engine.edge.lifeline import follow
 from saia_engine.edge.logs import get_logger
-from saia_proxy import access_log
 from saia_proxy.admin import Orders
 from saia_proxy.app import App
 from saia_proxy.body import Buffers
@@ -31,6 +29,7 @@ from saia_proxy.keys import Keyring, states
 from saia_proxy.metrics import Metrics
 from saia_proxy.queue import Queue
 from saia_proxy.quota import Board, Quotas
+from saia_proxy.records import Records
 from saia_proxy.routing import RoutingTable
 from saia_proxy.transports import LIFELINE, Connect, openssh
 from saia_proxy.tunnel import Tunnel
@@ -145,7 +144,7 @@ async def serve(
     `board` is what the workers of one proxy share, and `worker` this one's number.
     """
     names = tuple(upstream.name for upstream in config.upstreams)
-    metrics = Metrics(time.monotonic)
+    metrics = Metrics()
     queues = config.queues.share(config.server.workers)
     table = RoutingTable(
         names,
@@ -193,12 +192,14 @@ async def serve(
         max_body=config.server.max_body_bytes,
         buffers=Buffers(config.server.max_buffered_bytes),
     )
+    records = Records(metrics, lambda: table.models)
     app = App(
         forwarder=forwarder,
         keys=keys,
         table=table,
         orders=orders,
         metrics=metrics,
+        records=records,
         scrapers=config.server.metrics_from,
         trusts=bool(config.server.trusted_proxies),
         upstreams=len(names),
@@ -213,7 +214,7 @@ async def serve(
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
-        access_log.flush()
+        records.flush()
 
 
 async def _first(longest_s: float, *events: asyncio.Event) -> None:

@@ -61,6 +61,8 @@ class Tunnel:
         ]
         self._relays: list[Relay] = []
         """Those that are connected, in the order in which they came."""
+        self._latest: Relay | None = None
+        """Which opened the newest stream."""
         self._teller: Relay | None = None
         """Whose routes are in force."""
         self._in_force: Routes | None = None
@@ -70,7 +72,8 @@ class Tunnel:
         relays = self._in_use()
         if not relays:
             raise MuxClosed(self._last_error())
-        return min(relays, key=_load).mux.open(head)
+        self._latest = min(relays, key=self._load)
+        return self._latest.mux.open(head)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -78,6 +81,15 @@ class Tunnel:
             for line in self._lines:
                 group.create_task(line.run())
             group.create_task(self._report())
+
+    def _load(self, relay: Relay) -> tuple[int, float]:
+        """Streams; of equals the one that was used last, whose gate is still warm, then at random.
+
+        What opens in one turn of the loop shares a packet, if that is not too uneven.
+        """
+        streams = relay.streams
+        load = streams - (streams // TOGETHER if relay.mux.gathering else 0)
+        return load, -1.0 if relay is self._latest else random.random()
 
     def _in_use(self) -> list[Relay]:
         return [relay for relay in self._relays if not relay.retired]
@@ -146,9 +158,3 @@ class Tunnel:
         whole, brief = Metrics(VERSION, self._table.demand(), self._keys()), Metrics(VERSION)
         for relay in tuple(self._relays):
             relay.mux.control(whole if relay is self._teller else brief)
-
-
-def _load(relay: Relay) -> tuple[int, float]:
-    """Streams; ties go at random. What opens in one turn of the loop shares a packet, if that is not too uneven."""
-    streams = relay.streams
-    return streams - (streams // TOGETHER if relay.mux.gathering else 0), random.random()

@@ -28,6 +28,15 @@ class Visit:
     `find` says what there is for it now, or raises ApiError; `events` whether its client asked for a stream.
     """
 
+    # Most requests never wait.
+    _limited = False
+    _give_up_at: float | None = None
+    _heartbeat_s = _beat_at = math.inf
+    _wake: asyncio.Future[None] | None = None
+    _place: Place | None = None
+    _turned_away = False
+    _error: ApiError | None = None
+
     def __init__(
         self,
         queue: Queue,
@@ -46,13 +55,6 @@ class Visit:
         self._events = events
         self._rank = next(queue.ranks)
         self._loop = queue.loop
-        self._limited = False
-        self._give_up_at: float | None = None
-        self._heartbeat_s = self._beat_at = math.inf
-        self._wake: asyncio.Future[None] | None = None
-        self._place: Place | None = None
-        self._turned_away = False
-        self._error: ApiError | None = None
 
     async def place(self) -> Place:
         """Waits for one. Raises ApiError (404, 405, 429, 503), ClientGone."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,24 +83,21 @@ def get_logger(name: str) -> Any:
     return structlog.get_logger(part=name)
 
 
-def info_line(part: str, event: str, **fields: object) -> bytes:
-    """What `get_logger(part).info(event, **fields)` would write, at a fraction of its cost; nothing where it would not.
+def info_lines(part: str, event: str, rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes what `get_logger(part).info(event, **row)` would write for each row, at a fraction of its cost.
 
-    For what is logged with each request; `write_lines` writes many at once.
+    For what is logged with each request: all at once, and with the same time.
     """
     if _output is None or not _output.tells_info:
-        return b""
+        return
     now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    line: EventDict = {"timestamp": now, "level": "info", "event": event, "part": part}
-    for name, value in fields.items():
-        line[name] = _safe(value)
-    return _output.render(None, "info", line)
-
-
-def write_lines(lines: bytes) -> None:
-    """Whole lines of `info_line`."""
-    if _output is not None and lines:
-        _output.lines.msg(lines)
+    first = {"timestamp": now, "level": "info", "event": event, "part": part}
+    lines = [
+        _output.render(None, "info", first | {name: _safe(value) for name, value in row.items()})
+        for row in rows
+    ]
+    if lines:
+        _output.lines.msg(b"".join(lines))
 
 
 class _Lines:

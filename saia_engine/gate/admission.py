@@ -60,12 +60,14 @@ def admit(asked: Open, route: Route, now: float) -> Request:
     check_method(asked.method, route.methods)
     check_target(asked.path, route.paths)
     try:
-        rules.check(asked.headers)
+        lines = rules.lines_for_instance(tuple(asked.headers))
     except BadHeaders as exc:
         raise Refusal(messages.FORBIDDEN, str(exc)) from None
     check_body(asked)
     accept = websocket_accept(asked)
-    return Request(asked.method, _head(asked, bool(accept)), asked.content_length, asked.chunked, accept)
+    return Request(
+        asked.method, _head(asked, lines, bool(accept)), asked.content_length, asked.chunked, accept
+    )
 
 
 def check_method(method: str, allowed: Sequence[str]) -> None:
@@ -119,15 +121,12 @@ def _is_nonce(key: str) -> bool:
         return False
 
 
-def _head(asked: Open, upgrade: bool) -> bytes:
-    lines = [f"{asked.method} {asked.path} HTTP/1.1", f"Host: {HOST}"]
-    lines += [f"{name}: {value}" for name, value in rules.for_instance(asked.headers)]
-    if _REQUEST_ID.fullmatch(asked.request_id):
-        lines.append(f"X-Request-Id: {asked.request_id}")
+def _head(asked: Open, lines: str, upgrade: bool) -> bytes:
+    own = f"X-Request-Id: {asked.request_id}\r\n" if _REQUEST_ID.fullmatch(asked.request_id) else ""
     if upgrade:
-        lines += ["Connection: Upgrade", "Upgrade: websocket"]
+        own += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
     elif asked.chunked:
-        lines.append("Transfer-Encoding: chunked")
+        own += "Transfer-Encoding: chunked\r\n"
     elif asked.content_length or (asked.content_length == 0 and asked.method not in ("GET", "HEAD")):
-        lines.append(f"Content-Length: {asked.content_length}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+        own += f"Content-Length: {asked.content_length}\r\n"
+    return f"{asked.method} {asked.path} HTTP/1.1\r\nHost: {HOST}\r\n{lines}{own}\r\n".encode("latin-1")

@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -33,9 +34,14 @@ class BadResponse(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """`send`, then `head`, then `read` to the end. Whoever stops earlier must `abort`."""
+    """`begin`, `write`, then `head`, then `read` to the end. Whoever stops earlier must `abort`.
+
+    Who does not want to wait sets `on_change`, and then asks `head_now` and `read_now`.
+    """
 
     def __init__(self) -> None:
+        self.on_change: Callable[[], None] | None = None
+        """Called when something of the response came, or the connection was lost."""
         self._transport: Any = None
         self._poll: select.poll | None = None
         self._response: _Response | None = None
@@ -69,20 +75,32 @@ class Connection(asyncio.Protocol):
 
     async def head(self) -> tuple[int, rules.Headers]:
         """Status and headers of the final response, or of a 101. Raises ConnectionLost, BadResponse."""
-        response = self._current()
-        while not response.head_done:
-            self._check()
+        while (head := self.head_now()) is None:
             await self._changed.wait()
-        return response.status, response.headers
+        return head
+
+    def head_now(self) -> tuple[int, rules.Headers] | None:
+        """The same, or None as long as it is not here."""
+        response = self._current()
+        if response.head_done:
+            return response.status, response.headers
+        self._check()
+        return None
 
     async def read(self) -> bytes:
         """The next bytes of the body, b"" at its end. Raises ConnectionLost, BadResponse after what came before."""
+        while (data := self.read_now()) is None:
+            await self._changed.wait()
+        return data
+
+    def read_now(self) -> bytes | None:
+        """The same, or None while there is nothing."""
         response = self._current()
-        while not response.chunks:
+        if not response.chunks:
             if response.complete:
                 return b""
             self._check()
-            await self._changed.wait()
+            return None
         data = response.take()
         if self._holding:
             self._holding = False
@@ -126,6 +144,7 @@ class Connection(asyncio.Protocol):
     def rest(self) -> None:
         """Idle: whatever comes now is surplus."""
         self._response = None
+        self.on_change = None
 
     def abort(self) -> None:
         """In an exchange with a reset: a plain close is a half-close to the agent, and the work would go on."""
@@ -134,6 +153,7 @@ class Connection(asyncio.Protocol):
             with contextlib.suppress(OSError):  # it is closed already
                 link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._lost = True
+        self.on_change = None
         self._transport.abort()
 
     # -- asyncio.Protocol
@@ -150,22 +170,22 @@ class Connection(asyncio.Protocol):
             response.push(data)
         else:
             self._parse(response, data)
-        if response.size > HOLD and not self._holding:
+        self._tell()
+        if response.size > HOLD and not self._holding and not self._lost:
             self._holding = True
             self._transport.pause_reading()
-        self._changed.ring()
 
     def eof_received(self) -> bool:
         response = self._response
         if response is not None and response.head_done and (self._raw or response.until_eof):
             response.complete = True
         self._lost = True
-        self._changed.ring()
+        self._tell()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
-        self._changed.ring()
+        self._tell()
         self._writable.ring()
 
     def pause_writing(self) -> None:
@@ -176,6 +196,11 @@ class Connection(asyncio.Protocol):
         self._writable.ring()
 
     # -- inside
+
+    def _tell(self) -> None:
+        self._changed.ring()
+        if self.on_change is not None:
+            self.on_change()
 
     def _current(self) -> _Response:
         assert self._response is not None, "begin() comes first"
@@ -267,25 +292,25 @@ class _Response:
         if 100 <= status < 200 and status != 101:
             self.headers = []
             return
-        self._fault = self._head_fault(status)
+        lengths = rules.values(self.headers, "content-length")
+        codings = rules.words(self.headers, "transfer-encoding")
+        self._fault = self._head_fault(status, codings)
         self.status = status
         self.head_done = self._fault is None
         self.keep_alive = bool(self._parser.should_keep_alive())
-        lengths = rules.values(self.headers, "content-length")
-        codings = rules.words(self.headers, "transfer-encoding")
         self.until_eof = not lengths and not codings and status not in NO_BODY and not self.keep_alive
         if self._bodyless:
             self.complete = True
             self.until_eof = False
 
-    def _head_fault(self, status: int) -> BadResponse | None:
+    def _head_fault(self, status: int, codings: list[str]) -> BadResponse | None:
         if self._parser.get_http_version() not in ("1.0", "1.1"):
             return BadResponse("a version of HTTP that was not asked for")
         if status == 101 and not self._upgrade:
             return BadResponse("an upgrade that nobody asked for")
         if not 101 <= status <= 599:
             return BadResponse("a status that does not exist")
-        if rules.words(self.headers, "transfer-encoding") not in ([], ["chunked"]):
+        if codings not in ([], ["chunked"]):
             return BadResponse("a transfer coding that was not asked for")
         try:
             rules.check(self.headers)

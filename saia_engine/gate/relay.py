@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import functools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from saia_engine.gate import exchange
-from saia_engine.gate.admission import Refusal, admit
-from saia_engine.gate.exchange import BodyMismatch
-from saia_engine.gate.http1 import BadResponse, ConnectionLost
+from saia_engine.gate.admission import Refusal, Request, admit
+from saia_engine.gate.exchange import BodyMismatch, Exchange
+from saia_engine.gate.http1 import BadResponse, Connection, ConnectionLost
 from saia_engine.gate.journal import note_failure, note_fault
 from saia_engine.gate.limits import Bucket
 from saia_engine.gate.reporter import Reporter, Tally
 from saia_engine.gate.routes_file import RoutesFile
 from saia_engine.gate.stdio import Stdio
-from saia_engine.gate.upstream import Upstream, Upstreams
+from saia_engine.gate.upstream import Replaced, Upstream, Upstreams
 from saia_engine.model import ProxyLimits
 from saia_engine.routes import RouteTable
 from saia_engine.wire import messages
@@ -28,14 +28,19 @@ from saia_engine.wire.stream import Stream
 MIB = 1024 * 1024
 NOTES_PER_SECOND = 10
 """Failed requests written to the journal; a lost instance may end hundreds at once."""
+_REPLACED = "another generation took the instance's place"
 
 
 class Relay:
-    """Serves one connection from its start to its end. `file` holds routes that name the proxy."""
+    """Serves one connection from its start to its end.
 
-    def __init__(self, proxy: str, file: RoutesFile) -> None:
+    `file` holds routes that name the proxy; `alone` is what the mux asks.
+    """
+
+    def __init__(self, proxy: str, file: RoutesFile, alone: Callable[[], bool] | None = None) -> None:
         self._proxy = proxy
         self._file = file
+        self._alone = alone
         self._limits = file.table.proxies[proxy]
         self._bucket = Bucket(self._limits.opens_per_second, time.monotonic)
         self._notes = Bucket(NOTES_PER_SECOND, time.monotonic)
@@ -55,6 +60,7 @@ class Relay:
             program=program,
             on_control=self._heard,
             on_open=self._opened,
+            alone=self._alone,
             max_streams=self._limits.streams,
             buffer_limit=self._limits.memory_mib * MIB,
         )
@@ -76,6 +82,7 @@ class Relay:
             tasks = [*keepers, *self._tasks]
             for task in tasks:
                 task.cancel()
+            mux.close("the relay ends")
             self._upstreams.close()
             await asyncio.gather(*tasks, return_exceptions=True)
             stdio.close()
@@ -156,10 +163,25 @@ class Relay:
     # -- requests
 
     def _opened(self, stream: Stream) -> None:
+        """Sends it on at once where its body is here and a connection is free; else a task waits for them."""
         if not self._bucket.take():
             stream.reset(messages.LIMIT, "too many requests a second on this connection")
             return
-        task = asyncio.create_task(self._serve(stream))
+        try:
+            upstream = self._upstreams.find(stream.request.instance)
+            request = admit(stream.request, upstream.route, time.time())
+            body = exchange.arrived(stream, request)
+            connection = upstream.take_idle() if body is not None else None
+            if connection is not None:
+                self._begin(stream, upstream, request, body, connection)
+            else:
+                self._start(stream, self._prepare(stream, upstream, request, body))
+        except Exception as fault:
+            self._not_begun(stream, fault)
+
+    def _start(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
+        """A task that ends with the stream."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -168,70 +190,91 @@ class Relay:
 
         stream.on_reset = cancel
 
-    async def _serve(self, stream: Stream) -> None:
+    async def _prepare(
+        self, stream: Stream, upstream: Upstream, request: Request, body: bytes | None
+    ) -> None:
         try:
-            await self._carry(stream)
-            await exchange.discard(stream)
-        except Refusal as refusal:
-            stream.reset(refusal.code, str(refusal))
-        except StreamReset:
-            pass
-        except BodyMismatch:
-            stream.reset(messages.PROTOCOL, "the body is not as long as announced")
-        except Exception:
-            if self._notes.take():
-                note_fault(stream.request.request_id, *sys.exc_info())
-            stream.reset(messages.INSTANCE_LOST if stream.taken else messages.REFUSED, "the gate failed")
-        finally:
-            stream.reset(messages.CANCELLED)
+            if body is None:
+                body = await exchange.collect(stream, request)
+            await upstream.usable()
+            connection = await self._connect(upstream)
+            self._begin(stream, upstream, request, body, connection)
+        except Exception as fault:
+            self._not_begun(stream, fault)
 
-    async def _carry(self, stream: Stream) -> None:
-        upstream = self._upstreams.find(stream.request.instance)
-        request = admit(stream.request, upstream.route, time.time())
-        body = await exchange.collect(stream, request)
-        await upstream.usable()
-        with self._counted(stream, upstream):
-            connection = await upstream.take()
-            try:
-                if time.time() >= upstream.route.admit_until:
-                    raise Refusal(
-                        messages.TOO_LATE, "this instance takes no new requests so close to its end"
-                    )
-                self._tally.requests[upstream.route.service] += 1
-                status = await exchange.run(stream, request, body, connection)
-                if status >= 500:
-                    self._tally.errors[upstream.route.service] += 1
-            except BaseException:
-                connection.abort()
-                raise
-            upstream.give_back(connection)
-
-    @contextmanager
-    def _counted(self, stream: Stream, upstream: Upstream) -> Iterator[None]:
-        """In flight at this instance; its loss, whichever way it shows, ends the stream with the right code."""
+    async def _connect(self, upstream: Upstream) -> Connection:
+        """Counts as in flight there. Raises Refusal."""
         task = asyncio.current_task()
         assert task is not None
-        instance, service = upstream.route.instance, upstream.route.service
-        upstream.exchanges.add(task)
-        self._tally.in_flight[instance] += 1
+        self._count(upstream, 1)
+        upstream.open.add(task)
         try:
-            yield
-        except ConnectionLost:
-            self._failed(
-                stream, service, messages.INSTANCE_LOST, "the connection ended before the response did"
-            )
-        except BadResponse as exc:
-            self._failed(stream, service, messages.BAD_RESPONSE, f"no good response: {exc}")
+            return await upstream.take()
         except asyncio.CancelledError:
-            if not upstream.lost:
-                raise
-            code = messages.INSTANCE_LOST if stream.taken else messages.NO_ROUTE
-            self._failed(stream, service, code, "another generation took the instance's place")
+            if upstream.lost:
+                raise Refusal(messages.NO_ROUTE, _REPLACED) from None
+            raise
         finally:
-            upstream.exchanges.discard(task)
-            self._tally.in_flight[instance] -= 1
-            if not self._tally.in_flight[instance]:
-                del self._tally.in_flight[instance]
+            upstream.open.discard(task)
+            self._count(upstream, -1)
+
+    def _begin(
+        self, stream: Stream, upstream: Upstream, request: Request, body: bytes | None, connection: Connection
+    ) -> None:
+        """Raises Refusal."""
+        if time.time() >= upstream.route.admit_until:
+            connection.abort()
+            raise Refusal(messages.TOO_LATE, "this instance takes no new requests so close to its end")
+        under_way = Exchange(stream, request, connection, functools.partial(self._ended, upstream))
+        upstream.open.add(under_way)
+        self._count(upstream, 1)
+        self._tally.requests[upstream.route.service] += 1
+        under_way.begin(body)
+
+    def _not_begun(self, stream: Stream, fault: Exception) -> None:
+        """Something went wrong before anything went to the instance."""
+        if isinstance(fault, Refusal):
+            stream.reset(fault.code, str(fault))
+        else:
+            self._broken(stream, fault)
+
+    def _ended(self, upstream: Upstream, under_way: Exchange) -> None:
+        stream, fault, service = under_way.stream, under_way.fault, upstream.route.service
+        upstream.open.discard(under_way)
+        self._count(upstream, -1)
+        if fault is None:
+            upstream.give_back(under_way.connection)
+            if under_way.status >= 500:
+                self._tally.errors[service] += 1
+            if not stream.over:
+                self._start(stream, exchange.discard(stream))
+        elif isinstance(fault, ConnectionLost):
+            text = "the connection ended before the response did"
+            self._failed(stream, service, messages.INSTANCE_LOST, text)
+        elif isinstance(fault, BadResponse):
+            self._failed(stream, service, messages.BAD_RESPONSE, f"no good response: {fault}")
+        elif isinstance(fault, Replaced):
+            self._failed(stream, service, messages.INSTANCE_LOST, _REPLACED)
+        else:
+            self._broken(stream, fault)
+
+    def _count(self, upstream: Upstream, change: int) -> None:
+        """In flight at this instance."""
+        in_flight, instance = self._tally.in_flight, upstream.route.instance
+        in_flight[instance] += change
+        if not in_flight[instance]:
+            del in_flight[instance]
+
+    def _broken(self, stream: Stream, fault: BaseException) -> None:
+        """By the proxy, or by a fault of the gate's own."""
+        if isinstance(fault, StreamReset):
+            return
+        if isinstance(fault, BodyMismatch):
+            stream.reset(messages.PROTOCOL, "the body is not as long as announced")
+            return
+        if self._notes.take():
+            note_fault(stream.request.request_id, type(fault), fault, fault.__traceback__)
+        stream.reset(messages.INSTANCE_LOST if stream.taken else messages.REFUSED, "the gate failed")
 
     def _failed(self, stream: Stream, service: str, code: str, why: str) -> None:
         self._tally.errors[service] += 1

@@ -6,10 +6,11 @@ import asyncio
 import os
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from saia_engine.edge import collector
-from saia_engine.gate import own_code, slots
+from saia_engine.gate import own_code, slots, turn
 from saia_engine.gate.command import FAILED, OK, REFUSED, say
 from saia_engine.gate.journal import note, shown, take_over
 from saia_engine.gate.ping import own_version
@@ -43,16 +44,17 @@ def start(routes: str, proxy: str, code: own_code.Stamps) -> int:
     note(f"relay for {proxy} begins")
     # Not asyncio.run, which would wait for a thread that hangs on a file system.
     try:
-        why = asyncio.new_event_loop().run_until_complete(_run(proxy, file, code))
+        loop = turn.Loop()
+        why = loop.run_until_complete(_run(proxy, file, code, loop.alone))
     except OSError as exc:
         return _refuse("stdin and stdout must be pipes or sockets", FAILED, str(exc))
     note(f"relay for {proxy} ends: {shown(why)}")
     return OK
 
 
-async def _run(proxy: str, file: RoutesFile, code: own_code.Stamps) -> str:
+async def _run(proxy: str, file: RoutesFile, code: own_code.Stamps, alone: Callable[[], bool]) -> str:
     _watch_lifeline()
-    relay = Relay(proxy, file)
+    relay = Relay(proxy, file, alone)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.renew)
     watch = asyncio.create_task(own_code.follow(code, relay.renew))
     try:

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from saia_engine import front
 from saia_engine.front import FrontError, FrontRefused, FrontUnreachable
@@ -26,6 +26,16 @@ def identity(route: Route) -> tuple[int, str, int, str]:
     return route.generation, route.host, route.port, route.secret
 
 
+class Replaced(Exception):
+    """Another generation took the instance's place."""
+
+
+class Cancellable(Protocol):
+    """A task that prepares a request, or one that is under way."""
+
+    def cancel(self, reason: Any, /) -> object: ...
+
+
 class Upstream:
     """One generation of one instance. `lost` once another generation took its place."""
 
@@ -34,7 +44,8 @@ class Upstream:
         self.lost = False
         self.gone = False
         """Not in the routes any more: no new request, but what is open goes on."""
-        self.exchanges: set[asyncio.Task[None]] = set()
+        self.open: set[Cancellable] = set()
+        """What is under way here; cancelled if another generation takes this one's place."""
         self._told = changed
         self._idle: dict[Connection, float] = {}
         """Until when, the next to expire first."""
@@ -67,13 +78,22 @@ class Upstream:
         if not self.watch.live:
             raise Refusal(messages.NO_ROUTE, "this instance does not answer")
 
-    async def take(self) -> Connection:
-        """A proven connection of ours alone. Raises Refusal."""
+    def take_idle(self) -> Connection | None:
+        """A proven connection of ours alone, where a request may be opened here now and one is free."""
+        if self.gone or self.draining or not self.watch.live:
+            return None
         while self._idle:
             connection, _ = self._idle.popitem()
             if connection.quiet():
                 return connection
             connection.abort()
+        return None
+
+    async def take(self) -> Connection:
+        """The same, or a new one. Raises Refusal."""
+        idle = self.take_idle()
+        if idle is not None:
+            return idle
         try:
             _, connection = await front.connect_protocol(Connection, **self._address(front.DATA))
         except FrontRefused as exc:
@@ -114,8 +134,8 @@ class Upstream:
         """Another generation took its place: whatever is open here has lost its instance."""
         self.lost = True
         self.leave()
-        for exchange in list(self.exchanges):
-            exchange.cancel()
+        for each in list(self.open):
+            each.cancel(Replaced())
 
     def close_idle(self) -> None:
         idle, self._idle = self._idle, {}

@@ -73,18 +73,16 @@ class Decoder:
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Raises NotOurPeer for a wrong beginning, WireError for a frame that can't be."""
         buffer = self._buffer
-        buffer += data
-        if not self._greeted:
-            if not MAGIC.startswith(buffer[: len(MAGIC)]):
-                raise NotOurPeer(bytes(buffer[:200]))
-            if len(buffer) < len(MAGIC):
+        source: bytes | bytearray = data
+        if buffer or not self._greeted:
+            buffer += data
+            source = buffer
+            if not self._greeted and not self._greet():
                 return
-            del buffer[: len(MAGIC)]
-            self._greeted = True
-        position, size = 0, len(buffer)
+        position, size = 0, len(source)
         try:
             while size - position >= HEADER.size:
-                length, kind, stream = HEADER.unpack_from(buffer, position)
+                length, kind, stream = HEADER.unpack_from(source, position)
                 if length > MAX_PAYLOAD:
                     raise WireError(f"a frame of {length} bytes, above {MAX_PAYLOAD}")
                 known = KINDS.get(kind)
@@ -94,8 +92,19 @@ class Decoder:
                 if size - start < length:
                     break
                 position = start + length
-                with memoryview(buffer) as view:
-                    payload = bytes(view[start:position])
-                yield Frame(known, stream, payload)
+                yield Frame(known, stream, bytes(memoryview(source)[start:position]))
         finally:
-            del buffer[:position]
+            if source is buffer:
+                del buffer[:position]
+            elif position < size:
+                buffer += data[position:]
+
+    def _greet(self) -> bool:
+        """Whether the magic is here, whole. Raises NotOurPeer."""
+        buffer = self._buffer
+        if not MAGIC.startswith(buffer[: len(MAGIC)]):
+            raise NotOurPeer(bytes(buffer[:200]))
+        self._greeted = len(buffer) >= len(MAGIC)
+        if self._greeted:
+            del buffer[: len(MAGIC)]
+        return self._greeted

@@ -186,17 +186,19 @@ class Metrics(Message, frozen=True, tag="metrics"):
 Control = Routes | Admin | Renew | Applied | Metrics
 
 M = TypeVar("M")
+_decoders = {kind: msgspec.json.Decoder(kind) for kind in (Hello, Open, Head, Reset)}
+_encode = msgspec.json.Encoder().encode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def pack(message: Message) -> bytes:
-    return msgspec.json.encode(message)
+    return _encode(message)
 
 
 def unpack(kind: type[M], payload: bytes) -> M:
-    """Raises WireError for a payload that is not such a message."""
+    """Raises WireError for a payload that is not such a message: one of those that stand alone in a frame."""
     try:
-        return msgspec.json.decode(payload, type=kind)
+        return _decoders[kind].decode(payload)  # type: ignore[return-value]
     except _UNREADABLE as exc:
         raise WireError(f"bad {getattr(kind, '__name__', 'control')} message: {exc}") from exc
 

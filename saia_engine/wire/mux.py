@@ -31,8 +31,10 @@ class MuxClosed(Exception):
 class Mux:
     """One connection's streams.
 
-    `on_round_trip` is told how many seconds each ping and its answer took.
-    `on_open` is given on the gate's side only; a proxy's mux refuses OPEN. `max_streams` and
+    `on_round_trip` is told how many seconds each ping and its answer took. `alone`: whether nothing else happens in
+    this turn of the loop, so that nothing can be gathered by waiting for its end.
+    `on_open` is given on the gate's side only, and called once all of what came with the OPEN is in its stream; a
+    proxy's mux refuses OPEN. `max_streams` and
     `buffer_limit` (bytes) bound what the peer can make us hold: above them one stream is reset with
     `limit`, nothing else happens. A peer that makes us answer more than `buffer_limit` bytes without reading
     them loses the connection.
@@ -47,6 +49,7 @@ class Mux:
         on_open: Callable[[Stream], None] | None = None,
         on_closed: Callable[[str], None] | None = None,
         on_round_trip: Callable[[float], None] | None = None,
+        alone: Callable[[], bool] | None = None,
         max_streams: int = 2000,
         buffer_limit: int = 256 * 1024 * 1024,
     ) -> None:
@@ -59,12 +62,14 @@ class Mux:
         self.buffer_limit = buffer_limit
         self.max_streams = max_streams
         self.paused = False
+        self.closed = False
         self.closed_because = ""
         self._write = write
         self._on_control = on_control
         self._on_open = on_open
         self._on_closed = on_closed
         self._on_round_trip = on_round_trip
+        self._alone = alone
         self._pinged_at: float | None = None
         self._decoder = Decoder()
         self._out: list[bytes | memoryview] = []
@@ -79,6 +84,8 @@ class Mux:
         self._ready: asyncio.Future[Hello] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._held: dict[Stream, None] = {}
+        self._holding = False
+        self._opened: list[Stream] = []
         self._out.append(MAGIC)
         self.send_frame(Kind.HELLO, 0, pack(Hello(messages.WIRE_VERSION, program)))
         self.loop.call_soon(self._flush)
@@ -97,10 +104,6 @@ class Mux:
         """Returns once no stream is open, or the connection is gone."""
         while self.streams:
             await self._idle.wait()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed.done()
 
     @property
     def gathering(self) -> bool:
@@ -152,6 +155,8 @@ class Mux:
                 self._handle(frame)
                 if self.closed:
                     return
+            if self._opened:
+                self._tell_opened()
         except WireError as exc:
             if not self._ready.done():
                 self._ready.set_exception(exc)
@@ -176,7 +181,7 @@ class Mux:
     def send_frame(self, kind: Kind, stream: int, payload: bytes | memoryview = b"") -> None:
         if self.closed:
             return
-        if not self._out:
+        if not self._out and not self._holding:
             self.loop.call_soon(self._flush)
         self._out.append(HEADER.pack(len(payload), kind, stream))
         if payload:
@@ -184,6 +189,19 @@ class Mux:
         self._out_size += HEADER.size + len(payload)
         if self._out_size >= FLUSH_AT:
             self._flush()
+
+    def hold(self) -> None:
+        """More frames follow, up to `release`. Not nested."""
+        self._holding = self._alone is not None and not self._out
+
+    def release(self) -> None:
+        """What was held goes at once, where nothing else is to come in this turn."""
+        if self._holding:
+            self._holding = False
+            if self._out and self._alone is not None and self._alone():
+                self._flush()
+            elif self._out:
+                self.loop.call_soon(self._flush)
 
     def wake_on_resume(self, stream: Stream) -> None:
         if self.paused:
@@ -242,6 +260,7 @@ class Mux:
     def _finish(self, why: str) -> None:
         if self.closed:
             return
+        self.closed = True
         self.closed_because = why
         self._closed.set_result(None)
         self._pinger.cancel()
@@ -321,4 +340,10 @@ class Mux:
         if self.buffered >= self.buffer_limit:
             stream.reset(messages.LIMIT, "the connection's buffers are full")
             return
-        self._on_open(stream)
+        self._opened.append(stream)
+
+    def _tell_opened(self) -> None:
+        opened, self._opened = self._opened, []
+        for stream in opened:
+            if not stream.over and self._on_open is not None:
+                self._on_open(stream)

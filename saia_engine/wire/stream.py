@@ -86,6 +86,14 @@ class Stream:
         self._writable = Bell()
         self.on_reset: Callable[[StreamReset], None] | None = None
         """Called once if anyone but `reset` ends the stream before both sides did."""
+        self.on_writable: Callable[[], None] | None = None
+        """Called when more may be sent again, after `send_some` sent less than it was given."""
+        self.on_data: Callable[[bytes], bool] | None = None
+        """Offered what comes before it waits for `receive`; True where it was taken. Only while nothing waits."""
+
+    @property
+    def mux(self) -> Mux:
+        return self._mux
 
     @property
     def connection(self) -> str:
@@ -104,17 +112,31 @@ class Stream:
 
     async def send(self, data: bytes) -> None:
         """Send bytes of the body; waits for the peer's credit and the transport. Raises StreamReset."""
-        view = memoryview(data)
-        self._check_may_send()
-        while view:
-            while self._failure is None and (self._credit <= 0 or self._mux.paused):
-                self._mux.wake_on_resume(self)
+        sent = self.send_some(data)
+        if sent < len(data):
+            view = memoryview(data)
+            while sent < len(data):
                 await self._writable.wait()
-            self._check()
-            part = view[: min(len(view), self._credit, frames.MAX_DATA)]
-            self._credit -= len(part)
+                sent += self.send_some(view[sent:])
+
+    def send_some(self, data: bytes | memoryview) -> int:
+        """Send as many bytes of the body as the peer's credit and the transport allow now. Raises StreamReset.
+
+        `on_writable` tells when there may be more.
+        """
+        self._check()
+        self._check_may_send()
+        size, sent = len(data), 0
+        while sent < size:
+            if self._credit <= 0 or self._mux.paused:
+                self._mux.wake_on_resume(self)
+                break
+            many = min(size - sent, self._credit, frames.MAX_DATA)
+            part = data if many == size else memoryview(data)[sent : sent + many]
+            self._credit -= many
+            sent += many
             self._mux.send_frame(Kind.DATA, self.id, part)
-            view = view[len(part) :]
+        return sent
 
     def end(self) -> None:
         """No more bytes from this side."""
@@ -152,10 +174,22 @@ class Stream:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._release_buffer()
-        self._taken += len(data)
+        self._took(len(data))
+        return data
+
+    def _took(self, size: int) -> None:
+        self._taken += size
         if self._taken >= WINDOW // 2 and not self._peer_ended and self._failure is None:
             self._mux.send_frame(Kind.CREDIT, self.id, self._taken.to_bytes(4, "big"))
             self._taken = 0
+
+    def arrived(self) -> bytes | None:
+        """All of the peer's body, where it is here to its end: nobody need wait for it."""
+        if not self._peer_ended or self._failure is not None:
+            return None
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._release_buffer()
         return data
 
     @property
@@ -163,8 +197,10 @@ class Stream:
         return self._failure is not None or (self._ended and self._peer_ended)
 
     def wake(self) -> None:
-        """The transport takes bytes again."""
+        """More may be sent again."""
         self._writable.ring()
+        if self.on_writable is not None:
+            self.on_writable()
 
     # -- called by the mux
 
@@ -186,10 +222,13 @@ class Stream:
         self._check_order("data")
         if not data:
             raise WireError("an empty piece of a body")
+        if self._buffered + self._taken + len(data) > WINDOW:
+            raise WireError("data beyond the stream's credit")
+        if self.on_data is not None and not self._chunks and self.on_data(data):
+            self._took(len(data))
+            return
         self._buffered += len(data)
         self._mux.buffered += len(data)
-        if self._buffered + self._taken > WINDOW:
-            raise WireError("data beyond the stream's credit")
         if self._chunks and len(data) < SMALL and len(self._chunks[-1]) < SMALL:
             self._chunks[-1] += data
         else:
@@ -225,7 +264,7 @@ class Stream:
         self._credit += amount
         if self._credit > WINDOW:
             raise WireError("credit beyond the window")
-        self._writable.ring()
+        self.wake()
 
     def _fail(self, failure: StreamReset, told: bool = True) -> None:
         if self._failure is not None:

@@ -201,6 +201,8 @@ def test_headers_that_connection_names_are_dropped_and_the_rest_passes():
         ("X", "a" * 8193),
         ("é", "1"),
         ("X" * 300, "1"),
+        ("X", "a\nY\0b"),
+        ("X\0a\nY", "b"),
     ],
 )
 def test_malformed_headers_refuse_the_request(bad):

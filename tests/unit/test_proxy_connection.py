@@ -67,6 +67,32 @@ async def test_requests_sent_at_once_are_answered_in_their_order(tmp_path):
     assert all("date" in headers for _, headers, _ in answers)
 
 
+async def test_each_request_on_a_connection_has_its_own_head(tmp_path):
+    """What follows from a head that is said again is kept; of another head nothing of it may be left."""
+    first = request(1, more="X-Colour: red\r\n")
+    others = {
+        "no key": first.replace(f"Bearer {KEY}".encode(), b"Basic x"),
+        "another key": first.replace(KEY.encode(), b"sk-another"),
+        "another colour": first.replace(b"red", b"blue"),
+    }
+    found: dict[str, list[object]] = {name: [] for name in others}
+    async with proxy(tmp_path) as (served, _):
+        for name, other in others.items():
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(first + first + other + first)
+            for _ in range(4):
+                status, _, body = await read_answer(reader)
+                passed = dict(json.loads(body)["headers"]) if status == 200 else {}
+                assert "authorization" not in passed
+                found[name].append(passed.get("x-colour", status))
+            writer.close()
+    assert found == {
+        "no key": ["red", "red", 401, "red"],
+        "another key": ["red", "red", 401, "red"],
+        "another colour": ["red", "red", "blue", "red"],
+    }
+
+
 async def test_a_body_is_asked_for_when_somebody_wants_it(tmp_path):
     async with proxy(tmp_path) as (served, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)

@@ -240,7 +240,7 @@ async def test_a_stop_turns_away_who_waits_so_that_it_asks_the_next_process(tmp_
 @pytest.mark.parametrize("how", ["gone", "cancelled"])
 async def test_a_place_given_to_one_that_just_left_goes_to_the_next(how):
     table = RoutingTable(("a",), most_at=lambda service: 1)
-    queue = Queue(table, Queues(QueueRule(max_wait_s=LONG_S)), Metrics(time.monotonic))
+    queue = Queue(table, Queues(QueueRule(max_wait_s=LONG_S)), Metrics())
     table.update("a", Routes(1, [STARTING], []))
 
     def visit() -> tuple[SimpleNamespace, asyncio.Task[Place]]:

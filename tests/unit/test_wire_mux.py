@@ -541,3 +541,69 @@ async def test_stream_numbers_that_run_out_end_the_connection_not_the_program():
     raw.mux.open(Open("i", "GET", "/"))
     with pytest.raises(MuxClosed):
         raw.mux.open(Open("i", "GET", "/"))
+
+
+async def test_what_is_held_goes_at_once_where_nothing_else_happens_and_else_at_the_end_of_the_turn():
+    for alone, at_once in ((True, 2), (False, 1), (None, 1)):
+        writes: list[bytes] = []
+        made = Mux(
+            writes.append,
+            program="test",
+            on_control=lambda _: None,
+            on_open=lambda _: None,
+            alone=None if alone is None else lambda alone=alone: alone,
+        )
+        made.data_received(GREETING + opening(1))
+        await settle()
+        assert len(writes) == 1, "its own hello"
+        (opened,) = made.streams.values()
+        made.hold()
+        opened.respond(Head(200))
+        opened.end()
+        assert len(writes) == 1
+        made.release()
+        assert len(writes) == at_once
+        await settle()
+        assert len(writes) == 2, "one piece, once"
+        made.close("over")
+
+
+async def test_send_some_sends_what_there_is_credit_for_and_tells_when_there_is_more():
+    async with Pair() as pair:
+        ours, theirs = await pair.open()
+        told: list[int] = []
+        ours.on_writable = lambda: told.append(1)
+        sent = ours.send_some(b"x" * (WINDOW + 10))
+        assert (sent, ours.send_some(b"y")) == (WINDOW, 0)
+        await settle()
+        assert not told
+        assert len(await theirs.receive()) == WINDOW
+        await settle()
+        assert told
+        assert ours.send_some(b"y" * 10) == 10
+
+
+async def test_what_comes_is_offered_first_and_kept_where_it_is_not_taken():
+    async with Pair() as pair:
+        ours, theirs = await pair.open()
+        taken: list[bytes] = []
+        takes = True
+
+        def take(data: bytes) -> bool:
+            if takes:
+                taken.append(data)
+            return takes
+
+        theirs.on_data = take
+        for number in range(3 * WINDOW // 1000):  # its credit comes back although nobody receives
+            await ours.send(b"%03d" % (number % 1000) + b"." * 997)
+            await settle()
+        assert len(b"".join(taken)) == 3 * WINDOW // 1000 * 1000
+        takes = False
+        await ours.send(b"first ")
+        await settle()
+        takes = True
+        await ours.send(b"second")
+        await settle()
+        assert await theirs.receive() == b"first second"
+        assert pair.gate.buffered == 0

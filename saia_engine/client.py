@@ -5,10 +5,10 @@ One `EngineClient` for each event loop. Every method raises ClientError or one o
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -69,10 +69,26 @@ class NotFound(ClientError):
     """There is no such service, instance or proxy."""
 
 
+class Changed(ClientError):
+    """Something of the target that was `expect`ed is not so any more; the message says what it is now."""
+
+
+class Intent(TypedDict, total=False):
+    """What every act takes."""
+
+    confirm: bool
+    """The operator was told what it may break."""
+    reason: str
+    """For the audit, at most 200 characters."""
+    expect: Mapping[str, Any]
+    """What was seen of the target. Raises Changed where the engine knows better."""
+
+
 _KINDS: dict[str, type[ClientError]] = {
     "needs_confirmation": NeedsConfirmation,
     "not_allowed": NotAllowed,
     "not_found": NotFound,
+    "changed": Changed,
 }
 
 
@@ -197,70 +213,94 @@ class EngineClient:
         """Its API keys: what is ordered, whether that is in force, and what the proxy says of each."""
         return await self._call("GET", f"/v1/proxies/{_quoted(proxy)}/keys")
 
+    async def config_diff(self) -> dict[str, Any]:
+        """What the changed configuration file would change, or its faults."""
+        return await self._call("GET", "/v1/config/diff")
+
     async def health(self) -> dict[str, Any]:
         return await self._call("GET", "/v1/health")
 
     # -- intents
 
-    async def scale(self, service: str, replicas: int, *, confirm: bool = False) -> dict[str, Any]:
+    async def scale(self, service: str, replicas: int, **intent: Unpack[Intent]) -> dict[str, Any]:
         """Override the config file's number. Raises NeedsConfirmation where `min_available` is undercut."""
-        body = {"replicas": replicas, "confirm": confirm}
-        return await self._call("POST", f"/v1/services/{_quoted(service)}/scale", body)
+        return await self._ask("POST", f"{_service(service)}/scale", intent, replicas=replicas)
 
-    async def clear_override(self, service: str) -> dict[str, Any]:
+    async def clear_override(self, service: str, **intent: Unpack[Intent]) -> dict[str, Any]:
         """Back to the config file's number."""
-        return await self._call("DELETE", f"/v1/services/{_quoted(service)}/override")
+        return await self._ask("DELETE", f"{_service(service)}/override", intent)
 
-    async def drain(self, instance: str, *, confirm: bool = False) -> dict[str, Any]:
+    async def pause(self, service: str, **intent: Unpack[Intent]) -> dict[str, Any]:
+        """None of it until it is resumed. Raises NeedsConfirmation without `confirm`."""
+        return await self._ask("POST", f"{_service(service)}/pause", intent)
+
+    async def resume(self, service: str, **intent: Unpack[Intent]) -> dict[str, Any]:
+        """As many as before the pause: the file's number, or an override."""
+        return await self._ask("DELETE", f"{_service(service)}/pause", intent)
+
+    async def drain(self, instance: str, **intent: Unpack[Intent]) -> dict[str, Any]:
         """Take an instance out; its slot is filled again. Raises NeedsConfirmation as `scale` does."""
-        return await self._call("POST", f"/v1/instances/{_quoted(instance)}/drain", {"confirm": confirm})
+        return await self._ask("POST", f"{_instance(instance)}/drain", intent)
 
-    async def replace(self, instance: str) -> dict[str, Any]:
+    async def cancel(self, instance: str, **intent: Unpack[Intent]) -> dict[str, Any]:
+        """End its job, whatever is open on it. Raises NeedsConfirmation for one that has served."""
+        return await self._ask("POST", f"{_instance(instance)}/cancel", intent)
+
+    async def replace(self, instance: str, **intent: Unpack[Intent]) -> dict[str, Any]:
         """Hand an instance over to a new one before its end."""
-        return await self._call("POST", f"/v1/instances/{_quoted(instance)}/replace")
+        return await self._ask("POST", f"{_instance(instance)}/replace", intent)
 
-    async def rollback(self, service: str, revision: str = "", *, confirm: bool = False) -> dict[str, Any]:
+    async def rollback(self, service: str, revision: str = "", **intent: Unpack[Intent]) -> dict[str, Any]:
         """Run an older revision, by default the last good one. Raises NeedsConfirmation for one that is not good."""
-        body = {"revision": revision, "confirm": confirm}
-        return await self._call("POST", f"/v1/services/{_quoted(service)}/rollback", body)
+        return await self._ask("POST", f"{_service(service)}/rollback", intent, revision=revision)
 
-    async def unpin(self, service: str) -> dict[str, Any]:
+    async def unpin(self, service: str, **intent: Unpack[Intent]) -> dict[str, Any]:
         """Back to the revision that the config file asks for."""
-        return await self._call("DELETE", f"/v1/services/{_quoted(service)}/pin")
+        return await self._ask("DELETE", f"{_service(service)}/pin", intent)
 
-    async def exclude(
-        self, node: str, for_s: float, because: str = "", *, confirm: bool = False
-    ) -> dict[str, Any]:
+    async def exclude(self, node: str, for_s: float, **intent: Unpack[Intent]) -> dict[str, Any]:
         """No new jobs there for so long. Raises NeedsConfirmation where no other node is left."""
-        body = {"for_s": for_s, "because": because, "confirm": confirm}
-        return await self._call("POST", f"/v1/nodes/{_quoted(node)}/exclusion", body)
+        return await self._ask("POST", f"/v1/nodes/{_quoted(node)}/exclusion", intent, for_s=for_s)
 
-    async def include(self, node: str) -> dict[str, Any]:
+    async def include(self, node: str, **intent: Unpack[Intent]) -> dict[str, Any]:
         """New jobs may go there again."""
-        return await self._call("DELETE", f"/v1/nodes/{_quoted(node)}/exclusion")
+        return await self._ask("DELETE", f"/v1/nodes/{_quoted(node)}/exclusion", intent)
 
-    async def unfreeze(self, *, confirm: bool = False) -> dict[str, Any]:
+    async def unfreeze(self, **intent: Unpack[Intent]) -> dict[str, Any]:
         """End the freeze of a mass absence. Raises NeedsConfirmation without `confirm`."""
-        return await self._call("POST", "/v1/unfreeze", {"confirm": confirm})
+        return await self._ask("POST", "/v1/unfreeze", intent)
 
-    async def maintenance(self, proxy: str, on: bool) -> dict[str, Any]:
-        return await self._call("POST", f"/v1/proxies/{_quoted(proxy)}/maintenance", {"on": on})
+    async def apply_config(self, **intent: Unpack[Intent]) -> dict[str, Any]:
+        """Take in the changed configuration file; `expect` may hold the `digest` of its diff.
 
-    async def revoke_key(self, proxy: str, key: str) -> dict[str, Any]:
+        Raises NeedsConfirmation where services would be removed.
+        """
+        return await self._ask("POST", "/v1/config/apply", intent)
+
+    async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> dict[str, Any]:
+        return await self._ask("POST", f"/v1/proxies/{_quoted(proxy)}/maintenance", intent, on=on)
+
+    async def revoke_key(self, proxy: str, key: str, **intent: Unpack[Intent]) -> dict[str, Any]:
         """Its new requests are refused; it need not be known to the proxy yet."""
-        return await self._call("POST", _key(proxy, key) + "/revocation")
+        return await self._ask("POST", _key(proxy, key) + "/revocation", intent)
 
-    async def restore_key(self, proxy: str, key: str) -> dict[str, Any]:
-        return await self._call("DELETE", _key(proxy, key) + "/revocation")
+    async def restore_key(self, proxy: str, key: str, **intent: Unpack[Intent]) -> dict[str, Any]:
+        return await self._ask("DELETE", _key(proxy, key) + "/revocation", intent)
 
-    async def limit_key(self, proxy: str, key: str, limits: dict[str, int | None]) -> dict[str, Any]:
+    async def limit_key(
+        self, proxy: str, key: str, limits: dict[str, int | None], **intent: Unpack[Intent]
+    ) -> dict[str, Any]:
         """`concurrency` and `per_minute`: None is what the proxy's configuration says, 0 no limit; what is not
         given stays as it is."""
-        return await self._call("POST", _key(proxy, key) + "/limits", dict(limits))
+        return await self._ask("POST", _key(proxy, key) + "/limits", intent, **limits)
 
-    async def clear_key_limits(self, proxy: str, key: str) -> dict[str, Any]:
+    async def clear_key_limits(self, proxy: str, key: str, **intent: Unpack[Intent]) -> dict[str, Any]:
         """Back to what the proxy's configuration says."""
-        return await self._call("DELETE", _key(proxy, key) + "/limits")
+        return await self._ask("DELETE", _key(proxy, key) + "/limits", intent)
+
+    async def _ask(self, method: str, path: str, intent: Intent, **fields: Any) -> dict[str, Any]:
+        said = {name: value for name, value in intent.items() if value}
+        return await self._call(method, path, fields | said or None)
 
     # -- the wire
 
@@ -349,6 +389,14 @@ def _checked(response: httpx.Response) -> httpx.Response:
     except msgspec.DecodeError:
         raise ClientError("failed", f"the engine answered with status {response.status_code}") from None
     raise _KINDS.get(error.code, ClientError)(error.code, error.message)
+
+
+def _service(name: str) -> str:
+    return f"/v1/services/{_quoted(name)}"
+
+
+def _instance(name: str) -> str:
+    return f"/v1/instances/{_quoted(name)}"
 
 
 def _key(proxy: str, key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from saia_engine.model import Exclusion, Instance, Node, Revision, Service, State
 
@@ -29,6 +30,10 @@ def of_scale(service: Service, before: int, wanted: int) -> str:
     return ""
 
 
+def of_pause(service: str, before: int) -> str:
+    return f"{service} would be stopped: all its requests are refused until it is resumed" if before else ""
+
+
 def of_drain(service: Service | None, record: Instance, ready_left: int) -> str:
     """`ready_left` are its service's other ready instances."""
     if service is None or record.state is not State.READY:
@@ -44,6 +49,23 @@ def of_drain(service: Service | None, record: Instance, ready_left: int) -> str:
             f" of {service.min_available}"
         )
     return ""
+
+
+def of_cancel(service: Service | None, record: Instance, ready_left: int) -> str:
+    """`ready_left` are its service's other ready instances."""
+    if not record.served:
+        return ""  # nobody was ever sent there
+    return of_drain(service, record, ready_left) or "all that is open on it is cut, without a drain"
+
+
+def of_apply(changes: Iterable[Mapping[str, Any]]) -> str:
+    """`changes` are those of `config_changes`."""
+    removed = [change["service"] for change in changes if change["change"] == "removed"]
+    return (
+        f"the changed file has no {', '.join(removed)} any more: all its instances would end"
+        if removed
+        else ""
+    )
 
 
 def of_rollback(revision: Revision) -> str:

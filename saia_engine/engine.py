@@ -11,20 +11,21 @@ from functools import wraps
 from importlib.metadata import version
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from saia_engine import config as configuration
-from saia_engine import doubts, proxy_orders, rows, site, story, view
+from saia_engine import proxy_orders, rows, site, story, view
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Refused
 from saia_engine.api.sockets import group_id
 from saia_engine.clock import SteadyClock
-from saia_engine.config import Config, ConfigFaults
+from saia_engine.config import Config
+from saia_engine.config_changes import ConfigChanges
 from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.edge import logs
 from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.intents import Intents
 from saia_engine.lease import Lease
-from saia_engine.model import DrainKind, Instance, Override, Reason, Service, State
+from saia_engine.model import ProxyLimits
 from saia_engine.probes import Probes
 from saia_engine.proxy_orders import ProxyOrders
 from saia_engine.publisher import Publisher
@@ -35,43 +36,15 @@ from saia_engine.revision_files import RevisionFiles
 from saia_engine.routes import RoutesFile
 from saia_engine.slurm.port import Slurm
 from saia_engine.store import Event, JournalError, Store
-from saia_engine.wishes import WishRefused
 
 EVENTS_SHOWN = 500
 CLOCK_JUMP_S = 5.0
 FIRST_ANSWER_S = 10.0
-FREEZE = ("mass-absence", "slurm")
-"""The alarm that holds while launches and cancels are held back."""
-FIXED = (
-    "name", "kind", "installation", "paths", "poll_interval_s", "rpc_floor_s", "command_timeout_s", "port_range",
-    "agent_python", "slurm_bin", "slurm_conf", "operators_group", "gate_group", "local",
-)  # fmt: skip
-"""What a reload does not change."""
-
 log = logs.get_logger("engine")
 
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
-
-
-def _intent(
-    act: Callable[Concatenate[Engine, P], Answer],
-) -> Callable[Concatenate[Engine, P], Answer]:
-    """What an operator asks for: refused unless the engine acts and the journal takes it."""
-
-    @wraps(act)
-    def guarded(engine: Engine, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        if not engine.acting_fault:
-            try:
-                return act(engine, *args, **kwargs)
-            except WishRefused as exc:
-                raise Refused("not_possible", str(exc)) from exc
-            except JournalError as exc:
-                engine.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
-        raise Refused("not_acting", f"the engine does not act: {engine.acting_fault}", 503)
-
-    return guarded
 
 
 def _reading(
@@ -142,6 +115,8 @@ class Engine:
             now=clock.now,
             on_step=self._publish_rows,
         )
+        self._changes = ConfigChanges(config, self.reconciler, self._take_proxies)
+        self.acts = Intents(self.reconciler, self._control, self._orders, self._changes, clock.now)
 
     # -- loops
 
@@ -174,6 +149,9 @@ class Engine:
         """For good: routes stay as they are, and every intent is refused."""
         self._control.stop_acting(why)
 
+    def _take_proxies(self, proxies: Mapping[str, ProxyLimits]) -> None:
+        self._control.proxies = proxies
+
     # -- publishing
 
     def _publish_rows(self) -> None:
@@ -191,6 +169,7 @@ class Engine:
                 records,
                 self._relays,
                 now,
+                pauses=reconciler.pauses,
                 pins=reconciler.pins,
                 leads=reconciler.leads,
                 rollouts=reconciler.rollouts,
@@ -276,160 +255,11 @@ class Engine:
 
     # -- the API's port
 
-    def _configured(self, service: str) -> Service:
-        configured = self.reconciler.configured(service)
-        if configured is None:
-            raise Refused("not_found", f"there is no service {service}", 404)
-        return configured
-
-    def _live(self, instance: str) -> Instance:
-        """One that lives and does not drain yet."""
-        record = self.reconciler.instances.get(instance)
-        if record is None or record.ended:
-            raise Refused("not_found", f"there is no live instance {instance}", 404)
-        if record.drain is not None:
-            raise Refused("already_draining", f"{instance} is draining already ({record.drain.kind})")
-        return record
-
-    @_intent
-    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> dict[str, Any]:
-        configured = self._configured(service)
-        before = self.reconciler.desired.services[service].replicas
-        doubt = doubts.of_scale(configured, before, replicas)
-        if doubt and not confirm:
-            raise Refused("needs_confirmation", doubt)
-        self.reconciler.set_override(Override(service, replicas, uid, self._clock.now()))
-        self.reconciler.record("scale", service, f"{before} -> {replicas}", uid)
-        self._wake.set()
-        return {"service": service, "before": before, "replicas": replicas}
-
-    @_intent
-    def clear_override(self, uid: int, service: str) -> dict[str, Any]:
-        configured = self.reconciler.configured(service)
-        if configured is None or service not in self.reconciler.overrides:
-            raise Refused("not_found", f"{service} has no override", 404)
-        self.reconciler.clear_override(service)
-        self.reconciler.record(
-            "override-cleared",
-            service,
-            f"back to {configured.replicas} replicas of the configuration",
-            uid,
-        )
-        self._wake.set()
-        return {"service": service, "replicas": configured.replicas}
-
-    @_intent
-    def drain(self, uid: int, instance: str, confirm: bool) -> dict[str, Any]:
-        record = self._live(instance)
-        ready = sum(
-            1
-            for i in self.reconciler.instances.values()
-            if i.service == record.service and i.state is State.READY and i.id != instance
-        )
-        doubt = doubts.of_drain(self.reconciler.desired.services.get(record.service), record, ready)
-        if doubt and not confirm:
-            raise Refused("needs_confirmation", doubt)
-        reason = Reason("operator", "drained by an operator; its slot is filled again")
-        self.reconciler.start_drain(record, DrainKind.OPERATOR, reason, uid)
-        self._wake.set()
-        return {"instance": instance, "ready_left": ready}
-
-    @_intent
-    def replace(self, uid: int, instance: str) -> dict[str, Any]:
-        record = self._live(instance)
-        if record.service not in self.reconciler.desired.services:
-            raise Refused("not_possible", f"{record.service} is not configured any more: drain it instead")
-        if not record.node:
-            raise Refused("not_possible", f"{instance} does not run yet: drain it instead")
-        self.reconciler.ask_replace(instance, uid)
-        self._wake.set()
-        return {"instance": instance}
-
-    @_intent
-    def rollback(self, uid: int, service: str, revision: str, confirm: bool) -> dict[str, Any]:
-        self._configured(service)
-        fits = [r for r in self.reconciler.revisions.get(service, ()) if r.revision.startswith(revision)]
-        if revision and not fits:
-            raise Refused("not_found", f"{service} has no revision {revision} in its history", 404)
-        if revision and len(fits) > 1:
-            names = ", ".join(r.revision for r in fits)
-            raise Refused("ambiguous", f"{revision} could be any of: {names}")
-        doubt = doubts.of_rollback(fits[0]) if revision else ""
-        if doubt and not confirm:
-            raise Refused("needs_confirmation", doubt)
-        pin = self.reconciler.rollback(service, fits[0].revision if revision else None, uid)
-        self._wake.set()
-        return {"service": service, "revision": pin.revision, "instead_of": pin.instead_of}
-
-    @_intent
-    def unpin(self, uid: int, service: str) -> dict[str, Any]:
-        configured = self._configured(service)
-        if service not in self.reconciler.pins:
-            raise Refused("not_found", f"{service} is not rolled back", 404)
-        self.reconciler.clear_pin(service, uid)
-        self._wake.set()
-        return {"service": service, "revision": configured.launch.revision}
-
-    @_intent
-    def exclude(self, uid: int, node: str, for_s: float, because: str, confirm: bool) -> dict[str, Any]:
-        snapshot, now = self.reconciler.snapshot, self._clock.now()
-        if snapshot is None:
-            raise Refused("not_possible", "Slurm has not answered yet, so no node is known")
-        if node not in snapshot.node_by_name:
-            raise Refused("not_found", f"there is no node {node}", 404)
-        doubt = doubts.of_exclusion(node, snapshot.nodes, self.reconciler.exclusions, now)
-        if doubt and not confirm:
-            raise Refused("needs_confirmation", doubt)
-        self.reconciler.exclude(node, now + for_s, because or "by an operator", uid)
-        self._wake.set()
-        return {"node": node, "until": now + for_s}
-
-    @_intent
-    def include(self, uid: int, node: str) -> dict[str, Any]:
-        exclusion = self.reconciler.exclusions.get(node)
-        if exclusion is None or exclusion.until <= self._clock.now():
-            raise Refused("not_found", f"node {node} is not excluded", 404)
-        self.reconciler.include(node, uid)
-        self._wake.set()
-        return {"node": node}
-
-    @_intent
-    def unfreeze(self, uid: int, confirm: bool) -> dict[str, Any]:
-        if FREEZE not in self.reconciler.alarms.current:
-            raise Refused("not_frozen", "nothing is frozen: no jobs of ours are missing in a mass")
-        if not confirm:
-            raise Refused("needs_confirmation", doubts.OF_UNFREEZE)
-        self.reconciler.unfreeze(uid)
-        self._wake.set()
-        return {"unfrozen": True}
-
-    def _proxy(self, name: str) -> str:
-        if name not in self._control.proxies:
-            raise Refused("not_found", f"there is no proxy {name}", 404)
-        return name
-
-    @_intent
-    def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
-        if self._orders.set_maintenance(self._proxy(proxy), on, uid):
-            self.reconciler.record("maintenance", proxy, "on" if on else "off", uid)
-        self._wake.set()
-        return {"proxy": proxy, "maintenance": on, "revision": self._orders.wish(proxy).revision}
-
-    @_intent
-    def order_key(
-        self, uid: int, proxy: str, key: str, changes: Mapping[str, bool | int | None]
-    ) -> dict[str, Any]:
-        is_news = self._orders.order_key(self._proxy(proxy), key, changes, uid)
-        wish = self._orders.wish(proxy)
-        order = wish.keys[key].order if key in wish.keys else proxy_orders.AS_CONFIGURED
-        if is_news:
-            self.reconciler.record("key-ordered", proxy, f"{key}: {view.key_order_words(asdict(order))}", uid)
-        self._wake.set()
-        known = self._orders.known(proxy, key)
-        return {"proxy": proxy, "key": key, "known": known, "revision": wish.revision} | asdict(order)
+    def config_diff(self) -> dict[str, Any]:
+        return self._changes.preview()
 
     def keys(self, proxy: str) -> dict[str, Any]:
-        return self._orders.key_rows(self._proxy(proxy))
+        return self._orders.key_rows(self.acts.proxy(proxy))
 
     def plan(self) -> dict[str, Any]:
         return view.plan_rows(self.reconciler.preview())
@@ -455,32 +285,24 @@ class Engine:
 
     @_reading
     def revisions(self, service: str) -> dict[str, Any]:
-        return story.revisions(self._store, service, self._configured(service), self._specs)
+        configured = self.reconciler.configured(service)
+        if configured is None:
+            raise Refused("not_found", f"there is no service {service}", 404)
+        return story.revisions(self._store, service, configured, self._specs)
 
     async def report(self, report: GateReport) -> dict[str, Any]:
-        proxy = self._proxy(report.proxy)
+        proxy = self.acts.proxy(report.proxy)
         self._relays.note(report, self.reconciler.desired.services, self._clock.now())
         await self._orders.news(proxy, report.admin_revision, report.wait_s)
         return self._orders.desired(proxy)
 
     def reload(self) -> None:
         """Take in services and proxies of the changed file; a bad one changes nothing and raises an alarm."""
-        try:
-            self._reload()
-        except Refused as exc:
-            log.error("config_not_reloaded", reason=exc.message)
-
-    @_intent
-    def _reload(self) -> None:
-        try:
-            fresh = configuration.load(self._config.file)
-        except ConfigFaults as exc:
-            self.reconciler.alarms.worry("config-bad", "config", str(exc).replace("\n", "; "))
+        if self.acting_fault:
+            log.error("config_not_reloaded", reason=self.acting_fault)
             return
-        self.reconciler.alarms.calm("config-bad", "config")
-        self._control.proxies = fresh.proxies
-        self.reconciler.configure(fresh.services, fresh.submits_per_hour, fresh.quarantine)
-        pending = [name for name in FIXED if getattr(fresh, name) != getattr(self._config, name)]
-        note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""
-        self.reconciler.record("config-reloaded", "config", f"{self._config.file}{note}")
+        try:
+            self._changes.reload()
+        except JournalError as exc:
+            self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
         self._wake.set()

@@ -112,9 +112,14 @@ def _replicas(story: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     if not story.get("configured"):
         return f"{name}, not in the configuration any more"
     told = f"{name}, {story['replicas']} replicas{status}"
-    if override:
-        told += f", by {_user(override['uid'])} since {_moment(override['at'])}"
-    return told
+    wish = story.get("pause") or override
+    return f"{told}, by {_whom(wish)}" if wish else told
+
+
+def _whom(wish: Mapping[str, Any]) -> str:
+    """Who wants it, since when, and why."""
+    because = f" ({plain(wish['because'])})" if wish.get("because") else ""
+    return f"{_user(wish['uid'])} since {_moment(wish['at'])}{because}"
 
 
 def _asked_for(story: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ _THIRD = (
     "ALTER TABLE proxies ADD COLUMN keys BLOB NOT NULL DEFAULT '{}'",
     "ALTER TABLE proxies ADD COLUMN at REAL NOT NULL DEFAULT 0",
 )
-_STEPS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = ("CREATE TABLE pauses (service TEXT PRIMARY KEY, record BLOB NOT NULL)",)
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Step n makes a journal of schema n+1 out of one of schema n; 0 is an empty file."""
 VERSION = len(_STEPS)
 

@@ -171,6 +171,17 @@ class Override:
     replicas: int
     uid: int
     at: float
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An operator wants none of a service until it is resumed; then the file's number, or an override, holds again."""
+
+    service: str
+    uid: int
+    at: float
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +412,8 @@ class Drain:
     started_at: float
     heard_at: float | None = None
     """When its agent first said that it drains: from then on it takes no new request."""
+    at_once: bool = False
+    """An operator does not want to wait for what is open on it."""
 
 
 @dataclass(frozen=True, slots=True)

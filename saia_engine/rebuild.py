@@ -44,7 +44,7 @@ from saia_engine.store import JournalError, Store
 
 _EXIT = re.compile(r"exit\.([0-9]{1,6})\.json")
 NOT_RESTORED = (
-    "scales, rollbacks and node exclusions that operators had set",
+    "scales, pauses, rollbacks and node exclusions that operators had set",
     "orders to proxies (maintenance, keys): each goes on by its last ones, and revoked keys stay so",
     "why an instance drains: it goes on as in a hand-over",
     "events, learned waits, and which revisions had proven themselves",

@@ -33,6 +33,7 @@ from saia_engine.model import (
     Launch,
     Node,
     Override,
+    Pause,
     Pin,
     Plan,
     Quarantine,
@@ -164,6 +165,10 @@ class Reconciler:
     @property
     def overrides(self) -> Mapping[str, Override]:
         return self.wishes.overrides
+
+    @property
+    def pauses(self) -> Mapping[str, Pause]:
+        return self.wishes.pauses
 
     @property
     def pins(self) -> Mapping[str, Pin]:
@@ -581,10 +586,22 @@ class Reconciler:
         self, instance: Instance, kind: DrainKind, reason: Reason, uid: int | None = None
     ) -> None:
         """Order a drain; the agent hears of it at once. Raises WishRefused."""
+        self._drain(instance, Drain(kind, self._now()), reason, uid)
+
+    def cancel_at_once(self, instance: Instance, reason: Reason, uid: int) -> None:
+        """Order a drain that waits for nothing that is open; one that drains already may be told so, too.
+
+        Raises WishRefused.
+        """
+        before = instance.drain or Drain(DrainKind.OPERATOR, self._now())
+        # An end for illness still counts as a failure; no other drain must be withdrawn any more.
+        kind = before.kind if before.kind is DrainKind.UNHEALTHY else DrainKind.OPERATOR
+        self._drain(instance, replace(before, kind=kind, at_once=True), reason, uid)
+
+    def _drain(self, instance: Instance, drain: Drain, reason: Reason, uid: int | None) -> None:
         if self.snapshot is None:
             raise WishRefused("Slurm has not answered yet: until then nothing is begun that has a deadline")
-        now = self._now()
-        self._keep(lifecycle.draining(replace(instance, drain=Drain(kind, now)), now))
+        self._keep(lifecycle.draining(replace(instance, drain=drain), self._now()))
         self._explain("drain", instance.id, reason, uid)
         self._watch()
 
@@ -656,21 +673,27 @@ class Reconciler:
     def clear_override(self, service: str) -> None:
         self.wishes.clear_override(service)
 
-    def rollback(self, service: str, revision: str | None, uid: int) -> Pin:
+    def pause(self, pause: Pause) -> None:
+        self.wishes.pause(pause)
+
+    def resume(self, service: str) -> None:
+        self.wishes.resume(service)
+
+    def rollback(self, service: str, revision: str | None, uid: int, why: str = "") -> Pin:
         """Raises WishRefused."""
-        pin = self.wishes.rollback(service, revision, uid)
-        self.record("rollback", service, f"to {pin.revision} instead of {pin.instead_of}", uid)
+        pin = self.wishes.rollback(service, revision, uid, why)
+        self.record("rollback", service, f"to {pin.revision} instead of {pin.instead_of}", uid, why)
         return pin
 
-    def clear_pin(self, service: str, uid: int) -> None:
+    def clear_pin(self, service: str, uid: int, why: str = "") -> None:
         """Raises WishRefused."""
         pin = self.wishes.pins.get(service)
         if pin is None:
             raise WishRefused(f"{service} is not rolled back")
         self.wishes.clear_pin(service)
-        self.record("pin-cleared", service, f"back to {pin.instead_of} of the configuration", uid)
+        self.record("pin-cleared", service, f"back to {pin.instead_of} of the configuration", uid, why)
 
-    def ask_replace(self, instance: str, uid: int) -> None:
+    def ask_replace(self, instance: str, uid: int, why: str = "") -> None:
         """Hand it over before its end. Raises WishRefused."""
         record = self.instances.get(instance)
         if record is None or record.ended:
@@ -678,7 +701,7 @@ class Reconciler:
         if record.drain is not None:
             raise WishRefused(f"{instance} is draining already ({record.drain.kind})")
         self._keep(replace(record, replace_asked=True))
-        self.record("replace", instance, "to be handed over to a new instance", uid)
+        self.record("replace", instance, "to be handed over to a new instance", uid, why)
 
     def exclude(self, node: str, until: float, because: str, uid: int) -> Exclusion:
         """Raises WishRefused."""
@@ -689,15 +712,15 @@ class Reconciler:
         self.record("node-excluded", node, because, uid)
         return exclusion
 
-    def include(self, node: str, uid: int) -> None:
+    def include(self, node: str, uid: int, why: str = "") -> None:
         """Raises WishRefused."""
         self.wishes.include(node)
-        self.record("node-included", node, "new jobs may go there again", uid)
+        self.record("node-included", node, "new jobs may go there again", uid, why)
 
-    def unfreeze(self, uid: int) -> None:
+    def unfreeze(self, uid: int, why: str = "") -> None:
         """An operator's word that what is absent is gone (promise 7)."""
         self.wishes.unfreeze()
-        self.record("unfrozen", "slurm", "what is absent now counts as gone", uid)
+        self.record("unfrozen", "slurm", "what is absent now counts as gone", uid, why)
 
     # -- recording
 
@@ -751,9 +774,10 @@ class Reconciler:
         log.info(code, subject=subject, text=text, severity=str(severity), uid=uid)
         self._on_event(event)
 
-    def record(self, code: str, subject: str, text: str, uid: int | None = None) -> None:
-        """An event from outside the loop: an operator's act, a start, a stop."""
-        self._record(code, Severity.INFO, subject, text, uid)
+    def record(self, code: str, subject: str, text: str, uid: int | None = None, why: str = "") -> None:
+        """An event from outside the loop: an operator's act and its reason, a start, a stop."""
+        detail = {"reason": why} if why else {}
+        self._record(code, Severity.INFO, subject, f"{text}; reason: {why}" if why else text, uid, detail)
 
 
 def _remembered(store: Store, now: float) -> dict[str, Instance]:

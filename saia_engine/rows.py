@@ -11,6 +11,7 @@ from saia_engine.model import (
     Exclusion,
     Instance,
     Override,
+    Pause,
     Pin,
     ProxyLimits,
     Service,
@@ -43,6 +44,7 @@ def services(
     relays: Relays,
     now: float,
     *,
+    pauses: Mapping[str, Pause],
     pins: Mapping[str, Pin],
     leads: Mapping[str, Lead],
     rollouts: Mapping[str, str],
@@ -59,6 +61,7 @@ def services(
         ready = [i for i in own if i.state is State.READY]
         traffic = relays.traffic.get(name) or Traffic()
         override = overrides.get(name) if service else None
+        pause = pauses.get(name) if service else None
         revision = service.launch.revision if service else ""
         pin = pins.get(name)
         lead = leads.get(name)
@@ -72,7 +75,7 @@ def services(
             draining=sum(1 for i in own if i.drain is not None),
             unready=sum(1 for i in own if i.state in (State.UNREADY, State.LOST)),
             min_available=service.min_available if service else 0,
-            status=_status(service, len(ready)),
+            status="paused" if pause else _status(service, len(ready)),
             next_end=min((i.end_time for i in ready if i.end_time is not None), default=None),
             in_flight=sum(in_flight.get(i.id, 0) for i in own),
             requests=traffic.requests,
@@ -80,6 +83,11 @@ def services(
             requests_per_s=round(traffic.rate(now), 2),
             override_by_uid=override.uid if override else None,
             override_at=override.at if override else None,
+            override_replicas=override.replicas if override else None,
+            override_because=override.because if override else "",
+            paused_by_uid=pause.uid if pause else None,
+            paused_at=pause.at if pause else None,
+            paused_because=pause.because if pause else "",
             revision=revision,
             pinned_to=pin.revision if pin and pin.revision == revision else "",
             lead_s=round(lead.seconds, 1) if lead else None,

@@ -12,7 +12,15 @@ from saia_engine.edge.durations import show
 from saia_engine.edge.text import clean, plain
 from saia_engine.explain import why_lines, wrapped
 from saia_engine.model import State, short_id
-from saia_engine.view import TABLES, EngineView, InstanceView, ProxyView, ServiceView, key_order_words
+from saia_engine.view import (
+    TABLES,
+    EngineView,
+    InstanceView,
+    ProxyView,
+    ServiceView,
+    key_order_words,
+    whole_row,
+)
 
 WIDEST_CELL = 60
 _WORST_FIRST = {"critical": 0, "warning": 1, "info": 2}
@@ -54,12 +62,7 @@ def state_json(tables: Tables) -> str:
     """All tables as one JSON object; unlike on the wire, every field of every row is there."""
     engine = {"engine": tables.engine} if tables.engine else {}
     state = {name: engine if name == "engine" else getattr(tables, name) for name in TABLES}
-    full = {
-        name: {
-            key: {field: getattr(row, field) for field in row.__struct_fields__} for key, row in rows.items()
-        }
-        for name, rows in state.items()
-    }
+    full = {name: {key: whole_row(row) for key, row in rows.items()} for name, rows in state.items()}
     return msgspec.json.encode(full).decode()
 
 
@@ -93,6 +96,28 @@ def key_lines(answer: Mapping[str, Any]) -> list[str]:
     elif not answer["acknowledged"]:
         lines.append(f"! {proxy} has not acknowledged the newest order yet")
     return lines
+
+
+def change_lines(preview: Mapping[str, Any]) -> list[str]:
+    """What a changed configuration file would change; see `config_changes`."""
+    if not preview["changed"]:
+        return [f"{plain(preview['file'])}: nothing changed"]
+    lines = []
+    for kind in ("service", "proxy"):
+        for row in preview["services" if kind == "service" else "proxies"]:
+            lines.append(f"{kind} {plain(row[kind])}: {plain(row['change'])}")
+            lines += [f"    {_field_change(field)}" for field in row["fields"]]
+            lines += [
+                line for means in row.get("means", ()) for line in wrapped("    => ", plain(means), "       ")
+            ]
+    for row in preview["settings"]:
+        note = " (counts after a restart of the engine)" if row["needs_restart"] else ""
+        lines.append(f"{_field_change(row)}{note}")
+    return lines
+
+
+def _field_change(field: Mapping[str, Any]) -> str:
+    return f"{plain(field['field'])}: {plain(field['before']) or '-'} -> {plain(field['after']) or '-'}"
 
 
 def _key(row: Mapping[str, Any], now: float) -> list[str]:
@@ -180,7 +205,10 @@ def living(tables: Tables) -> list[InstanceView]:
 
 def _service(row: ServiceView, now: float) -> list[str]:
     override = "-"
-    if row.override_by_uid is not None:
+    if row.paused_by_uid is not None:
+        waits = row.configured_replicas if row.override_replicas is None else row.override_replicas
+        override = f"paused by uid {row.paused_by_uid}; {waits} when it is resumed"
+    elif row.override_by_uid is not None:
         override = f"by uid {row.override_by_uid}; the file says {row.configured_replicas}"
     return [
         row.name,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from saia_engine import journal_schema
-from saia_engine.model import Exclusion, Instance, Override, Pin, Revision, WaitSample
+from saia_engine.model import Exclusion, Instance, Override, Pause, Pin, Revision, WaitSample
 from saia_engine.wire.messages import KeyOrder
 
 EVENTS_KEPT = 100_000
@@ -29,6 +29,7 @@ Record = TypeVar("Record")
 _EVENT = "seq, at, code, severity, subject, text, uid, detail"
 _decode_instance = msgspec.json.Decoder(Instance).decode
 _decode_override = msgspec.json.Decoder(Override).decode
+_decode_pause = msgspec.json.Decoder(Pause).decode
 _decode_sample = msgspec.json.Decoder(WaitSample).decode
 _decode_revision = msgspec.json.Decoder(Revision).decode
 _decode_pin = msgspec.json.Decoder(Pin).decode
@@ -174,6 +175,16 @@ class Store:
 
     def overrides(self) -> dict[str, Override]:
         return {o.service: o for o in self._all("overrides", _decode_override)}
+
+    def set_pause(self, pause: Pause) -> None:
+        self._put("set_pause", "pauses", pause.service, pause)
+
+    def clear_pause(self, service: str) -> None:
+        with self._write("clear_pause"):
+            self._db.execute("DELETE FROM pauses WHERE service = ?", (service,))
+
+    def pauses(self) -> dict[str, Pause]:
+        return {pause.service: pause for pause in self._all("pauses", _decode_pause)}
 
     def set_pin(self, pin: Pin) -> None:
         self._put("set_pin", "pins", pin.service, pin)
@@ -322,6 +333,7 @@ class Store:
         """Whether every record can be read. Raises JournalError."""
         self.instances(0.0)
         self.overrides()
+        self.pauses()
         self.pins()
         self.exclusions()
         self.proxies()

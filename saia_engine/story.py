@@ -43,11 +43,12 @@ def of_service(
     known = revisions(store, name, service, files)
     if service is None and not own and not known["revisions"]:
         return None
-    override = store.overrides().get(name)
+    override, pause = store.overrides().get(name), store.pauses().get(name)
     return {
         **known,
-        "replicas": override.replicas if override else service.replicas if service else 0,
+        "replicas": 0 if pause or not service else override.replicas if override else service.replicas,
         "override": None if override is None else msgspec.to_builtins(override),
+        "pause": None if pause is None else msgspec.to_builtins(pause),
         "instances": [
             {
                 "id": i.id,

@@ -60,7 +60,7 @@ class ServiceView(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     models: list[str]
     replicas: int
-    """Desired now, overrides applied."""
+    """Desired now, overrides and a pause applied."""
     configured_replicas: int
     ready: int = 0
     starting: int = 0
@@ -69,7 +69,7 @@ class ServiceView(msgspec.Struct, frozen=True, omit_defaults=True):
     unready: int = 0
     min_available: int = 0
     status: str = "ok"
-    """`ok`, `degraded` (fewer ready than desired), `down` (none ready), `stopped` (0 desired), `removed`."""
+    """`ok`, `degraded` (fewer ready than desired), `down` (none ready), `stopped` (0 desired), `paused`, `removed`."""
     next_end: float | None = None
     """Earliest end among its ready instances."""
     in_flight: int = 0
@@ -79,6 +79,13 @@ class ServiceView(msgspec.Struct, frozen=True, omit_defaults=True):
     requests_per_s: float = 0.0
     override_by_uid: int | None = None
     override_at: float | None = None
+    override_replicas: int | None = None
+    """What an operator wants instead of the file's number; while it is paused it waits for the resume."""
+    override_because: str = ""
+    paused_by_uid: int | None = None
+    """None while it is not paused."""
+    paused_at: float | None = None
+    paused_because: str = ""
     revision: str = ""
     """What it is asked to run now: the file's, or the one that it is pinned to."""
     pinned_to: str = ""
@@ -196,6 +203,9 @@ class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str
     text: str
     since: float
+    acked_by: int | None = None
+    """The operator who took it up."""
+    acked_at: float | None = None
 
 
 class EventView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -236,6 +246,11 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     gone: list[str] = []
     reset: bool = False
     more: bool = False
+
+
+def whole_row(row: msgspec.Struct) -> dict[str, Any]:
+    """Every field of a row, also those that the wire leaves out because they hold the default."""
+    return {field: getattr(row, field) for field in row.__struct_fields__}
 
 
 def key_order_words(order: Mapping[str, Any]) -> str:

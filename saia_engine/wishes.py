@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from saia_engine.model import Desired, Exclusion, LaunchSpec, Override, Pin, Revision, Service
+from saia_engine.model import Desired, Exclusion, LaunchSpec, Override, Pause, Pin, Revision, Service
 from saia_engine.planner.timeline import shortest_time_limit
 from saia_engine.store import Store
 
@@ -38,7 +38,7 @@ class SpecFiles(Protocol):
 
 
 class Wishes:
-    """Overrides, pins, revisions and exclusions over a configuration. Writes raise JournalError."""
+    """Overrides, pauses, pins, revisions and exclusions over a configuration. Writes raise JournalError."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Wishes:
         now: Callable[[], float],
     ) -> None:
         self.overrides: dict[str, Override] = store.overrides()
+        self.pauses: dict[str, Pause] = store.pauses()
         self.pins: dict[str, Pin] = store.pins()
         self.revisions: dict[str, tuple[Revision, ...]] = store.revisions()
         """By service, the one that is asked for last."""
@@ -70,7 +71,7 @@ class Wishes:
 
     @property
     def desired(self) -> Desired:
-        """The configuration with overrides and pins applied."""
+        """The configuration with overrides, pauses and pins applied."""
         if self._desired is None:
             self._desired = Desired(
                 {name: self._wanted(service) for name, service in self._services.items()},
@@ -92,9 +93,9 @@ class Wishes:
         return self._services.get(service)
 
     def _wanted(self, service: Service) -> Service:
-        override = self.overrides.get(service.name)
-        if override is not None:
-            service = replace(service, replicas=override.replicas)
+        replicas = 0 if service.name in self.pauses else self.unpaused(service)
+        if replicas != service.replicas:
+            service = replace(service, replicas=replicas)
         pin = self.pins.get(service.name)
         if pin is not None and pin.instead_of == service.launch.revision:
             spec = self._files.load(service.name, pin.revision)
@@ -104,6 +105,11 @@ class Wishes:
             ):
                 service = replace(service, launch=spec)
         return service
+
+    def unpaused(self, service: Service) -> int:
+        """As many replicas as are wanted while it is not paused."""
+        override = self.overrides.get(service.name)
+        return service.replicas if override is None else override.replicas
 
     def configure(self, services: Mapping[str, Service]) -> None:
         """A changed configuration file."""
@@ -178,7 +184,7 @@ class Wishes:
             return None
         return self._pin(Pin(service, to, configured.launch.revision, why, self._now()))
 
-    def rollback(self, service: str, revision: str | None, uid: int) -> Pin:
+    def rollback(self, service: str, revision: str | None, uid: int, why: str = "") -> Pin:
         """Run an older revision; by default the last good one. Raises WishRefused."""
         configured = self._services.get(service)
         if configured is None:
@@ -204,7 +210,8 @@ class Wishes:
                 f"the time limit of {to}, {spec.time_limit_s} s, has no room for the timeline of today,"
                 f" {shortest_s:.0f} s"
             )
-        return self._pin(Pin(service, to, configured.launch.revision, "by an operator", self._now(), uid))
+        why = why or "by an operator"
+        return self._pin(Pin(service, to, configured.launch.revision, why, self._now(), uid))
 
     def clear_pin(self, service: str) -> None:
         """Back to what the file asks for."""
@@ -242,6 +249,16 @@ class Wishes:
     def clear_override(self, service: str) -> None:
         self._store.clear_override(service)
         self.overrides.pop(service, None)
+        self._desired = None
+
+    def pause(self, pause: Pause) -> None:
+        self._store.set_pause(pause)
+        self.pauses[pause.service] = pause
+        self._desired = None
+
+    def resume(self, service: str) -> None:
+        self._store.clear_pause(service)
+        self.pauses.pop(service, None)
         self._desired = None
 
     def exclude(self, exclusion: Exclusion) -> None:

@@ -1,6 +1,7 @@
 """All actions and their keys, in one table: bindings, the line of hints and the help come from it.
 
-No act on the cluster lies on Ctrl alone, and none is done without a confirmation.
+No act on the cluster lies on Ctrl alone, and none is done without a confirmation. All act on the marked rows, else on
+the one under the cursor.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from textual.binding import Binding
+from textual.keys import format_key
 
 Group = Literal["Go to", "Move", "Find", "Act", "Program"]
 
@@ -29,25 +31,55 @@ class Action:
     """Belongs to the table under the cursor, not to the program."""
 
     @property
+    def id(self) -> str:
+        """Its name in settings: `scale`, `show_jobs`, `move_up`."""
+        verb, _, argument = self.name.removeprefix("app.").rstrip(")").partition("(")
+        argument = {"-1": "up", "1": "down"}.get(argument, argument.strip("'"))
+        return f"{verb}_{argument}" if argument else verb
+
+    @property
     def of_textual(self) -> bool:
         return self.name.startswith("app.")
 
 
 ACTIONS: tuple[Action, ...] = (
-    Action("scale", "s", "scale", "scale the service under the cursor", "Act", ("services",)),
+    Action("arm", "W", "arm", "allow acts for 10 minutes after the last one; again: lock them", "Act"),
+    Action("scale", "s", "scale", "scale the service", "Act", ("services",)),
+    Action("pause", "P", "pause", "pause the service, or resume it", "Act", ("services",)),
     Action(
-        "clear_override", "u", "undo override", "back to the number in the config file", "Act", ("services",)
+        "rollback", "B", "roll back", "to a revision that one chooses, or back again", "Act", ("services",)
+    ),
+    Action(
+        "clear_override",
+        "u",
+        "undo override",
+        "revoke what is held; else back to the number in the config file",
+        "Act",
+        ("services",),
     ),
     Action("drain", "d", "drain", "drain the instance; its slot is filled again", "Act", ("instances",)),
+    Action("replace", "R", "replace", "hand it over to a new one before its end", "Act", ("instances",)),
+    Action("cancel_job", "X", "cancel", "end its job at once, whatever is open on it", "Act", ("instances",)),
+    Action("exclude", "E", "exclude", "no new job there for some hours, or again", "Act", ("nodes",)),
     Action("maintenance", "m", "maintenance", "turn a proxy's maintenance on or off", "Act", ("proxies",)),
+    Action("apply_config", "A", "", "look at the changed configuration file, and apply it", "Act"),
     Action("show('overview')", "1", "", "Overview: alarms, services, what changed last", "Go to"),
-    Action("show('instances')", "2", "", "Instances", "Go to"),
+    Action("show('services')", "2", "", "Services; Enter leads to instances, an instance, its log", "Go to"),
+    Action("show('instances')", "i", "", "Instances of all services", "Go to"),
     Action("show('jobs')", "3", "", "Jobs: all of the cluster's, or ours", "Go to"),
     Action("show('nodes')", "4", "", "Nodes and their GPUs", "Go to"),
     Action("show('proxies')", "5", "", "Proxies", "Go to"),
     Action("show('events')", "6", "", "Events", "Go to"),
-    Action("choose", "enter", "open", "a service's instances, or all fields of a row", "Go to", table=True),
-    Action("up", "escape", "", "clear the filter, then back to the overview", "Go to"),
+    Action(
+        "choose",
+        "enter",
+        "open",
+        "a service's instances, an instance; or all fields of a row",
+        "Go to",
+        table=True,
+    ),
+    Action("up", "escape", "", "clear the filter, then one level up, then the overview", "Go to"),
+    Action("level_up", "backspace", "", "as Esc, but while typing", "Go to"),
     Action("move(-1)", "up,k", "", "one row up", "Move", table=True),
     Action("move(1)", "down,j", "", "one row down", "Move", table=True),
     Action("page(-1)", "pageup", "", "one page up", "Move", table=True),
@@ -65,6 +97,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("ours", "a", "all/ours", "all jobs, or ours only", "Find", ("jobs",)),
     Action("columns", "vertical_line", "", "choose this table's columns, and their order", "Find"),
     Action("export", "greater_than_sign", "", "write this table, or the screen, to a file", "Program"),
+    Action("command", "colon", "command", "actions, screens and more by name, with completion", "Program"),
+    Action("copy", "y", "", "copy what is known of the row, for a ticket: to your own clipboard", "Find"),
+    Action("tour", "f2", "", "the first page again", "Program"),
+    Action("next_theme", "T", "", "next theme: dark, light, ansi (16 colours), none", "Program"),
     Action("help", "question_mark,f1", "help", "this page", "Program"),
     Action("quit", "q", "quit", "leave; asks what becomes of an engine that was started here", "Program"),
 )
@@ -72,8 +108,10 @@ ACTIONS: tuple[Action, ...] = (
 SHOWN_KEYS = {
     "slash": "/",
     "question_mark": "?",
+    "colon": ":",
     "f1": "F1",
     "escape": "Esc",
+    "backspace": "Backspace",
     "enter": "Enter",
     "pageup": "PgUp",
     "pagedown": "PgDn",
@@ -99,17 +137,42 @@ def bindings(*, table: bool) -> list[Binding]:
     """
     return [
         Binding(
-            action.keys, action.name, action.hint or action.help, show=False, priority=not action.of_textual
+            action.keys,
+            action.name,
+            action.hint or action.help,
+            show=False,
+            priority=not action.of_textual,
+            id=action.id,
         )
         for action in ACTIONS
         if action.table is table
     ]
 
 
+REMAPPED: dict[str, str] = {}
+"""Keys that the operator chose, by the action's id; see `keymap`."""
+
+
 def shown_keys(action: Action) -> list[str]:
-    return [SHOWN_KEYS.get(key, key) for key in action.keys.split(",")]
+    """The keys in force."""
+    return [shown_key(key) for key in REMAPPED.get(action.id, action.keys).split(",")]
 
 
-def hints(table: str) -> list[Action]:
-    """What the bottom line offers while the cursor is in this table."""
-    return [action for action in ACTIONS if action.hint and (not action.on or table in action.on)]
+def shown_key(key: str) -> str:
+    """As it is written on the keyboard."""
+    function_key = key[0] == "f" and key[1:].isdigit()
+    return SHOWN_KEYS.get(key) or (key.upper() if function_key else format_key(key))
+
+
+def hints(table: str, *, armed: bool | None) -> list[Action]:
+    """What the bottom line offers while the cursor is in this table; acts only while they are armed.
+
+    None: nothing can arm them.
+    """
+    return [
+        action
+        for action in ACTIONS
+        if action.hint
+        and (not action.on or table in action.on)
+        and (action.group != "Act" or (armed is not None and armed != (action.name == "arm")))
+    ]

@@ -2,74 +2,89 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 from textual import on, work
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
 
-from saia_engine.client import ClientError, NeedsConfirmation
-from saia_tui import acts
+from saia_engine.model import short_id
+from saia_tui import commands, incident
 from saia_tui.actions import ACTIONS, bindings, hints
-from saia_tui.acts import Act
+from saia_tui.alarm_bell import AlarmBell
 from saia_tui.cells import text
-from saia_tui.chosen_columns import ChosenColumns
-from saia_tui.columns import Listing
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
-from saia_tui.headline import VIEWS, hints_line, status_line, tabs_line
-from saia_tui.kept import Kept, NotKept
-from saia_tui.listings import EVENTS, INSTANCES, JOBS, NODES, PROXIES
-from saia_tui.palette import THEME
+from saia_tui.headline import crumbs_line, hints_line, status_line, tabs_line
+from saia_tui.held import HOLD_S
+from saia_tui.kept import Kept
+from saia_tui.listings import EVENTS, JOBS, NODES, PROXIES, SERVICES
+from saia_tui.operating import Operating
+from saia_tui.settings import Settings
+from saia_tui.tabular import Tabular
+from saia_tui.terminal import Terminal
+from saia_tui.themed import Themed
+from saia_tui.trail import Place, Trail, below
+from saia_tui.views.instance import InstanceDetail
+from saia_tui.views.instances import InstancesView
 from saia_tui.views.list_view import JobsView, ListView
 from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
-from saia_tui.windows.choose_columns import ColumnsWindow
-from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
-from saia_tui.windows.export import ExportWindow
+from saia_tui.windows import tour
+from saia_tui.windows.command import CommandWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
-from saia_tui.windows.scale import ScaleWindow
 
-REPAINT_S = 0.25
-SOON_S = 0.01
 SAMPLE_S = 2.0
+SOON_S = 0.01
 KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
 
 
-class SaiaApp(App[str]):
+class SaiaApp(Operating, Tabular, Themed):
     """Returns what becomes of an embedded engine: `keep` or `stop`; None where there is none."""
 
     TITLE = "saia"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(table=False)]
     CSS = """
-    #tabs { margin-bottom: 1; }
     ContentSwitcher { height: 1fr; }
     View { height: 1fr; }
     ListView > RowTable { height: 1fr; }
+    #held { height: 0; }
+    #held.shown { height: 1; }
     #filter { height: 0; padding: 0 1; background: $surface; }
     #filter.shown { height: 1; }
     #filter-fault { height: 0; }
     #filter-fault.shown { height: 1; }
-    .short #tabs { margin-bottom: 0; }
+    .short #crumbs { display: none; }
     """
 
     def __init__(
-        self, feed: Feed, engine: Engine, *, embedded: Embedded | None = None, kept: Kept | None = None
+        self,
+        feed: Feed,
+        engine: Engine,
+        *,
+        embedded: Embedded | None = None,
+        terminal: Terminal | None = None,
+        settings: Settings | None = None,
+        kept: Kept | None = None,
+        read_only: bool = False,
+        hold_s: float = HOLD_S,
     ) -> None:
-        super().__init__()
+        super().__init__(terminal or Terminal(), settings or Settings())
         self.feed = feed
         self.kept = kept or Kept()
         self._engine = engine
+        self.begin_operating(read_only=read_only, hold_s=hold_s)
         self._embedded = embedded
         self._status, self._tabs, self._hints = Line(id="status"), Line(id="tabs"), Line(id="hints")
+        self._crumbs = Line(id="crumbs")
         self._filter_entry = Input(
             id="filter",
             compact=True,
@@ -81,43 +96,52 @@ class SaiaApp(App[str]):
         """The second, and the link: all that is shown beside the state."""
         self._filter_fault = Line(id="filter-fault")
         self._filtered: RowTable | None = None
-        self._views: dict[str, View] = {"overview": Overview(feed)}
-        for listing in (INSTANCES, JOBS, NODES, PROXIES, EVENTS):
+        self.trail = Trail()
+        self._views: dict[str, View] = {
+            "overview": Overview(feed),
+            "instances": InstancesView(feed),
+            "instance": InstanceDetail(feed, engine),
+        }
+        for listing in (SERVICES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
-        self._chosen_columns = ChosenColumns(self.kept)
-        for table in (table for view in self._views.values() for table in view.tables):
-            table.show_columns(self._chosen_columns.of(table.listing).shown)
+        self.begin_tables(self._views.values(), self.kept)
+        self._alarm_bell = AlarmBell()
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
-        self.register_theme(THEME)
-        self.theme = THEME.name
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield self._status
             yield self._tabs
+            yield self._crumbs
             yield self._switcher
             yield self._filter_entry
             yield self._filter_fault
+            yield self.held_line
             yield self._hints
 
     def on_mount(self) -> None:
         self.feed.on_filled = self._repaint_soon
         self.run_worker(self.feed.follow(), name="feed", exit_on_error=True)
-        self.set_interval(REPAINT_S, self.repaint)
-        self.set_interval(SAMPLE_S, self.feed.sample_rates)
+        self.set_interval(self.repaint_s, self.repaint)
+        if not self.terminal.low_bandwidth:
+            self.set_interval(SAMPLE_S, self.feed.sample_rates)
         self.view.first.focus()
         self.repaint()
         if self.kept.fault:
             self.say(self.kept.fault, severity="warning")
+        if tour.is_due(self.kept):
+            self.action_tour()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
         """Keys are the program's only while no window is open, and nobody types into the filter."""
         if action not in KEYED:
             return True
+        if action == "clear_override" and self.hold:
+            return not isinstance(self.focused, Input)  # revokes, also from a window
         if len(self.screen_stack) != 1:
             return False
-        return action == "up" or not isinstance(self.focused, Input)
+        return action == "up" or (not isinstance(self.focused, Input) and self.view.takes(action))
 
     # ------------------------------------------------------------ showing
 
@@ -145,6 +169,8 @@ class SaiaApp(App[str]):
         view.show_stale(not feed.link.up)
         view.take(changed)
         self._show_lines()
+        if "alarms" in changed and self._alarm_bell.rings(self.feed.tables.alarms) and self.terminal.bell:
+            self.bell()
 
     def _repaint_soon(self) -> None:
         """Somebody waits for the first rows; tables that come together are shown together."""
@@ -156,14 +182,22 @@ class SaiaApp(App[str]):
         self._soon = False
         self.repaint()
 
+    @on(RowTable.Arranged)
+    def _arranged(self) -> None:
+        self._show_lines()
+
     def _show_lines(self) -> None:
         feed, width, view = self.feed, self.size.width, self.view
         link = feed.link
         if not link.up and self._embedded is not None and not self._embedded.alive:
             link = replace(link, fault=self._embedded.obituary)
-        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width))
-        self._tabs.show(tabs_line(feed.tables, view.id or "", view.caption(), width))
-        self._hints.show(hints_line(hints(self.table.listing.table), width))
+        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width, self.arming))
+        self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.caption(), width))
+        self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
+        self._hints.show(hints_line(hints(self.table.listing.table, armed=self.arming.shown), width))
+
+    def lines_changed(self) -> None:
+        self._show_lines()
 
     def on_resize(self) -> None:
         self.screen_stack[0].set_class(self.size.height < 16, "short")
@@ -172,42 +206,83 @@ class SaiaApp(App[str]):
     def on_descendant_focus(self) -> None:
         self._show_lines()
 
-    @on(RowTable.Arranged)
-    def _arranged(self) -> None:
-        self._show_lines()
-
     # ------------------------------------------------------------ going
 
     def action_show(self, name: str) -> None:
-        if name in VIEWS and name != self._switcher.current:
-            self._switcher.current = name
-            self.view.show_stale(not self.feed.link.up)
-            self.view.take_all()
-        first = self.view.first
-        self._filtered = first
-        self._show_filter(first.rows.filter, shown=bool(first.rows.filter))
-        first.focus()
-        self._show_lines()
+        self.trail.jump(name)
+        self._arrive(entering=True)
 
     def action_up(self) -> None:
         if self.table.rows.filter:
             table = self.table
             self._filter_table(table, "")
             table.focus()
+        elif self.trail.up():
+            self._arrive(entering=False)
         else:
             self.action_show("overview")
+
+    def action_level_up(self) -> None:
+        """As `up`, but no key that is needed to type a filter may lead here from there."""
+        self.action_up()
 
     @on(RowTable.Chosen)
     def _open(self, event: RowTable.Chosen) -> None:
         row = event.table.rows.current
-        if event.table.listing.table == "services":
-            self.action_show("instances")
-            self._filter_table(self.view.first, f".{event.key}.")
+        place = below(event.table.listing.table, event.key, getattr(row, "instance", ""))
+        if place is not None:
+            self._go_down(place)
         elif row is not None:
             self.push_screen(row_page(row, self.feed.now))
 
+    def _go_down(self, place: Place) -> None:
+        self.trail.down(place)
+        self._arrive(entering=True)
+
+    def _arrive(self, *, entering: bool) -> None:
+        """Show the place where the trail ends; on the way back as it was left."""
+        place = self.trail.here
+        self._switcher.current = place.view
+        view = self.view
+        if entering:
+            view.enter(place.subject)
+        view.show_stale(not self.feed.link.up)
+        view.take_all()
+        self._filtered = view.first
+        self._show_filter(view.first.rows.filter, shown=bool(view.first.rows.filter))
+        view.first.focus()
+        self._show_lines()
+
     def action_help(self) -> None:
         self.push_screen(help_page())
+
+    def action_tour(self) -> None:
+        self.push_screen(tour.Tour())
+
+    async def action_command(self) -> None:
+        window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self))
+        # Awaited, so that what is typed ahead reaches the window.
+        await self.push_screen(window, self._command)
+
+    @work(exclusive=True, group="command")
+    async def _command(self, line: str | None) -> None:
+        try:
+            await commands.run(self, line or "")
+        except commands.NotUnderstood as exc:
+            self.say(str(exc), severity="warning")
+
+    @work(exclusive=True, group="copy")
+    async def action_copy(self) -> None:
+        table = self.table
+        key = table.rows.cursor
+        if key is None:
+            self.say("there is no row under the cursor")
+            return
+        words = incident.report(self.feed.tables, table.listing.table, key, self.feed.now)
+        await self.copy(words)
+        self.say(
+            f"copied {len(words.splitlines())} lines about {short_id(key)}, if your terminal takes OSC 52"
+        )
 
     # ------------------------------------------------------------ finding
 
@@ -216,6 +291,12 @@ class SaiaApp(App[str]):
         self._show_filter(self._filtered.rows.filter, shown=True)
         # At once, not by `focus()`: the next key may be here already, and must not reach the table.
         self.screen.set_focus(self._filter_entry)
+
+    def filter_rows(self, words: str) -> None:
+        """Of the table that has the cursor."""
+        table = self.table
+        self._filter_table(table, words)
+        table.focus()
 
     def _filter_table(self, table: RowTable, words: str) -> None:
         self._filtered = table
@@ -258,127 +339,11 @@ class SaiaApp(App[str]):
             self.view.toggle_ours()
             self._show_lines()
 
-    def action_columns(self) -> None:
-        table = self.table
-        self._choose_columns(table.listing, {column.name for column, _ in table.columns})
-
-    @work(exclusive=True, group="columns")
-    async def _choose_columns(self, listing: Listing, fitting: set[str]) -> None:
-        choice = await self.push_screen_wait(
-            ColumnsWindow(listing, self._chosen_columns.of(listing), fitting)
-        )
-        if choice is None:
-            return
-        try:
-            self._chosen_columns.keep(listing, choice)
-        except NotKept as exc:
-            self.say(str(exc), severity="warning")
-        for view in self._views.values():
-            for table in view.tables:
-                if table.listing is listing:
-                    table.show_columns(choice.shown)
-
-    @work(exclusive=True, group="export")
-    async def action_export(self) -> None:
-        table, picture = self.table, self.export_screenshot(title="saia-tui")
-
-        def content(kind: str) -> str:
-            return picture if kind == "svg" else table.exported(kind)
-
-        name, count = table.listing.table, len(table.rows.keys)
-        file = await self.push_screen_wait(ExportWindow(name, count, time.time(), content))
-        if file is not None:
-            self.say(f"written: {file}")
-
-    # ------------------------------------------------------------ acting
-
-    async def action_scale(self) -> None:
-        row = self._target("scale")
-        if row is None:
-            return
-
-        def asked(replicas: int | None) -> None:
-            if replicas is not None:
-                self._act(acts.scale(row, replicas))
-
-        # Awaited, so that a number typed ahead reaches the window.
-        await self.push_screen(ScaleWindow(row), asked)
-
-    def action_clear_override(self) -> None:
-        row = self._target("clear_override")
-        if row is None:
-            return
-        if row.override_by_uid is None:
-            self.say(f"{row.name} has no override: the config file's number holds")
-        else:
-            self._act(acts.clear_override(row))
-
-    def action_drain(self) -> None:
-        row = self._target("drain")
-        if row is not None:
-            act = acts.drain(self.feed.tables, row.id, self.feed.now)
-            self.say(act) if isinstance(act, str) else self._act(act)
-
-    def action_maintenance(self) -> None:
-        row = self._target("maintenance")
-        if row is not None:
-            self._act(acts.maintenance(self.feed.tables, row.name))
-
-    def _target(self, name: str) -> Any | None:
-        """The row under the cursor as the engine last told it, if the action is for such a row."""
-        action = next(each for each in ACTIONS if each.name == name)
-        table = self.table
-        if table.listing.table not in action.on:
-            self.say(
-                f"{action.hint} works on {action.on[0]}: move the cursor to one (Tab, or the number keys)"
-            )
-            return None
-        key = table.rows.cursor
-        row = None if key is None else self.feed.rows(table.listing.table).get(key)
-        if row is None:
-            self.say("there is no row under the cursor")
-        return row
-
-    @work(exclusive=True, group="act")
-    async def _act(self, act: Act) -> None:
-        await self._carry_out(act)
-
-    async def _carry_out(self, act: Act) -> None:
-        """Confirm, check the target again, send; once more with the typed name if the engine wants it."""
-        if not await self.push_screen_wait(ConfirmWindow(act)):
-            return
-        try:
-            if self._still_good(act):
-                await act.send(self._engine, False)
-                self.say(f"{act.title}: {act.target}: the engine has it")
-        except NeedsConfirmation as needs:
-            if await self.push_screen_wait(TypedNameWindow(act, str(needs))) and self._still_good(act):
-                await self._send_confirmed(act)
-        except ClientError as exc:
-            self.say(f"{act.title}: {act.target}: {exc}", severity="error")
-
-    async def _send_confirmed(self, act: Act) -> None:
-        try:
-            await act.send(self._engine, True)
-            self.say(f"{act.title}: {act.target}: the engine has it, confirmed")
-        except ClientError as exc:
-            self.say(f"{act.title}: {act.target}: {exc}", severity="error")
-
-    def _still_good(self, act: Act) -> bool:
-        refusal = (
-            act.refusal(self.feed.tables) if self.feed.link.up else "the engine is away: nothing was sent"
-        )
-        if refusal:
-            self.say(refusal, severity="error")
-        return not refusal
-
-    def say(self, message: str, severity: Any = "information") -> None:
-        """A toast; from outside or not, its words are shown as they are."""
-        self.notify(text(message).plain, severity=severity, timeout=6, markup=False)
-
     # ------------------------------------------------------------ leaving
 
     async def action_quit(self) -> None:
+        if self.drop_held():
+            return
         if self._embedded is None or not self._embedded.alive:
             self.exit(None)
         elif not isinstance(self.screen, LeaveWindow):

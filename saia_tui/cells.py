@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
 from saia_engine.edge.text import clean
@@ -71,3 +72,36 @@ def meter(percent: float | None, width: int) -> Text:
     return join(
         text("━" * filled, "ours"), text("─" * (width - filled), "faint"), text(f"{percent:4.0f}%", "quiet")
     )
+
+
+def fold(words: str, width: int) -> list[str]:
+    """Clean words in lines of at most `width` cells, at a space where one is near; never none."""
+    lines: list[str] = []
+    while cell_len(words) > width > 1:
+        head = chop_cells(words, width)[0]
+        space = head.rfind(" ")
+        cut = space if space > len(head) // 2 else len(head)
+        lines.append(words[:cut])
+        words = words[cut:].lstrip(" ")
+    return [*lines, words]
+
+
+SHADES = "░▒▓█"
+
+
+def shade(percent: float | None, style: str = "ours") -> Text:
+    """One cell: `░` to `█` by quarters, `·` for idle, a dash where nobody reports."""
+    if percent is None:
+        return known(None)
+    if percent < 1:
+        return text("·", "faint")
+    return text(SHADES[min(3, int(percent // 25))], style)
+
+
+def gpu_bar(percent: float | None, width: int, style: str = "ours") -> Text:
+    """A bar of full blocks with a shaded end."""
+    if percent is None:
+        return known(None)
+    filled, rest = divmod(min(100.0, max(0.0, percent)) / 100 * width, 1)
+    bar = "█" * int(filled) + (SHADES[int(rest * 4)] if rest >= 0.25 and filled < width else "")
+    return join(text(bar, style), text("·" * (width - len(bar)), "faint"))

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from saia_engine.client import EngineClient
+from saia_engine.client import ClientError, EngineClient, NotAllowed, Tables
 from saia_engine.config import Config, load
 from saia_engine.edge.faults import ConfigFaults
 from saia_engine.edge.text import clean
 from saia_tui import lost_terminal
 from saia_tui.embedded import Embedded, EngineDied, answers
+from saia_tui.options import taken, terminal_options
+from saia_tui.settings import Settings
+from saia_tui.terminal import Terminal, is_dumb
 
 DEFAULT_CONFIG = "/etc/saia/engine.toml"
 START_S = 30.0
 GARBAGE_OBJECTS = 20_000
 """New ones after which the collector looks."""
-FAILED, USAGE, NO_ENGINE, NOT_ALLOWED, INTERRUPTED = 1, 2, 5, 6, 130
+FAILED, USAGE, NO_ENGINE, NOT_ALLOWED, CRITICAL, INTERRUPTED = 1, 2, 5, 6, 7, 130
 
 
 class Stopped(click.ClickException):
@@ -46,20 +53,42 @@ class Stopped(click.ClickException):
 )
 @click.option("--socket", type=click.Path(path_type=Path), help="operator.sock of a running engine.")
 @click.option("--demo", "as_demo", is_flag=True, help="A whole small site on this machine, to try it out.")
-def cli(config_file: Path, socket: Path | None, as_demo: bool) -> None:
+@click.option("--read-only", is_flag=True, help="No act can be asked for here.")
+@click.option(
+    "--once", is_flag=True, help="Print the overview as plain text and end; 7: an alarm is critical."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --once: the whole state as one JSON document.")
+@terminal_options
+def cli(
+    config_file: Path,
+    socket: Path | None,
+    as_demo: bool,
+    once: bool,
+    as_json: bool,
+    read_only: bool,
+    **flags: Any,
+) -> None:
     """Watch and steer saia's services.
 
     Attaches to the engine of the configuration; where none runs, starts one that outlives this screen.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise Stopped("this needs a terminal; for scripts there is: saia-engine status --json", USAGE)
+    if as_json and not once:
+        raise Stopped("--json goes with --once", USAGE)
+    if once:
+        if as_demo:
+            raise Stopped("--once asks an engine that runs: give --config or --socket, not --demo", USAGE)
+        _, terminal = _taken(flags)
+        _print_once(socket or _load(config_file).paths.operator_socket, as_json, terminal)
+        return
+    _need_terminal()
+    screen = _Screen(*_taken(flags), read_only)
     if as_demo:
-        _run_demo()
+        _run_demo(screen)
     elif socket is not None:
         _need_engine(socket)
-        _show(socket)
+        screen.show(socket)
     else:
-        _run_with(config_file, _load(config_file))
+        _run_with(config_file, _load(config_file), screen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,6 +102,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     return 0
+
+
+def _need_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Stopped("this needs a terminal; for scripts there is --once, and --once --json", USAGE)
+    if is_dumb(os.environ):
+        raise Stopped(
+            f"the terminal (TERM={os.environ.get('TERM', '')}) can't draw a screen: try saia-tui --once",
+            USAGE,
+        )
+
+
+def _taken(flags: Mapping[str, Any]) -> tuple[Settings, Terminal]:
+    try:
+        return taken(flags)
+    except ConfigFaults as exc:
+        raise Stopped(str(exc), USAGE) from exc
+
+
+def _print_once(socket: Path, as_json: bool, terminal: Terminal) -> None:
+    """Raises Stopped with CRITICAL, and no words, where an alarm is critical."""
+    from saia_tui import once
+    from saia_tui.signs import ascii_twin
+
+    _need_engine(socket)
+
+    async def ask() -> Tables:
+        async with EngineClient(socket) as engine:
+            return await engine.state()
+
+    try:
+        tables = asyncio.run(ask())
+    except ClientError as exc:
+        raise Stopped(str(exc), NOT_ALLOWED if isinstance(exc, NotAllowed) else FAILED) from exc
+    if as_json:
+        click.echo(once.as_json(tables))
+    else:
+        words = once.as_text(tables, shutil.get_terminal_size().columns)
+        click.echo(ascii_twin(words) if terminal.ascii else words)
+    if once.criticals(tables):
+        raise Stopped("", CRITICAL)
 
 
 def _load(config_file: Path) -> Config:
@@ -99,13 +169,13 @@ def _need_engine(socket: Path) -> None:
         raise Stopped(f"no engine answers at {socket}; start one with: saia-engine run", NO_ENGINE)
 
 
-def _run_with(config_file: Path, config: Config) -> None:
+def _run_with(config_file: Path, config: Config, screen: _Screen) -> None:
     socket = config.paths.operator_socket
     if _answers(socket):
-        _show(socket)
+        screen.show(socket)
         return
     embedded = _start(config_file, config, socket)
-    if _show(socket, embedded) != "stop" or embedded is None:
+    if screen.show(socket, embedded) != "stop" or embedded is None:
         _say_it_stays(embedded)
         return
     click.echo(
@@ -137,35 +207,50 @@ def _say_it_stays(embedded: Embedded | None) -> None:
         )
 
 
-def _run_demo() -> None:
+def _run_demo(screen: _Screen) -> None:
     from saia_tui.demo import demo
 
     click.echo("saia-tui: starting the demo", err=True)
     with demo() as socket:
-        _show(socket)
+        screen.show(socket)
 
 
-def _show(socket: Path, embedded: Embedded | None = None) -> str | None:
-    """Run the screen until the operator leaves; what becomes of the engine."""
-    from saia_tui.app import SaiaApp
-    from saia_tui.feed import Feed
-    from saia_tui.kept import Kept, kept_file
+@dataclass(frozen=True, slots=True)
+class _Screen:
+    """How the operator wants it."""
 
-    # All that was loaded stays: the collector need not go through it again and again, and keys wait meanwhile.
-    gc.freeze()
-    gc.set_threshold(GARBAGE_OBJECTS)
+    settings: Settings
+    terminal: Terminal
+    read_only: bool
 
-    async def run() -> str | None:
-        watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))
-        try:
-            async with EngineClient(socket) as engine:
-                return await SaiaApp(
-                    Feed(engine), engine, embedded=embedded, kept=Kept(kept_file())
-                ).run_async()
-        finally:
-            watch.cancel()
+    def show(self, socket: Path, embedded: Embedded | None = None) -> str | None:
+        """Run it until the operator leaves; what becomes of the engine."""
+        from saia_tui.app import SaiaApp
+        from saia_tui.feed import Feed
+        from saia_tui.kept import Kept, kept_file
 
-    return asyncio.run(run())
+        # All that was loaded stays: the collector need not go through it again and again, and keys wait meanwhile.
+        gc.freeze()
+        gc.set_threshold(GARBAGE_OBJECTS)
+
+        async def run() -> str | None:
+            watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))
+            try:
+                async with EngineClient(socket) as engine:
+                    app = SaiaApp(
+                        Feed(engine),
+                        engine,
+                        embedded=embedded,
+                        terminal=self.terminal,
+                        settings=self.settings,
+                        kept=Kept(kept_file()),
+                        read_only=self.read_only,
+                    )
+                    return await app.run_async(mouse=self.terminal.mouse)
+            finally:
+                watch.cancel()
+
+        return asyncio.run(run())
 
 
 if __name__ == "__main__":

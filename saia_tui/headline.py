@@ -11,6 +11,7 @@ from saia_engine.model import Severity
 from saia_engine.view import EngineView
 from saia_tui import moments
 from saia_tui.actions import Action, shown_keys
+from saia_tui.arming import Arming
 from saia_tui.cells import join, text
 from saia_tui.feed import Link
 from saia_tui.palette import STYLES
@@ -18,11 +19,13 @@ from saia_tui.palette import STYLES
 LATE_POLLS = 2
 ROOMY = 100
 """Columns from which the tabs stand further apart."""
-VIEWS = ("overview", "instances", "jobs", "nodes", "proxies", "events")
+VIEWS = ("overview", "services", "jobs", "nodes", "proxies", "events")
 
 
-def status_line(tables: Tables, link: Link, now: float, monotonic: float, width: int) -> Text:
-    """Link and engine in one line; what is wrong comes first and fills the line."""
+def status_line(
+    tables: Tables, link: Link, now: float, monotonic: float, width: int, arming: Arming | None = None
+) -> Text:
+    """Link and engine in one line; what is wrong comes first and fills the line. `arming`: where one may act."""
     engine = tables.engine
     if not link.up:
         return _bar(_away(link, engine is not None, monotonic), "alert", width)
@@ -32,11 +35,20 @@ def status_line(tables: Tables, link: Link, now: float, monotonic: float, width:
         text(" saia ", "tab"), text(f" {engine.cluster}", "strong"), text(f" {engine.kind}  ", "quiet")
     )
     right = join(*_gpus(tables), text(f"{engine.host}  v{engine.version} ", "quiet"))
-    left = join(left, *_worry(engine, now))
+    left = join(left, *_worry(engine, now), *_armed(arming))
     gap = width - left.cell_len - right.cell_len
     if gap < 2:
         return left
     return join(left, text(" " * gap), right)
+
+
+def _armed(arming: Arming | None) -> list[Text]:
+    """Nothing while acts are locked: the line of hints tells how to arm them."""
+    if arming is None:
+        return []
+    if arming.read_only:
+        return [text("  read-only", "quiet")]
+    return [text(f"  ◆ ARMED {arming.minutes_left} min", "warn")] if arming.armed else []
 
 
 def _worry(engine: EngineView, now: float) -> list[Text]:
@@ -101,6 +113,17 @@ def tabs_line(tables: Tables, current: str, caption: str, width: int) -> Text:
             line.append_text(join(" ", worst))
     gap = width - line.cell_len - len(caption) - 1
     return join(line, text(" " * gap), text(caption, "quiet")) if gap > 1 and caption else line
+
+
+def crumbs_line(crumbs: Sequence[str], width: int) -> Text:
+    """The way down to what is shown; blank at a screen, which its tab names. The beginning gives way first."""
+    if len(crumbs) < 2:
+        return text("")
+    *above, here = [text(word, "quiet") for word in crumbs]
+    line = join(" ", *(part for word in above for part in (word, text(" › ", "faint"))))
+    line.append_text(text(here.plain, "strong"))
+    over = line.cell_len - width
+    return join(text(" …", "faint"), line[over + 2 :]) if over > 0 else line
 
 
 def _worst(tables: Tables) -> Text | None:

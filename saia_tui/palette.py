@@ -1,54 +1,13 @@
-"""Colours and marks by meaning. A state always has a mark and a word too: colour only helps."""
+"""Styles and marks by meaning. A state always has a mark and a word too: colour only helps."""
 
 from __future__ import annotations
 
 from rich.style import Style
-from textual.theme import Theme
 
-BACKGROUND = "#0f1419"
-RAISED = "#18202a"
-CURSOR = "#24405c"
-FOREGROUND = "#d0d7de"
-QUIET = "#8b97a5"
-FAINT = "#566270"
-OK = "#5fd38d"
-BUSY = "#7cc4fa"
-WARN = "#f2c14e"
-BAD = "#ff7b72"
-OURS = "#56d4c8"
+from saia_tui.looks import DARK, Look
 
-THEME = Theme(
-    name="saia",
-    primary=BUSY,
-    secondary=OURS,
-    accent=BUSY,
-    foreground=FOREGROUND,
-    background=BACKGROUND,
-    surface=RAISED,
-    panel=RAISED,
-    success=OK,
-    warning=WARN,
-    error=BAD,
-    dark=True,
-    variables={"scrollbar": "#2c3845", "scrollbar-background": BACKGROUND, "scrollbar-hover": "#3d4d5e"},
-)
-
-STYLES: dict[str, Style] = {
-    "": Style(color=FOREGROUND),
-    "strong": Style(color="#ffffff", bold=True),
-    "quiet": Style(color=QUIET),
-    "faint": Style(color=FAINT),
-    "ok": Style(color=OK),
-    "busy": Style(color=BUSY),
-    "warn": Style(color=WARN),
-    "bad": Style(color=BAD, bold=True),
-    "ours": Style(color=OURS),
-    "key": Style(color=BUSY, bold=True),
-    "title": Style(color=BUSY, bold=True),
-    "header": Style(color=QUIET, bold=True),
-    "alert": Style(color="#14100a", bgcolor=WARN, bold=True),
-    "tab": Style(color="#0b1016", bgcolor=BUSY, bold=True),
-}
+STYLES: dict[str, Style] = dict(DARK.styles)
+"""Of the look in use: read it when painting, never at import."""
 
 STATES: dict[str, tuple[str, str]] = {
     # services
@@ -56,6 +15,7 @@ STATES: dict[str, tuple[str, str]] = {
     "degraded": ("▲", "warn"),
     "down": ("✖", "bad"),
     "stopped": ("○", "faint"),
+    "paused": ("‖", "warn"),
     "removed": ("◌", "faint"),
     # instances
     "intended": ("◌", "quiet"),
@@ -74,6 +34,27 @@ STATES: dict[str, tuple[str, str]] = {
 }
 """Mark and style of each state word."""
 
+_look = DARK
+
+
+def use(look: Look) -> None:
+    """From now on everything is painted in this look; who keeps painted lines must forget them."""
+    global _look
+    _look = look
+    STYLES.clear()
+    STYLES.update(look.styles)
+
+
+def look_in_use() -> Look:
+    return _look
+
 
 def state(word: str) -> tuple[str, str]:
     return STATES.get(word, ("·", "quiet"))
+
+
+def on_cursor(style: Style | None) -> Style | None:
+    """A cell's style on the row under the cursor, where faint words would vanish."""
+    if _look.plain_cursor:
+        return Style(bold=True) if style is not None and style.bold else None
+    return STYLES["quiet"] if style == STYLES["faint"] else style

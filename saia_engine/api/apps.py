@@ -1,14 +1,14 @@
-"""What can be asked at each socket: paths, bodies and their bounds. Everything that comes in is hostile."""
+"""What can be asked at each socket. Everything that comes in is hostile."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import re
-from typing import Annotated, Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Meta
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,63 +16,23 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from saia_engine import reports
+from saia_engine.api import bodies
 from saia_engine.api.access import Operators
 from saia_engine.api.peers import caller
-from saia_engine.api.port import Answer, Engine, Refused
+from saia_engine.api.port import Answer, Engine, Order, Refused
 from saia_engine.edge.logs import get_logger
 from saia_engine.edge.text import clean
 from saia_engine.view import API_VERSION, EngineView
 
-MOST_REPLICAS = 1000
 LARGEST_BODY = 4096
-MOST_AT_ONCE = 1_000_000
-MOST_PER_MINUTE = 10_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-SHORTEST_EXCLUSION_S = 60.0
-LONGEST_EXCLUSION_S = 365 * 86400.0
 
 log = get_logger("api")
 
-
-class Scale(msgspec.Struct, forbid_unknown_fields=True):
-    replicas: Annotated[int, Meta(ge=0, le=MOST_REPLICAS)]
-    confirm: bool = False
-
-
-class Drain(msgspec.Struct, forbid_unknown_fields=True):
-    confirm: bool = False
-
-
-class Rollback(msgspec.Struct, forbid_unknown_fields=True):
-    revision: Annotated[str, Meta(pattern="^[0-9a-f]{0,12}$")] = ""
-    confirm: bool = False
-
-
-class Exclude(msgspec.Struct, forbid_unknown_fields=True):
-    for_s: Annotated[float, Meta(ge=SHORTEST_EXCLUSION_S, le=LONGEST_EXCLUSION_S)]
-    because: Annotated[str, Meta(max_length=200)] = ""
-    confirm: bool = False
-
-
-class Unfreeze(msgspec.Struct, forbid_unknown_fields=True):
-    confirm: bool = False
-
-
-class Maintenance(msgspec.Struct, forbid_unknown_fields=True):
-    on: bool
-
-
-class KeyLimits(msgspec.Struct, forbid_unknown_fields=True):
-    """One that is left out stays as it is; null is the proxy's configuration, 0 no limit."""
-
-    concurrency: Annotated[int, Meta(ge=0, le=MOST_AT_ONCE)] | msgspec.UnsetType | None = msgspec.UNSET
-    per_minute: Annotated[int, Meta(ge=0, le=MOST_PER_MINUTE)] | msgspec.UnsetType | None = msgspec.UNSET
-
-    def changes(self) -> dict[str, int | None]:
-        both = {"concurrency": self.concurrency, "per_minute": self.per_minute}
-        return {name: limit for name, limit in both.items() if not isinstance(limit, msgspec.UnsetType)}
+_Endpoint = Callable[[Request], Awaitable[Response]]
+_Intent = TypeVar("_Intent", bound=bodies.Intent)
 
 
 _NO_LIMITS: dict[str, int | None] = {"concurrency": None, "per_minute": None}
@@ -80,6 +40,7 @@ _NO_LIMITS: dict[str, int | None] = {"concurrency": None, "per_minute": None}
 
 def operator_app(engine: Engine, operators: Operators) -> Starlette:
     """`operator.sock`."""
+    acts = engine.acts
 
     async def allowed(request: Request, verb: str, subject: str = "") -> int:
         uid = caller(request)
@@ -111,54 +72,61 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
             }
         )
 
+    async def order_of(
+        request: Request, verb: str, subject: str, kind: type[_Intent]
+    ) -> tuple[Order, _Intent]:
+        uid = await allowed(request, verb, subject)
+        asked = await _body(request, kind)
+        return asked.order(uid), asked
+
     async def scale(request: Request) -> Response:
         service = _param(request, "service", _NAME)
-        uid = await allowed(request, "scale", service)
-        asked = await _body(request, Scale)
-        return await _answer(engine.scale(uid, service, asked.replicas, asked.confirm))
-
-    async def clear_override(request: Request) -> Response:
-        service = _param(request, "service", _NAME)
-        uid = await allowed(request, "clear the override of", service)
-        return await _answer(engine.clear_override(uid, service))
-
-    async def drain(request: Request) -> Response:
-        instance = _param(request, "instance", _INSTANCE)
-        uid = await allowed(request, "drain", instance)
-        asked = await _body(request, Drain)
-        return await _answer(engine.drain(uid, instance, asked.confirm))
-
-    async def replace(request: Request) -> Response:
-        instance = _param(request, "instance", _INSTANCE)
-        uid = await allowed(request, "replace", instance)
-        return await _answer(engine.replace(uid, instance))
+        order, asked = await order_of(request, "scale", service, bodies.Scale)
+        return await _answer(acts.scale(order, service, asked.replicas))
 
     async def rollback(request: Request) -> Response:
         service = _param(request, "service", _NAME)
-        uid = await allowed(request, "roll back", service)
-        asked = await _body(request, Rollback)
-        return await _answer(engine.rollback(uid, service, asked.revision, asked.confirm))
+        order, asked = await order_of(request, "roll back", service, bodies.Rollback)
+        return await _answer(acts.rollback(order, service, asked.revision))
 
-    async def unpin(request: Request) -> Response:
-        service = _param(request, "service", _NAME)
-        uid = await allowed(request, "end the rollback of", service)
-        return await _answer(engine.unpin(uid, service))
+    def on_service(verb: str, act: Callable[[Order, str], Answer]) -> _Endpoint:
+        return plain_act(verb, "service", _NAME, bodies.OnService, act)
+
+    def on_instance(verb: str, act: Callable[[Order, str], Answer]) -> _Endpoint:
+        return plain_act(verb, "instance", _INSTANCE, bodies.OnInstance, act)
+
+    def plain_act(
+        verb: str,
+        kind: str,
+        shape: re.Pattern[str],
+        body: type[bodies.Intent],
+        act: Callable[[Order, str], Answer],
+    ) -> _Endpoint:
+        """One that needs nothing but its target."""
+
+        async def endpoint(request: Request) -> Response:
+            subject = _param(request, kind, shape)
+            order, _ = await order_of(request, verb, subject, body)
+            return await _answer(act(order, subject))
+
+        return endpoint
 
     async def exclude(request: Request) -> Response:
         node = _param(request, "node", _NODE)
-        uid = await allowed(request, "exclude", node)
-        asked = await _body(request, Exclude)
-        return await _answer(engine.exclude(uid, node, asked.for_s, asked.because, asked.confirm))
-
-    async def include(request: Request) -> Response:
-        node = _param(request, "node", _NODE)
-        uid = await allowed(request, "include", node)
-        return await _answer(engine.include(uid, node))
+        order, asked = await order_of(request, "exclude", node, bodies.Exclude)
+        return await _answer(acts.exclude(order, node, asked.for_s))
 
     async def unfreeze(request: Request) -> Response:
-        uid = await allowed(request, "unfreeze", "the engine")
-        asked = await _body(request, Unfreeze)
-        return await _answer(engine.unfreeze(uid, asked.confirm))
+        order, _ = await order_of(request, "unfreeze", "the engine", bodies.Intent)
+        return await _answer(acts.unfreeze(order))
+
+    async def apply_config(request: Request) -> Response:
+        order, _ = await order_of(request, "apply", "the configuration", bodies.OnConfig)
+        return await _answer(acts.apply_config(order))
+
+    async def config_diff(request: Request) -> Response:
+        await allowed(request, "read the configuration")
+        return await _answer(engine.config_diff())
 
     async def known_instances(request: Request) -> Response:
         await allowed(request, "read the journal")
@@ -178,9 +146,8 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
 
     async def maintenance(request: Request) -> Response:
         proxy = _param(request, "proxy", _NAME)
-        uid = await allowed(request, "set the maintenance of", proxy)
-        asked = await _body(request, Maintenance)
-        return await _answer(engine.maintenance(uid, proxy, asked.on))
+        order, asked = await order_of(request, "set the maintenance of", proxy, bodies.Maintenance)
+        return await _answer(acts.maintenance(order, proxy, asked.on))
 
     async def keys(request: Request) -> Response:
         await allowed(request, "read the state")
@@ -189,34 +156,50 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
     async def revocation(request: Request) -> Response:
         proxy, key = _param(request, "proxy", _NAME), _param(request, "key", _NAME)
         revoked = request.method == "POST"
-        uid = await allowed(request, f"{'revoke' if revoked else 'restore'} a key of", proxy)
-        return await _answer(engine.order_key(uid, proxy, key, {"revoked": revoked}))
+        verb = f"{'revoke' if revoked else 'restore'} a key of"
+        order, _ = await order_of(request, verb, proxy, bodies.Intent)
+        return await _answer(acts.order_key(order, proxy, key, {"revoked": revoked}))
 
     async def key_limits(request: Request) -> Response:
         proxy, key = _param(request, "proxy", _NAME), _param(request, "key", _NAME)
-        uid = await allowed(request, "set the limits of a key of", proxy)
-        changes = (await _body(request, KeyLimits)).changes() if request.method == "POST" else _NO_LIMITS
+        order, asked = await order_of(request, "set the limits of a key of", proxy, bodies.KeyLimits)
+        changes = asked.changes() if request.method == "POST" else _NO_LIMITS
         if not changes:
             raise Refused("bad_request", "concurrency, per_minute or both must be given", 400)
-        return await _answer(engine.order_key(uid, proxy, key, changes))
+        return await _answer(acts.order_key(order, proxy, key, changes))
 
     return _app(
         Route("/v1/state", state),
         Route("/v1/stream", stream),
         Route("/v1/plan", plan),
         Route("/v1/health", health),
+        Route("/v1/config/diff", config_diff),
+        Route("/v1/config/apply", apply_config, methods=["POST"]),
         Route("/v1/services/{service}/scale", scale, methods=["POST"]),
-        Route("/v1/services/{service}/override", clear_override, methods=["DELETE"]),
-        Route("/v1/instances/{instance}/drain", drain, methods=["POST"]),
+        Route(
+            "/v1/services/{service}/override",
+            on_service("clear the override of", acts.clear_override),
+            methods=["DELETE"],
+        ),
+        Route("/v1/services/{service}/pause", on_service("pause", acts.pause), methods=["POST"]),
+        Route("/v1/services/{service}/pause", on_service("resume", acts.resume), methods=["DELETE"]),
         Route("/v1/services/{service}/rollback", rollback, methods=["POST"]),
-        Route("/v1/services/{service}/pin", unpin, methods=["DELETE"]),
+        Route(
+            "/v1/services/{service}/pin", on_service("end the rollback of", acts.unpin), methods=["DELETE"]
+        ),
         Route("/v1/services/{service}/revisions", revisions),
         Route("/v1/services/{service}/story", service_story),
         Route("/v1/instances", known_instances),
         Route("/v1/instances/{instance}/story", instance_story),
-        Route("/v1/instances/{instance}/replace", replace, methods=["POST"]),
+        Route("/v1/instances/{instance}/drain", on_instance("drain", acts.drain), methods=["POST"]),
+        Route("/v1/instances/{instance}/cancel", on_instance("cancel", acts.cancel), methods=["POST"]),
+        Route("/v1/instances/{instance}/replace", on_instance("replace", acts.replace), methods=["POST"]),
         Route("/v1/nodes/{node}/exclusion", exclude, methods=["POST"]),
-        Route("/v1/nodes/{node}/exclusion", include, methods=["DELETE"]),
+        Route(
+            "/v1/nodes/{node}/exclusion",
+            plain_act("include", "node", _NODE, bodies.OnNode, acts.include),
+            methods=["DELETE"],
+        ),
         Route("/v1/unfreeze", unfreeze, methods=["POST"]),
         Route("/v1/proxies/{proxy}/maintenance", maintenance, methods=["POST"]),
         Route("/v1/proxies/{proxy}/keys", keys),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from saia_engine.api.hub import Hub
@@ -15,7 +16,7 @@ Answer = dict[str, Any] | Awaitable[dict[str, Any]]
 class Refused(Exception):
     """The engine won't do what was asked; the caller gets the code, the sentence and the HTTP status.
 
-    Codes that clients know: `not_found` (404), `needs_confirmation` (409), `not_allowed` (403).
+    Codes that clients know: `not_found` (404), `needs_confirmation`, `changed` (409), `not_allowed` (403).
     """
 
     def __init__(self, code: str, message: str, status: int = 409) -> None:
@@ -25,46 +26,87 @@ class Refused(Exception):
         self.status = status
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who asks for an act, why, and what was seen when it was decided."""
+
+    uid: int
+    """The caller's, as the kernel says."""
+    reason: str = ""
+    """The operator's words, for the audit: one line, safe to show."""
+    confirm: bool = False
+    """The operator was told what it may break, and wants it all the same."""
+    seen: Mapping[str, Any] = field(default_factory=dict)
+    """Facts of the target; where one is not so any more the act is refused as `changed`."""
+
+
+class Acts(Protocol):
+    """What operators can ask for. Every method may raise Refused."""
+
+    def scale(self, order: Order, service: str, replicas: int) -> Answer: ...
+
+    def clear_override(self, order: Order, service: str) -> Answer: ...
+
+    def pause(self, order: Order, service: str) -> Answer:
+        """None of it until `resume`."""
+        ...
+
+    def resume(self, order: Order, service: str) -> Answer: ...
+
+    def drain(self, order: Order, instance: str) -> Answer: ...
+
+    def cancel(self, order: Order, instance: str) -> Answer:
+        """Without waiting for what is open on it."""
+        ...
+
+    def replace(self, order: Order, instance: str) -> Answer:
+        """Hand it over before its end."""
+        ...
+
+    def rollback(self, order: Order, service: str, revision: str) -> Answer:
+        """To the beginning of a revision's name; empty: to the last good one."""
+        ...
+
+    def unpin(self, order: Order, service: str) -> Answer:
+        """End a rollback."""
+        ...
+
+    def exclude(self, order: Order, node: str, for_s: float) -> Answer: ...
+
+    def include(self, order: Order, node: str) -> Answer: ...
+
+    def unfreeze(self, order: Order) -> Answer:
+        """End the freeze of a mass absence (promise 7)."""
+        ...
+
+    def apply_config(self, order: Order) -> Answer:
+        """Take in the changed configuration file."""
+        ...
+
+    def maintenance(self, order: Order, proxy: str, on: bool) -> Answer: ...
+
+    def order_key(
+        self, order: Order, proxy: str, key: str, changes: Mapping[str, bool | int | None]
+    ) -> Answer:
+        """`changes` are fields of a `wire.messages.KeyOrder`; the key need not be known yet."""
+        ...
+
+
 class Engine(Protocol):
-    """`uid` is the caller's, as the kernel says. Every method may raise Refused."""
+    """Every method may raise Refused."""
 
     @property
     def hub(self) -> Hub: ...
 
-    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> Answer: ...
+    @property
+    def acts(self) -> Acts: ...
 
-    def clear_override(self, uid: int, service: str) -> Answer: ...
-
-    def drain(self, uid: int, instance: str, confirm: bool) -> Answer: ...
-
-    def maintenance(self, uid: int, proxy: str, on: bool) -> Answer: ...
-
-    def order_key(self, uid: int, proxy: str, key: str, changes: Mapping[str, bool | int | None]) -> Answer:
-        """`changes` are fields of a `wire.messages.KeyOrder`; the key need not be known yet."""
+    def config_diff(self) -> Answer:
+        """See `config_changes.ConfigChanges.preview`."""
         ...
 
     def keys(self, proxy: str) -> Answer:
         """See `proxy_orders.ProxyOrders.key_rows`."""
-        ...
-
-    def replace(self, uid: int, instance: str) -> Answer:
-        """Hand it over before its end."""
-        ...
-
-    def rollback(self, uid: int, service: str, revision: str, confirm: bool) -> Answer:
-        """To the beginning of a revision's name; empty: to the last good one."""
-        ...
-
-    def unpin(self, uid: int, service: str) -> Answer:
-        """End a rollback."""
-        ...
-
-    def exclude(self, uid: int, node: str, for_s: float, because: str, confirm: bool) -> Answer: ...
-
-    def include(self, uid: int, node: str) -> Answer: ...
-
-    def unfreeze(self, uid: int, confirm: bool) -> Answer:
-        """End the freeze of a mass absence (promise 7)."""
         ...
 
     def known_instances(self) -> Answer:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from saia_engine.cli import keys, ordering, running, simulating, watching
+from saia_engine.cli import changing, keys, ordering, running, simulating, watching
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 EXIT_CODES = {
@@ -109,7 +109,10 @@ for command in (
     watching.explain,
     watching.revisions,
     ordering.scale,
+    ordering.pause,
+    ordering.resume,
     ordering.drain,
+    ordering.cancel,
     ordering.replace,
     ordering.rollback,
     ordering.unpin,
@@ -117,6 +120,8 @@ for command in (
     ordering.include,
     ordering.unfreeze,
     ordering.maintenance,
+    changing.diff,
+    changing.apply_,
     keys.keys,
     keys.key,
     running.gate_key,

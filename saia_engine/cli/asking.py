@@ -49,6 +49,34 @@ def yes_option(command: Command) -> Command:
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
+LONGEST_REASON = 200
+
+
+def act_options(command: Command) -> Command:
+    """Of every act: why, at which engine, and for whom the answer is."""
+    reason = click.option(
+        "--reason",
+        default="",
+        help="For the audit, and for those who look at it later.",
+        callback=_short_enough,
+    )
+    return reason(engine_options(json_option(command)))
+
+
+def _short_enough(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if len(value) > LONGEST_REASON:
+        raise click.BadParameter(f"at most {LONGEST_REASON} characters")
+    return value
+
+
+def tell(answer: Any, sentence: str, as_json: bool) -> None:
+    """What came of an act: for people, or the engine's whole answer."""
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(sentence)
+
+
 def load(file: Path) -> Config:
     from saia_engine.config import load
 

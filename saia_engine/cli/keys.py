@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from saia_engine.cli.asking import ask, engine_options, json_option, print_json
+from saia_engine.cli.asking import act_options, ask, engine_options, json_option, print_json
 
 if TYPE_CHECKING:
     from saia_engine.client import EngineClient
@@ -41,7 +41,7 @@ def keys(proxy: str, config_file: Path, socket: Path | None, as_json: bool) -> N
 @click.option("--concurrency", metavar="N|config", help="Requests at once; 0: no limit.")
 @click.option("--per-minute", metavar="N|config", help="Requests a minute; 0: no limit.")
 @click.option("--clear", is_flag=True, help="Both limits are those of the proxy's configuration again.")
-@engine_options
+@act_options
 def key(
     proxy: str,
     name: str,
@@ -49,8 +49,10 @@ def key(
     concurrency: str | None,
     per_minute: str | None,
     clear: bool,
+    reason: str,
     config_file: Path,
     socket: Path | None,
+    as_json: bool,
 ) -> None:
     """Revoke, restore or limit the API key that PROXY calls KEY.
 
@@ -66,14 +68,17 @@ def key(
 
     async def order(client: EngineClient) -> dict[str, Any]:
         if act == "revoke":
-            return await client.revoke_key(proxy, name)
+            return await client.revoke_key(proxy, name, reason=reason)
         if act == "restore":
-            return await client.restore_key(proxy, name)
-        return await (
-            client.clear_key_limits(proxy, name) if clear else client.limit_key(proxy, name, limits)
-        )
+            return await client.restore_key(proxy, name, reason=reason)
+        if clear:
+            return await client.clear_key_limits(proxy, name, reason=reason)
+        return await client.limit_key(proxy, name, limits, reason=reason)
 
     answer = ask(config_file, socket, order)
+    if as_json:
+        print_json(answer)
+        return
     from saia_engine.view import key_order_words
 
     click.echo(f"{name}: {key_order_words(answer)} is asked for; `keys {proxy}` shows when it is in force")

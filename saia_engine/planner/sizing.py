@@ -22,6 +22,8 @@ from saia_engine.planner.lifecycle import fresh, never_told
 
 CANCEL_AGAIN_S = 30.0
 """A cancel without effect is sent again after so long."""
+TURN_AWAY_S = 2.0
+"""Before a cancel at once its agent has so long to turn new requests away: none should begin only to be cut."""
 
 
 def serve_again(fleet: Fleet) -> Iterator[Action]:
@@ -120,12 +122,19 @@ def _drain_is_over(fleet: Fleet, instance: Instance, drain: Drain) -> Reason | N
         and known.open_connections == 0
     ):
         return Reason("drained", "its agent reports no open connection")
-    rule, deadline = drain_ends(fleet, instance, drain)
-    if not fleet.reached(deadline):
-        return None
     open_now = "unknown"
     if known is not None and known.open_connections is not None:
         open_now = str(known.open_connections)
+    if drain.at_once and (drain.heard_at is not None or fleet.reached(drain.started_at + TURN_AWAY_S)):
+        return Reason(
+            "at-once",
+            f"an operator wants it gone at once; open connections: {open_now}",
+            (("open_connections", open_now),),
+            (("wait until nothing is open", "the operator has confirmed that it is cut"),),
+        )
+    rule, deadline = drain_ends(fleet, instance, drain)
+    if not fleet.reached(deadline):
+        return None
     return Reason(
         rule,
         f"its time to drain is over; open connections: {open_now}",

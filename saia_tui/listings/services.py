@@ -10,7 +10,7 @@ from saia_tui.columns import Column, Listing, Sight
 from saia_tui.listings.fields import rank, until
 from saia_tui.palette import state
 
-WORST_SERVICE = ("down", "degraded", "removed", "ok", "stopped")
+WORST_SERVICE = ("down", "degraded", "removed", "paused", "ok", "stopped")
 
 
 def _ready_of_desired(row: ServiceView, sight: Sight, width: int) -> Text:

@@ -19,6 +19,13 @@ class View(Container):
         self.tables = tables
         self.first = first
 
+    def enter(self, subject: str) -> None:
+        """It is shown for this service or instance now; empty: for all."""
+
+    def takes(self, action: str) -> bool:
+        """Whether the program's action of this name means anything here."""
+        return True
+
     def take_all(self) -> None:
         """Show the present state, whatever was shown before."""
         for table in self.tables:

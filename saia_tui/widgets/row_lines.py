@@ -12,7 +12,7 @@ from rich.text import Text
 from textual.strip import Strip
 
 from saia_tui.columns import FOREVER, GAP, Column, Sight
-from saia_tui.palette import CURSOR, STYLES
+from saia_tui.palette import STYLES, on_cursor
 from saia_tui.widgets.segments import cell_segments, joined
 
 CURSOR_SIGN = "▸"
@@ -23,7 +23,7 @@ MOST_KEPT = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class LineLook:
     """All that a line shows beside its row. Two are the same only if they are one."""
 
     width: int
@@ -36,7 +36,7 @@ class Look:
 @dataclass(slots=True)
 class _Kept:
     row: Any
-    look: Look
+    look: LineLook
     cells: list[list[Segment]]
     until: list[float]
     """Of each cell: how long it holds, by the engine's clock."""
@@ -63,7 +63,7 @@ class RowLines:
         """After a change of colours, which lines that were kept would not show."""
         self._kept.clear()
 
-    def header(self, look: Look, sort: Column | None, reverse: bool) -> Strip:
+    def header(self, look: LineLook, sort: Column | None, reverse: bool) -> Strip:
         segments = [Segment(" " * MARGIN, STYLES["header"])]
         for number, (column, width) in enumerate(self._columns):
             name = column.name
@@ -74,7 +74,7 @@ class RowLines:
             segments.append(Segment(" " * GAP, STYLES["header"]))
         return strip(segments, look)
 
-    def row(self, key: str, row: Any, sight: Sight, now: float, look: Look) -> Strip:
+    def row(self, key: str, row: Any, sight: Sight, now: float, look: LineLook) -> Strip:
         """The very strip of the last call where nothing looks different."""
         kept = self._kept.get(key)
         if kept is not None and kept.row is row and kept.look is look and now < kept.first_until:
@@ -112,7 +112,7 @@ class RowLines:
         sight.until = FOREVER
         return cell_segments(column.cell(row, sight, width), width, column.right), sight.until
 
-    def _row_strip(self, cells: Sequence[Sequence[Segment]], look: Look) -> Strip:
+    def _row_strip(self, cells: Sequence[Sequence[Segment]], look: LineLook) -> Strip:
         segments = [
             Segment(CURSOR_SIGN if look.chosen else " ", STYLES["key"]),
             Segment(MARK_SIGN if look.marked else " ", STYLES["warn"]),
@@ -122,16 +122,13 @@ class RowLines:
             segments += cell
             segments.append(gap)
         if look.chosen:
-            # On the highlight faint words would vanish in 16 colours.
-            faint, quiet = STYLES["faint"], STYLES["quiet"]
-            segments = [Segment(part.text, quiet) if part.style == faint else part for part in segments]
+            segments = [Segment(part.text, on_cursor(part.style)) for part in segments]
         return strip(segments, look)
 
 
-def strip(segments: Sequence[Segment], look: Look) -> Strip:
+def strip(segments: Sequence[Segment], look: LineLook) -> Strip:
     """A line of these, as wide as wanted."""
     if look.stale:
-        stale = Style(dim=True, color=STYLES["faint"].color)
-        segments = [Segment(part.text, (part.style or Style()) + stale) for part in segments]
-    background = Style(bgcolor=CURSOR) if look.chosen else Style(bgcolor=look.background.bgcolor)
+        segments = [Segment(part.text, (part.style or Style()) + STYLES["stale"]) for part in segments]
+    background = STYLES["cursor"] if look.chosen else Style(bgcolor=look.background.bgcolor)
     return Strip(joined(segments)).adjust_cell_length(look.width).apply_style(background)

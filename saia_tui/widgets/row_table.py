@@ -19,7 +19,7 @@ from saia_tui.cells import join, text
 from saia_tui.columns import GAP, Column, Listing, Sight, fit
 from saia_tui.export import as_csv, as_json
 from saia_tui.ordered_rows import OrderedRows
-from saia_tui.widgets.row_lines import MARGIN, Look, RowLines, strip
+from saia_tui.widgets.row_lines import MARGIN, LineLook, RowLines, strip
 from saia_tui.widgets.segments import cell_segments
 
 SCROLLBAR = 1
@@ -66,7 +66,7 @@ class RowTable(ScrollView, can_focus=True):
         """Those that are shown, each with its width."""
         self._wanted: Sequence[Column] = listing.columns
         self._lines = RowLines()
-        self._looks: dict[tuple[bool, bool], Look] = {}
+        self._line_looks: dict[tuple[bool, bool], LineLook] = {}
         """By whether a line has the cursor, and a mark."""
         self._painted: dict[int, Strip] = {}
 
@@ -106,7 +106,7 @@ class RowTable(ScrollView, can_focus=True):
     def _fit(self, width: int) -> None:
         self.columns = fit(self._wanted, width - MARGIN - SCROLLBAR)
         self._lines.show_columns(self.columns)
-        self._looks.clear()
+        self._line_looks.clear()
         self._painted.clear()
 
     def exported(self, kind: str) -> str:
@@ -114,10 +114,25 @@ class RowTable(ScrollView, can_focus=True):
         rows = (self.rows[key] for key in self.rows.keys)
         return as_json(rows) if kind == "json" else as_csv(rows, self.columns, self._sight())
 
+    def sort_on(self, name: str | None, *, reverse: bool = False) -> None:
+        """Sort by the column of that name; None is the listing's own order."""
+        column = next((each for each in self.listing.columns if each.name == name), None)
+        self.rows.sort_by(column, reverse=reverse)
+        self._settle(True)
+
+    def put_cursor(self, key: str) -> bool:
+        """On this row, for which a filter that hides it is cleared; False where there is no such row."""
+        if key not in self.rows.keys and self.rows.filter:
+            self.filter_by("")
+        if key not in self.rows.keys:
+            return False
+        self._move_to(self.rows.keys.index(key))
+        return True
+
     def show_stale(self, stale: bool) -> None:
         if stale != self.stale:
             self.stale = stale
-            self._looks.clear()
+            self._line_looks.clear()
             self.repaint()
 
     def _settle(self, resized: bool) -> None:
@@ -157,6 +172,13 @@ class RowTable(ScrollView, can_focus=True):
         if regions:
             self.refresh(*regions)
 
+    def forget_painted(self) -> None:
+        """Paint every line anew: the look changed."""
+        self._painted.clear()
+        self._line_looks.clear()
+        self._lines.forget()
+        self.refresh()
+
     def render_line(self, y: int) -> Strip:
         line = self._painted[y] = self._line(y, self._sight())
         return line
@@ -164,17 +186,17 @@ class RowTable(ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         """Colours may be others now."""
         super().notify_style_update()
-        self._looks.clear()
+        self._line_looks.clear()
         self._lines.forget()
 
-    def _look(self, key: str | None = None) -> Look:
+    def _look(self, key: str | None = None) -> LineLook:
         chosen = key is not None and key == self.rows.cursor and self.has_focus
         marked = key is not None and self.rows.is_marked(key)
-        look = self._looks.get((chosen, marked))
+        look = self._line_looks.get((chosen, marked))
         if look is None:
             # Asking for the style costs more than all the rest of a line.
-            look = Look(self.size.width, self.rich_style, chosen, marked, self.stale)
-            self._looks[chosen, marked] = look
+            look = LineLook(self.size.width, self.rich_style, chosen, marked, self.stale)
+            self._line_looks[chosen, marked] = look
         return look
 
     def _line(self, y: int, sight: Sight) -> Strip:

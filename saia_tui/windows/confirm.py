@@ -1,4 +1,4 @@
-"""The windows an act passes: its effects with the focus on Cancel, and the typed name for the dangerous."""
+"""The window that each act passes: what it does to whom, a reason if one likes, and the focus on Cancel."""
 
 from __future__ import annotations
 
@@ -7,82 +7,116 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Button, Input, Static
 
-from saia_tui.acts import Act
+from saia_tui.acts.plan import Plan
 from saia_tui.cells import text
 from saia_tui.windows.window import Window, facts, label
 
+LONGEST_REASON = 200
 
-class ConfirmWindow(Window[bool]):
-    """True only for the button, or `y`; Enter alone cancels."""
 
+class ConfirmWindow(Window[str]):
+    """The reason, empty where none was given, for the button or `y`; None otherwise. Enter alone cancels.
+
+    Where the plan has a danger, the name must be typed instead: then Enter after it is enough.
+    """
+
+    DEFAULT_CSS = """
+    ConfirmWindow > Vertical { width: 92; max-height: 100%; }
+    ConfirmWindow VerticalScroll { height: auto; max-height: 60vh; background: $surface; }
+    """
     BINDINGS: ClassVar = [
         Binding("y", "accept", show=False),
         Binding("n", "cancel", show=False),
+        Binding("r", "reason", show=False),
     ]
 
-    def __init__(self, act: Act) -> None:
+    def __init__(self, plan: Plan, reason: str = "") -> None:
         super().__init__()
-        self._act = act
+        self.plan = plan
+        self._given = reason
+        self._command = Static(classes="note")
 
     def compose(self) -> ComposeResult:
+        plan = self.plan
         with Vertical() as box:
-            box.border_title = label(self._act.title)
-            yield Static(facts(self._act.effects))
+            box.border_title = label(plan.title)
+            with VerticalScroll(can_focus=False):
+                yield Static(facts(self._effects()))
+                yield self._command
+            for danger in plan.dangers[:3]:
+                yield Static(text(f"▲ {danger}", "warn"), classes="note")
+            if plan.dangers:
+                with Horizontal(classes="entry"):
+                    yield Static(text(f"type {plan.words[0]} to do it:", "quiet"))
+                    yield Input(id="name", compact=True)
+            with Horizontal(classes="entry"):
+                yield Static(text("reason (r):", "quiet"))
+                yield Input(
+                    self._given,
+                    id="reason",
+                    compact=True,
+                    max_length=LONGEST_REASON,
+                    placeholder="for the audit",
+                )
             with Horizontal(classes="buttons"):
                 yield Button(label("Cancel (n)"), id="cancel", compact=True)
-                yield Button(label(f"{self._act.title} (y)"), id="accept", compact=True)
+                name = plan.acts[0].title if plan.dangers else f"{plan.acts[0].title} (y)"
+                yield Button(label(name), id="accept", disabled=bool(plan.dangers), compact=True)
+
+    def _effects(self) -> list[tuple[str, str]]:
+        plan = self.plan
+        if len(plan.acts) == 1:
+            return list(plan.acts[0].effects)
+        rows = [(act.name, act.change) for act in plan.acts]
+        return rows + [(target, f"left alone: {why}") for target, why in plan.skipped]
 
     def on_mount(self) -> None:
-        self.set_focus(self.query_one("#cancel"))
+        self.set_focus(self.query_one("#name" if self.plan.dangers else "#cancel"))
+        self._show_command()
+
+    @property
+    def _reason(self) -> str:
+        return self.query_one("#reason", Input).value.strip()
+
+    @property
+    def _may(self) -> bool:
+        """Whether the name was typed, where it must be."""
+        if not self.plan.dangers:
+            return True
+        return self.query_one("#name", Input).value.strip() in self.plan.words
+
+    def _show_command(self) -> None:
+        lines = [act.command_line(self._reason) for act in self.plan.acts]
+        self._command.update(facts(("command" if n == 0 else "", line) for n, line in enumerate(lines)))
+
+    @on(Input.Changed, "#name")
+    def _compare(self) -> None:
+        self.query_one("#accept", Button).disabled = not self._may
+
+    @on(Input.Changed, "#reason")
+    def _told(self) -> None:
+        self._show_command()
+
+    @on(Input.Submitted, "#name")
+    def _typed(self) -> None:
+        self.action_accept()
+
+    @on(Input.Submitted, "#reason")
+    def _reasoned(self) -> None:
+        # Not sent by this Enter: the next one, or y, is on the button.
+        self.set_focus(self.query_one("#accept" if self._may else "#name"))
+
+    def action_reason(self) -> None:
+        self.set_focus(self.query_one("#reason"))
 
     @on(Button.Pressed, "#cancel")
     def action_cancel(self) -> None:
-        self.dismiss(False)
+        self.dismiss(None)
 
     @on(Button.Pressed, "#accept")
     def action_accept(self) -> None:
-        self.dismiss(True)
-
-
-class TypedNameWindow(Window[bool]):
-    """The engine wants it confirmed: the operator types the target's name."""
-
-    def __init__(self, act: Act, why: str) -> None:
-        super().__init__()
-        self._act = act
-        self._why = why
-
-    def compose(self) -> ComposeResult:
-        with Vertical() as box:
-            box.border_title = label(f"{self._act.title}: are you sure?")
-            yield Static(text(self._why, "warn"))
-            yield Static(facts(self._act.effects[:2]), classes="note")
-            with Horizontal(classes="entry"):
-                yield Static(text("type the name:", "quiet"))
-                yield Input(id="name", compact=True)
-            with Horizontal(classes="buttons"):
-                yield Button(label("Cancel"), id="cancel", compact=True)
-                yield Button(label(self._act.title), id="accept", disabled=True, compact=True)
-
-    def on_mount(self) -> None:
-        self.set_focus(self.query_one(Input))
-
-    @on(Input.Changed)
-    def _compare(self, event: Input.Changed) -> None:
-        self.query_one("#accept", Button).disabled = event.value.strip() != self._act.target
-
-    @on(Input.Submitted)
-    def _submit(self, event: Input.Submitted) -> None:
-        if event.value.strip() == self._act.target:
-            self.dismiss(True)
-
-    @on(Button.Pressed, "#cancel")
-    def action_cancel(self) -> None:
-        self.dismiss(False)
-
-    @on(Button.Pressed, "#accept")
-    def _accept(self) -> None:
-        self.dismiss(True)
+        if self._may:
+            self.dismiss(self._reason)

@@ -21,11 +21,12 @@ from saia_tui.windows.window import Window, facts, label
 
 TIMES = (
     "since", "started_at", "ready_since", "end", "admit_until", "drain_by", "submit_time", "start_time",
-    "end_time", "connected_since", "at", "next_end", "override_at",
+    "end_time", "connected_since", "at", "next_end", "override_at", "paused_at", "excluded_until",
 )  # fmt: skip
 MARKS = (
     ("● ok, ready", "ok"), ("▲ degraded, unready", "warn"), ("✖ down, failed", "bad"), ("◑ starting", "busy"),
     ("◔ pending", "quiet"), ("▽ draining", "busy"), ("○ stopped", "faint"),
+    ("‖ paused", "warn"),
 )  # fmt: skip
 GPU_MARKS = (("■ ours", "ours"), ("▣ others'", "quiet"), ("□ free", "ok"), ("× not usable", "faint"))
 

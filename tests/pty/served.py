@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from saia_engine.api.hub import Hub
+from saia_engine.api.port import Order
 from saia_engine.api.server import serving
 from saia_engine.reports import GateReport
 from tests.tui import sample
@@ -30,20 +31,24 @@ class SampleEngine:
         for name, rows in tables.items():
             self.hub.publish(name, {key: _sendable(row) for key, row in rows.items()})
 
-    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> dict[str, Any]:
+    @property
+    def acts(self) -> SampleEngine:
+        return self
+
+    def scale(self, order: Order, service: str, replicas: int) -> dict[str, Any]:
         return self._take("scale", service, replicas)
 
-    def clear_override(self, uid: int, service: str) -> dict[str, Any]:
+    def clear_override(self, order: Order, service: str) -> dict[str, Any]:
         return self._take("clear_override", service)
 
-    def drain(self, uid: int, instance: str, confirm: bool) -> dict[str, Any]:
+    def drain(self, order: Order, instance: str) -> dict[str, Any]:
         return self._take("drain", instance)
 
-    def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
+    def maintenance(self, order: Order, proxy: str, on: bool) -> dict[str, Any]:
         return self._take("maintenance", proxy, on)
 
     def order_key(
-        self, uid: int, proxy: str, key: str, changes: Mapping[str, bool | int | None]
+        self, order: Order, proxy: str, key: str, changes: Mapping[str, bool | int | None]
     ) -> dict[str, Any]:
         return self._take("order_key", proxy, key, dict(changes))
 

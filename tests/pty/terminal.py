@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -59,13 +59,29 @@ class Terminal:
         raise AssertionError(f"the screen never showed {what}:\n{self.screen()}")
 
 
+def own_home(directory: Path, *, knows_saia: bool = True) -> dict[str, str]:
+    """Places for settings and state apart from those of who runs the tests, of an operator who is not new."""
+    state = directory / "home-state" / "saia"
+    state.mkdir(parents=True, exist_ok=True)
+    if knows_saia:
+        (state / "tui.json").write_text('{"tour": {"seen": true}}')
+    return {"XDG_STATE_HOME": str(state.parent), "XDG_CONFIG_HOME": str(directory / "home-config")}
+
+
 @contextmanager
-def terminal(directory: Path, command: list[str], *, size: tuple[int, int] = (120, 40)) -> Iterator[Terminal]:
+def terminal(
+    directory: Path,
+    command: list[str],
+    *,
+    size: tuple[int, int] = (120, 40),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Terminal]:
     """Runs the command; its exit code is written after it, as `exit code N`."""
     need_tmux()
     window = Terminal(directory / f"tmux{next(_numbers)}.sock")
     line = shlex.join(command) + "; echo exit code $?; exec sleep 600"
-    environment = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "TEXTUAL_ANIMATIONS": "none"}
+    fixed = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "TEXTUAL_ANIMATIONS": "none"}
+    environment = fixed | own_home(directory) | dict(environment or {})
     options = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
     window.tmux("new-session", "-d", "-s", "saia", "-x", str(size[0]), "-y", str(size[1]), *options, line)
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.pty.conftest import Serve, operator_socket
-from tests.pty.terminal import terminal
+from tests.pty.terminal import own_home, terminal
 
 pytestmark = pytest.mark.pty
 
@@ -30,7 +30,7 @@ def tui(directory: Path) -> list[str]:
 def test_it_shows_resizes_acts_and_leaves(short: Path, served: Serve) -> None:
     served()
     with terminal(short, tui(short), size=(80, 24)) as window:
-        screen = window.wait("● acting", "✖ down", "▲ degraded", "chat-large", "s scale")
+        screen = window.wait("● acting", "✖ down", "▲ degraded", "chat-large", "W arm")
         assert len(screen.splitlines()) == 24
         window.resize(200, 60)
         window.wait("LIVE USE", "PROXY", "INSTANCE", "■■■▣")
@@ -44,9 +44,15 @@ def test_it_shows_resizes_acts_and_leaves(short: Path, served: Serve) -> None:
         window.wait("all: 34")
         window.press("1")
         window.wait("[1 Overview]")
-        window.press("Down", "s", "5", "Enter")
+        window.press("Down", "s")
+        window.wait("acts are locked: W arms them")
+        window.press("W")
+        window.wait("◆ ARMED 10 min", "s scale")
+        window.press("s", "5", "Enter")
         window.wait("3 → 5", "Cancel")
         window.press("y")
+        window.wait("Scale chat-large: sent in", "u revokes it")
+        assert not (short / "intents.jsonl").exists()
         window.wait("the engine has it")
         assert (short / "intents.jsonl").read_text() == '["scale", "chat-large", 5]\n'
         window.press("q")
@@ -75,7 +81,7 @@ def test_a_quiet_screen_sends_nothing(short: Path, served: Serve) -> None:
     controller, terminal_end = pty.openpty()
     fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | own_home(short)
     process = subprocess.Popen(
         tui(short), stdin=terminal_end, stdout=terminal_end, stderr=terminal_end, env=environment
     )
@@ -101,9 +107,11 @@ def _read(descriptor: int, enough, within_s: float) -> bytes:
 
 
 def test_it_ends_with_its_terminal_also_where_the_sessions_leader_keeps_the_signal(
-    short: Path, served: Serve
+    short: Path, served: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As make does in `ssh -t HOST make demo`."""
+    for name, value in own_home(short).items():
+        monkeypatch.setenv(name, value)
     served()
     pid, terminal_side = pty.fork()
     if not pid:

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
-from saia_engine.client import ClientError, EngineUnreachable
+from saia_engine.client import ClientError, EngineUnreachable, Intent
 from saia_engine.view import Change
 from tests.tui import sample
+
+HISTORY: dict[str, Any] = {
+    "configured": "cccc00000003",
+    "asked_for": "cccc00000003",
+    "pin": None,
+    "revisions": [
+        {"revision": "aaaa00000001", "since": sample.NOW - 90_000, "good_at": sample.NOW - 89_000, "failed_at": None,
+         "failure": "", "instances": 1, "kept": True, "spec": {}},
+        {"revision": "bbbb00000002", "since": sample.NOW - 9_000, "good_at": None, "failed_at": sample.NOW - 8_000,
+         "failure": "never ready\x1b[2J", "instances": 0, "kept": True, "spec": {}},
+        {"revision": "cccc00000003", "since": sample.NOW - 600, "good_at": None, "failed_at": None,
+         "failure": "", "instances": 1, "kept": True, "spec": {}},
+    ],
+}  # fmt: skip
+DIFF: dict[str, Any] = {
+    "file": "/etc/saia/engine.toml",
+    "digest": "0123456789abcdef",
+    "changed": True,
+    "services": [
+        {"service": "chat-large", "change": "changed", "means": ["2 replicas become 4"],
+         "fields": [{"field": "replicas", "before": "2", "after": "4"}]},
+    ],
+    "proxies": [],
+    "settings": [{"field": "poll_interval_s", "before": "15.0", "after": "30.0", "needs_restart": True}],
+    "faults": [],
+}  # fmt: skip
 
 
 class FakeEngine:
@@ -19,6 +45,10 @@ class FakeEngine:
     def __init__(self, tables: dict[str, sample.Rows] | None = None) -> None:
         self.tables = tables if tables is not None else sample.state()
         self.intents: list[tuple[Any, ...]] = []
+        self.reasons: list[str] = []
+        self.expected: list[dict[str, Any]] = []
+        self.history: dict[str, Any] = HISTORY
+        self.diff: dict[str, Any] = DIFF
         self.refuse: list[ClientError] = []
         self.reachable = True
         self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
@@ -45,19 +75,60 @@ class FakeEngine:
         self.reachable = False
         self._queue.put_nowait(None)
 
-    async def scale(self, service: str, replicas: int, *, confirm: bool = False) -> None:
-        self._take("scale", service, replicas, confirm)
+    async def scale(self, service: str, replicas: int, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "scale", service, replicas)
 
-    async def clear_override(self, service: str) -> None:
-        self._take("clear_override", service)
+    async def clear_override(self, service: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "clear_override", service)
 
-    async def drain(self, instance: str, *, confirm: bool = False) -> None:
-        self._take("drain", instance, confirm)
+    async def pause(self, service: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "pause", service)
 
-    async def maintenance(self, proxy: str, on: bool) -> None:
-        self._take("maintenance", proxy, on)
+    async def resume(self, service: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "resume", service)
 
-    def _take(self, *intent: Any) -> None:
-        self.intents.append(intent)
+    async def drain(self, instance: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "drain", instance)
+
+    async def cancel(self, instance: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "cancel", instance)
+
+    async def replace(self, instance: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "replace", instance)
+
+    async def rollback(self, service: str, revision: str = "", **intent: Unpack[Intent]) -> None:
+        self._take(intent, "rollback", service, revision)
+
+    async def unpin(self, service: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "unpin", service)
+
+    async def revisions(self, service: str) -> dict[str, Any]:
+        return {**self.history, "service": service}
+
+    async def exclude(self, node: str, for_s: float, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "exclude", node, for_s)
+
+    async def include(self, node: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "include", node)
+
+    async def config_diff(self) -> dict[str, Any]:
+        return self.diff
+
+    async def apply_config(self, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "apply_config")
+
+    async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "maintenance", proxy, on)
+
+    async def instance_story(self, instance: str) -> dict[str, Any]:
+        if not self.reachable:
+            raise EngineUnreachable("no engine answers at /run/saia/operator/operator.sock")
+        return sample.story(instance)
+
+    def _take(self, intent: Intent, *words: Any) -> None:
+        """What was asked, whether it was confirmed; reason and expectation apart from it."""
+        self.intents.append((*words, intent.get("confirm", False)))
+        self.reasons.append(intent.get("reason", ""))
+        self.expected.append(dict(intent.get("expect", {})))
         if self.refuse:
             raise self.refuse.pop(0)

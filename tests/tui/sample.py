@@ -211,6 +211,24 @@ def events() -> Rows:
     return {str(row.seq): row for row in rows}
 
 
+def story(instance: str) -> dict[str, Any]:
+    """What the journal tells of an instance, the oldest event first."""
+    told = [
+        (4, "launch", "info", "missing: 2 of 3 replicas are there or on their way", None,
+         {"rule": "missing", "inputs": {"have": 2, "wanted": 3},
+          "refused": [["waiting for gpu05", "its drain ends after the lead"]]}),
+        (3, "submitted", "info", "Submitted as job 88101", None, {}),
+        (2, "ready", "info", "Ready on gpu01 after 61 s", None, {}),
+        (1, "drain-asked", "warning", "Drain was asked for [/x]\x1b[31m\nforged", 1004, {}),
+    ]  # fmt: skip
+    events = [
+        {"seq": 900 - number, "at": NOW - 3000 * number, "code": code, "severity": severity, "subject": instance,
+         "text": words, "uid": uid, "detail": detail}
+        for number, code, severity, words, uid, detail in told
+    ]  # fmt: skip
+    return {"instance": None, "log": "", "events": events}
+
+
 def state() -> dict[str, Rows]:
     """All tables."""
     return {

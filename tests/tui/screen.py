@@ -23,11 +23,24 @@ class Clock:
         return self.at
 
 
-def make(engine: FakeEngine, clock: Clock | None = None, **options: Any) -> SaiaApp:
-    feed = Feed(engine, monotonic=clock or Clock())
+class PastFeed(Feed):
+    """Its sparklines stay as they are, however slow the machine is."""
+
+    def sample_rates(self) -> None:
+        pass
+
+
+def make(
+    engine: FakeEngine, clock: Clock | None = None, *, armed: bool = True, hold_s: float = 0.0, **options: Any
+) -> SaiaApp:
+    """Acts are armed, and sent at once, unless a test wants to see how they are held."""
+    feed = PastFeed(engine, monotonic=clock or Clock())
     for name, past in sample.rates().items():
         feed.rates[name] = deque(past, maxlen=RATES_KEPT)
-    return SaiaApp(feed, engine, **options)
+    app = SaiaApp(feed, engine, hold_s=hold_s, **options)
+    if armed:
+        app.arming.toggle()
+    return app
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], bool], within_s: float = 10.0) -> None:
@@ -59,8 +72,8 @@ async def shown(
 
 
 def words(app: SaiaApp) -> str:
-    """The text on the screen, line by line."""
-    width, height = app.size
+    """The text on the screen, line by line; empty while it is not laid out yet."""
     strips = app.screen._compositor.render_strips(app.size)
-    assert len(strips) == height and width
+    if len(strips) != app.size.height:
+        return ""
     return "\n".join(strip.text for strip in strips)

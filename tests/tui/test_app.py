@@ -11,7 +11,7 @@ from textual.widgets import Button, Input
 from saia_engine.client import ClientError, NeedsConfirmation
 from saia_tui.app import SaiaApp
 from saia_tui.kept import Kept
-from saia_tui.windows.confirm import ConfirmWindow, TypedNameWindow
+from saia_tui.windows.confirm import ConfirmWindow
 from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import Page
 from saia_tui.windows.scale import ScaleWindow
@@ -38,8 +38,8 @@ async def test_the_worst_stands_first_without_a_key_pressed() -> None:
 
 @pytest.mark.parametrize(
     ("key", "word"),
-    [("1", "SERVICE"), ("2", "INSTANCE"), ("3", "NODES (REASON)"), ("4", "LIVE USE"), ("5", "MAINTENANCE"),
-     ("6", "EVENT")],
+    [("1", "SERVICE"), ("2", "SERVICE"), ("i", "INSTANCE"), ("3", "NODES (REASON)"), ("4", "LIVE USE"),
+     ("5", "MAINTENANCE"), ("6", "EVENT")],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 async def test_a_number_goes_to_each_screen(key: str, word: str, size: tuple[int, int]) -> None:
@@ -83,50 +83,50 @@ async def test_scaling_sends_the_number_only_after_the_confirmation() -> None:
 
 async def test_what_the_engine_wants_confirmed_needs_the_typed_name() -> None:
     engine = FakeEngine()
-    engine.refuse = [NeedsConfirmation("needs_confirmation", "only 0 of min_available 2 would stay ready")]
+    engine.refuse = [NeedsConfirmation("needs_confirmation", "more than 4 times the 3 it has now")]
     async with shown(engine) as (app, pilot):
-        await pilot.press("down", "s", "0", "enter")
+        await pilot.press("down", "s", *"25", "enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         await pilot.press("y")
-        await until(pilot, lambda: isinstance(app.screen, TypedNameWindow))
-        assert "min_available 2" in words(app)
+        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow) and bool(engine.intents))
+        await until(pilot, lambda: "more than 4 times" in words(app))
         await pilot.press(*"chat-larg", "enter")
-        assert isinstance(app.screen, TypedNameWindow) and len(engine.intents) == 1
+        assert isinstance(app.screen, ConfirmWindow) and len(engine.intents) == 1
         await pilot.press("e", "enter")
         await until(pilot, lambda: len(engine.intents) == 2)
-        assert engine.intents[1] == ("scale", "chat-large", 0, True)
+        assert engine.intents == [("scale", "chat-large", 25, False), ("scale", "chat-large", 25, True)]
 
 
 async def test_a_drain_goes_to_the_row_it_was_opened_for() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await pilot.press("2", "d")
+        await pilot.press("i", "d")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         assert VICTIM in words(app) and "ready → draining" in words(app)
         other = msgspec.structs.replace(sample.instances()["k7q2.hpc.embed.4f4f"], end=sample.NOW + 1)
         engine.put("instances", {other.id: other})  # now it sorts before the victim
         await until(pilot, lambda: app.feed.tables.instances[other.id].end == sample.NOW + 1)
-        await pilot.press("y")
+        await pilot.press(*"a81f", "enter")
         await until(pilot, lambda: bool(engine.intents))
-        assert engine.intents == [("drain", VICTIM, False)]
+        assert engine.intents == [("drain", VICTIM, True)]
 
 
 async def test_a_target_that_is_gone_or_changed_is_refused() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await pilot.press("2", "d")
+        await pilot.press("i", "d")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         engine.put("instances", gone=[VICTIM])
         await until(pilot, lambda: VICTIM not in app.feed.tables.instances)
-        await pilot.press("y")
-        await until(pilot, lambda: any("is gone" in note for note in toasts(app)))
-        await pilot.press("1", "home", "s", "2", "enter")
+        await pilot.press(*"a81f", "enter")
+        await until(pilot, lambda: "a81f is gone: nothing was sent" in words(app))
+        await pilot.press("escape", "1", "home", "s", "2", "enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         changed = msgspec.structs.replace(sample.services()["images"], replicas=7)
         engine.put("services", {"images": changed})
         await until(pilot, lambda: app.feed.tables.services["images"].replicas == 7)
         await pilot.press("y")
-        await until(pilot, lambda: any("changed meanwhile (1 → 7)" in note for note in toasts(app)))
+        await until(pilot, lambda: "changed meanwhile (replicas 1 → 7)" in words(app))
         assert engine.intents == []
 
 
@@ -137,11 +137,11 @@ async def test_maintenance_and_the_end_of_an_override() -> None:
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         assert "off → on" in words(app)
         await pilot.press("y")
-        await until(pilot, lambda: engine.intents == [("maintenance", "cloud", True)])
+        await until(pilot, lambda: engine.intents == [("maintenance", "cloud", True, False)])
         await pilot.press("1", "down", "u")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         await pilot.press("y")
-        await until(pilot, lambda: engine.intents[1:] == [("clear_override", "chat-large")])
+        await until(pilot, lambda: engine.intents[1:] == [("clear_override", "chat-large", False)])
 
 
 async def test_an_act_on_the_wrong_table_says_where_it_works() -> None:
@@ -154,10 +154,10 @@ async def test_a_refusal_of_the_engine_is_shown() -> None:
     engine = FakeEngine()
     engine.refuse = [ClientError("failed", "the lease was lost [/x]")]
     async with shown(engine) as (app, pilot):
-        await pilot.press("2", "d")
+        await pilot.press("i", "d")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
-        await pilot.press("y")
-        await until(pilot, lambda: any("the lease was lost [/x]" in note for note in toasts(app)))
+        await pilot.press(*"a81f", "enter")
+        await until(pilot, lambda: "the lease was lost [/x]" in words(app))
 
 
 async def test_link_loss_keeps_the_last_state_says_so_and_sends_nothing() -> None:
@@ -168,10 +168,9 @@ async def test_link_loss_keeps_the_last_state_says_so_and_sends_nothing() -> Non
         clock.at += 12
         await until(pilot, lambda: "engine away 12 s" in words(app).splitlines()[0])
         assert "chat-large" in words(app) and app.view.first.stale
-        await pilot.press("2", "d")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
-        await pilot.press("y")
-        await until(pilot, lambda: any("engine is away" in note for note in toasts(app)))
+        await pilot.press("i", "d")
+        await until(pilot, lambda: any("the engine is away" in note for note in toasts(app)))
+        assert len(app.screen_stack) == 1
         assert engine.intents == []
         engine.reachable = True
         await until(pilot, lambda: "● acting" in words(app).splitlines()[0])
@@ -192,7 +191,7 @@ async def test_before_the_first_state_nothing_is_claimed() -> None:
 async def test_keys_typed_ahead_go_where_the_first_one_leads() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await pilot.press("2")
+        await pilot.press("i")
         for key in ("slash", "d", "q", "s"):
             app.simulate_key(key)
         await until(pilot, lambda: app.table.rows.filter == "dqs")
@@ -207,18 +206,6 @@ async def test_the_filter_finds_and_escape_shows_all_again() -> None:
         await until(pilot, lambda: "all: 34" in words(app))
         await pilot.press("a")
         await until(pilot, lambda: "ours: 10" in words(app))
-
-
-async def test_enter_on_a_service_leads_to_its_instances_and_on_to_all_their_fields() -> None:
-    async with shown(FakeEngine()) as (app, pilot):
-        await pilot.press("down", "enter")
-        await until(pilot, lambda: "4 of 12" in words(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Page) and "output.log" in words(app))
-        await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(app.screen, Page))
-        await pilot.press("escape", "escape")
-        await until(pilot, lambda: "[1 Overview]" in words(app))
 
 
 async def test_enter_on_a_proxy_tells_of_its_keys_and_whether_it_obeys() -> None:
@@ -280,7 +267,21 @@ async def test_leaving_an_engine_that_was_attached_to_asks_nothing() -> None:
 @pytest.mark.parametrize("size", [(60, 15), (30, 8), (10, 3), (1, 1), (300, 100)])
 async def test_any_size_of_terminal_is_borne(size: tuple[int, int]) -> None:
     async with shown(FakeEngine(), size) as (app, pilot):
-        for key in ("2", "3", "4", "5", "6", "1", "s", "escape", "question_mark", "escape"):
+        for key in (
+            "2",
+            "enter",
+            "enter",
+            "i",
+            "3",
+            "4",
+            "5",
+            "6",
+            "1",
+            "s",
+            "escape",
+            "question_mark",
+            "escape",
+        ):
             await pilot.press(key)
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "SERVICE" in words(app))

@@ -13,7 +13,7 @@ from saia_engine.view import JobView
 from saia_tui.columns import TICK_S, Sight, fit
 from saia_tui.listings import JOBS
 from saia_tui.listings.fields import since, until
-from saia_tui.widgets.row_lines import MARGIN, Look, RowLines
+from saia_tui.widgets.row_lines import MARGIN, LineLook, RowLines
 from saia_tui.widgets.segments import joined
 
 ROW = JobView(
@@ -27,7 +27,7 @@ ROW = JobView(
     start_time=100.0,
     time_limit_s=900.0,
 )
-LOOK = Look(120, Style(bgcolor="#000000"))
+LOOK = LineLook(120, Style(bgcolor="#000000"))
 
 
 def lines() -> RowLines:
@@ -36,7 +36,7 @@ def lines() -> RowLines:
     return made
 
 
-def line(made: RowLines, row: JobView, now: float, look: Look) -> Strip:
+def line(made: RowLines, row: JobView, now: float, look: LineLook) -> Strip:
     return made.row("1", row, Sight(now), now, look)
 
 
@@ -54,7 +54,7 @@ def test_time_another_row_and_another_look_each_make_a_new_one() -> None:
     later = line(made, ROW, 400.0, LOOK)
     assert "11m" in first.text and "10m" in later.text
     assert "pending" in line(made, replace(ROW, state="PENDING"), 400.0, LOOK).text
-    chosen = line(made, ROW, 400.0, Look(120, LOOK.background, chosen=True, marked=True))
+    chosen = line(made, ROW, 400.0, LineLook(120, LOOK.background, chosen=True, marked=True))
     assert chosen.text.startswith("▸*")
 
 

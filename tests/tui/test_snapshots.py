@@ -10,11 +10,18 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from saia_tui.app import SaiaApp
+from saia_tui.terminal import Terminal
 from tests.tui.fake_engine import FakeEngine
 from tests.tui.screen import loaded, make, until
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 Compare = Callable[..., bool]
+
+
+@pytest.fixture(autouse=True)
+def still_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the sparklines would take in a sample, or several."""
+    monkeypatch.setattr("saia_tui.app.SAMPLE_S", 3600.0)
 
 
 def after(*keys: str) -> Callable[[Pilot[Any]], Any]:
@@ -30,9 +37,9 @@ def after(*keys: str) -> Callable[[Pilot[Any]], Any]:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("key", "123456")
+@pytest.mark.parametrize("key", "12i3456")
 def test_screen(snap_compare: Compare, size: tuple[int, int], key: str) -> None:
-    assert snap_compare(make(FakeEngine()), terminal_size=size, run_before=after(key))
+    assert snap_compare(make(FakeEngine(), armed=False), terminal_size=size, run_before=after(key))
 
 
 @pytest.mark.parametrize(
@@ -40,15 +47,23 @@ def test_screen(snap_compare: Compare, size: tuple[int, int], key: str) -> None:
     [
         ("s",),
         ("down", "s", "5", "enter"),
-        ("2", "d"),
+        ("i", "d"),
+        ("end", "B"),
+        ("A",),
         ("question_mark",),
-        ("2", "enter"),
+        ("4", "enter"),
+        ("i", "enter"),
         ("3", "slash", "t", "r"),
     ],
-    ids=["scale", "confirm", "drain", "help", "fields", "filter"],
+    ids=["scale", "confirm", "drain", "revisions", "config", "help", "fields", "instance", "filter"],
 )
 def test_window(snap_compare: Compare, keys: tuple[str, ...]) -> None:
     assert snap_compare(make(FakeEngine()), terminal_size=(80, 24), run_before=after(*keys))
+
+
+def test_held(snap_compare: Compare) -> None:
+    app = make(FakeEngine(), hold_s=5.0)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=after("down", "s", "5", "enter", "y"))
 
 
 def test_engine_away(snap_compare: Compare) -> None:
@@ -63,12 +78,13 @@ def test_engine_away(snap_compare: Compare) -> None:
         app.repaint()
         await pilot.pause()
 
-    assert snap_compare(make(engine), terminal_size=(80, 24), run_before=lose)
+    assert snap_compare(make(engine, armed=False), terminal_size=(80, 24), run_before=lose)
 
 
-def test_no_color(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert snap_compare(make(FakeEngine()), terminal_size=(80, 24), run_before=after())
+def test_no_color(snap_compare: Compare) -> None:
+    assert snap_compare(
+        make(FakeEngine(), armed=False, terminal=Terminal("none")), terminal_size=(80, 24), run_before=after()
+    )
 
 
 def test_nothing_yet(snap_compare: Compare) -> None:
@@ -81,4 +97,4 @@ def test_nothing_yet(snap_compare: Compare) -> None:
         app.repaint()
         await pilot.pause()
 
-    assert snap_compare(make(FakeEngine(tables)), terminal_size=(80, 24), run_before=wait)
+    assert snap_compare(make(FakeEngine(tables), armed=False), terminal_size=(80, 24), run_before=wait)

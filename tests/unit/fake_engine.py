@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from saia_engine.api.hub import Hub
-from saia_engine.api.port import Refused
+from saia_engine.api.port import Order, Refused
 from saia_engine.api.server import serving
 from saia_engine.reports import GateReport
 from saia_engine.view import AlarmView, EngineView, EventView, InstanceView, JobView, ProxyView, ServiceView
@@ -144,6 +144,31 @@ KEYS: dict[str, Any] = {
 }
 
 
+DIFF: dict[str, Any] = {
+    "file": "/etc/saia/engine.toml",
+    "digest": "0123456789abcdef",
+    "changed": True,
+    "services": [
+        {
+            "service": "chat",
+            "change": "changed",
+            "fields": [
+                {"field": "replicas", "before": "2", "after": "3"},
+                {"field": "launch.environment.TOKEN", "before": "", "after": "(not shown)"},
+            ],
+            "means": ["2 replicas become 3"],
+        },
+        {"service": "old\x1b[2J", "change": "removed", "fields": [], "means": ["it ends"]},
+    ],
+    "proxies": [{"proxy": "cloud", "change": "new", "fields": []}],
+    "settings": [
+        {"field": "submits_per_hour", "before": "120", "after": "240", "needs_restart": False},
+        {"field": "poll_interval_s", "before": "15.0", "after": "30.0", "needs_restart": True},
+    ],
+    "faults": [],
+}
+
+
 class FakeEngine:
     def __init__(self) -> None:
         self.hub = Hub()
@@ -152,6 +177,10 @@ class FakeEngine:
         self.configured = {"chat": 2, "embed": 1}
         self.overrides: dict[str, tuple[int, int]] = {}
         self.drained: list[tuple[int, str]] = []
+        self.paused: dict[str, tuple[int, str]] = {}
+        self.cancelled: list[tuple[int, str]] = []
+        self.reasons: list[str] = []
+        self.diff: dict[str, Any] = DIFF
         self.in_maintenance: dict[str, bool] = {"cloud": False}
         self.key_orders: dict[str, dict[str, Any]] = {}
         self.reports: list[GateReport] = []
@@ -227,65 +256,102 @@ class FakeEngine:
         row = AlarmView(code="a", severity=severity, subject="s", text=text, since=0.0)
         self.hub.publish("alarms", {"a:s": row})
 
-    def scale(self, uid: int, service: str, replicas: int, confirm: bool) -> dict[str, Any]:
+    @property
+    def acts(self) -> FakeEngine:
+        return self
+
+    def scale(self, order: Order, service: str, replicas: int) -> dict[str, Any]:
         self._known(self.configured, service)
-        if replicas < self.min_available[service] and not confirm:
+        self._unchanged(order, replicas=self.overrides.get(service, (self.configured[service],))[0])
+        if replicas < self.min_available[service] and not order.confirm:
             raise Refused("needs_confirmation", f"{service} would have fewer than min_available", 409)
-        self.overrides[service] = (replicas, uid)
-        self._note(uid, "scale", service)
+        self.overrides[service] = (replicas, order.uid)
+        self._note(order, "scale", service)
         return {"service": service, "replicas": replicas}
 
-    async def clear_override(self, uid: int, service: str) -> dict[str, Any]:
+    async def clear_override(self, order: Order, service: str) -> dict[str, Any]:
         self._known(self.configured, service)
         self.overrides.pop(service, None)
-        self._note(uid, "clear-override", service)
+        self._note(order, "clear-override", service)
         return {"service": service, "replicas": self.configured[service]}
 
-    async def drain(self, uid: int, instance: str, confirm: bool) -> dict[str, Any]:
+    def pause(self, order: Order, service: str) -> dict[str, Any]:
+        self._known(self.configured, service)
+        if not order.confirm:
+            raise Refused("needs_confirmation", f"{service} would be stopped")
+        self.paused[service] = (order.uid, order.reason)
+        self._note(order, "paused", service)
+        return {"service": service, "before": self.configured[service], "replicas": 0}
+
+    def resume(self, order: Order, service: str) -> dict[str, Any]:
+        self._known(self.paused, service)
+        del self.paused[service]
+        self._note(order, "resumed", service)
+        return {"service": service, "before": 0, "replicas": self.configured[service]}
+
+    async def drain(self, order: Order, instance: str) -> dict[str, Any]:
         self._known(self.instances, instance)
-        self.drained.append((uid, instance))
-        self._note(uid, "drain", instance)
+        row = self.instances[instance]
+        self._unchanged(order, state=row.state, generation=row.generation)
+        self.drained.append((order.uid, instance))
+        self._note(order, "drain", instance)
         return {"instance": instance}
 
-    def replace(self, uid: int, instance: str) -> dict[str, Any]:
+    def cancel(self, order: Order, instance: str) -> dict[str, Any]:
         self._known(self.instances, instance)
-        self.replaced.append((uid, instance))
+        if not order.confirm:
+            raise Refused("needs_confirmation", "all that is open on it is cut")
+        self.cancelled.append((order.uid, instance))
+        self._note(order, "drain", instance)
         return {"instance": instance}
 
-    def rollback(self, uid: int, service: str, revision: str, confirm: bool) -> dict[str, Any]:
+    def replace(self, order: Order, instance: str) -> dict[str, Any]:
+        self._known(self.instances, instance)
+        self.replaced.append((order.uid, instance))
+        return {"instance": instance}
+
+    def rollback(self, order: Order, service: str, revision: str) -> dict[str, Any]:
         self._known(self.configured, service)
         fits = [r for r in (*self.good[service], *self.bad[service]) if r.startswith(revision)]
         if not fits:
             raise Refused("not_possible", f"{service} has no earlier revision to go back to")
-        if revision and fits[0] in self.bad[service] and not confirm:
+        if revision and fits[0] in self.bad[service] and not order.confirm:
             raise Refused("needs_confirmation", f"revision {fits[0]} of {service} has failed: never ready")
-        self.pins[service] = (fits[0], uid)
+        self.pins[service] = (fits[0], order.uid)
         return {"service": service, "revision": fits[0], "instead_of": "cccc00000003"}
 
-    async def unpin(self, uid: int, service: str) -> dict[str, Any]:
+    async def unpin(self, order: Order, service: str) -> dict[str, Any]:
         self._known(self.pins, service)
         del self.pins[service]
         return {"service": service, "revision": "cccc00000003"}
 
-    def exclude(self, uid: int, node: str, for_s: float, because: str, confirm: bool) -> dict[str, Any]:
+    def exclude(self, order: Order, node: str, for_s: float) -> dict[str, Any]:
         self._known(self.nodes, node)
-        if len(self.excluded) + 1 == len(self.nodes) and not confirm:
+        if len(self.excluded) + 1 == len(self.nodes) and not order.confirm:
             raise Refused("needs_confirmation", f"without {node} there is no node left")
-        self.excluded[node] = (for_s, because, uid)
+        self.excluded[node] = (for_s, order.reason, order.uid)
         return {"node": node, "until": for_s}
 
-    def include(self, uid: int, node: str) -> dict[str, Any]:
+    def include(self, order: Order, node: str) -> dict[str, Any]:
         self._known(self.excluded, node)
         del self.excluded[node]
         return {"node": node}
 
-    def unfreeze(self, uid: int, confirm: bool) -> dict[str, Any]:
+    def unfreeze(self, order: Order) -> dict[str, Any]:
         if not self.frozen:
             raise Refused("not_frozen", "nothing is frozen")
-        if not confirm:
+        if not order.confirm:
             raise Refused("needs_confirmation", "what runs all the same would run twice")
         self.frozen = False
         return {"unfrozen": True}
+
+    def config_diff(self) -> dict[str, Any]:
+        return self.diff
+
+    def apply_config(self, order: Order) -> dict[str, Any]:
+        self._unchanged(order, digest=self.diff["digest"])
+        self._note(order, "config-reloaded", "config")
+        return self.diff
 
     def known_instances(self) -> dict[str, Any]:
         return {"instances": [*self.instances, OVER["instance"]["id"], "i1.hpc.gone.eeee0005"]}
@@ -302,20 +368,20 @@ class FakeEngine:
         self._known(self.configured, service)
         return HISTORY
 
-    def maintenance(self, uid: int, proxy: str, on: bool) -> dict[str, Any]:
+    def maintenance(self, order: Order, proxy: str, on: bool) -> dict[str, Any]:
         self._known(self.in_maintenance, proxy)
         self.in_maintenance[proxy] = on
         self.revision += 1
-        self._note(uid, "maintenance", proxy)
+        self._note(order, "maintenance", proxy)
         return {"proxy": proxy, "maintenance": on}
 
     def order_key(
-        self, uid: int, proxy: str, key: str, changes: Mapping[str, bool | int | None]
+        self, order: Order, proxy: str, key: str, changes: Mapping[str, bool | int | None]
     ) -> dict[str, Any]:
         self._known(self.in_maintenance, proxy)
         before = self.key_orders.get(key, {"revoked": False, "concurrency": None, "per_minute": None})
         self.key_orders[key] = {**before, **changes}
-        self._note(uid, "key-ordered", proxy)
+        self._note(order, "key-ordered", proxy)
         known = {"alice": True, "bob": None}.get(key, False)
         return {"proxy": proxy, "key": key, "known": known, "revision": 1, **self.key_orders[key]}
 
@@ -342,8 +408,14 @@ class FakeEngine:
         if name not in table:
             raise Refused("not_found", f"there is no {name}", 404)
 
-    def _note(self, uid: int, code: str, subject: str) -> None:
-        self._events.append((uid, code, subject))
+    def _unchanged(self, order: Order, **facts: Any) -> None:
+        for name, seen in order.seen.items():
+            if facts[name] != seen:
+                raise Refused("changed", f"{name} was {seen}, and is {facts[name]} now")
+
+    def _note(self, order: Order, code: str, subject: str) -> None:
+        self._events.append((order.uid, code, subject))
+        self.reasons.append(order.reason)
         self.show()
 
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 import structlog
 
+from saia_engine.api.port import Order
 from tests.unit.fake_engine import Served, served
 
 REPORT = {
@@ -86,6 +87,49 @@ async def test_orders_reach_the_engine_with_the_callers_uid(api: Served):
     assert engine.excluded == {}
 
 
+async def test_a_service_is_paused_and_resumed_with_a_reason(api: Served):
+    uid, engine = os.geteuid(), api.engine
+    status, answer = await ask(api, "POST", "/v1/services/chat/pause", {"reason": "GPUs for the course"})
+    assert (status, answer["error"]["code"], engine.paused) == (409, "needs_confirmation", {})
+    asked = {"reason": "  GPUs for the course\n\x1b[2J ", "confirm": True}
+    status, answer = await ask(api, "POST", "/v1/services/chat/pause", asked)
+    assert (status, answer) == (200, {"service": "chat", "before": 2, "replicas": 0})
+    assert engine.paused == {"chat": (uid, r"GPUs for the course\n\x1b[2J")}
+    assert (await ask(api, "DELETE", "/v1/services/chat/pause", {"reason": "over"}))[1]["replicas"] == 2
+    assert (await ask(api, "DELETE", "/v1/services/chat/pause"))[0] == 404
+    assert engine.reasons == [r"GPUs for the course\n\x1b[2J", "over"]
+
+
+async def test_an_instance_is_cancelled_by_a_confirmed_word_only(api: Served):
+    path = "/v1/instances/i1.hpc.chat.aaaa0001/cancel"
+    assert (await ask(api, "POST", path))[1]["error"]["code"] == "needs_confirmation"
+    assert api.engine.cancelled == []
+    assert (await ask(api, "POST", path, {"confirm": True, "reason": "hangs"}))[0] == 200
+    assert api.engine.cancelled == [(os.geteuid(), "i1.hpc.chat.aaaa0001")]
+
+
+async def test_an_act_on_what_has_changed_is_refused_and_says_what_it_is_now(api: Served):
+    body = {"replicas": 5, "expect": {"replicas": 3}}
+    status, answer = await ask(api, "POST", "/v1/services/chat/scale", body)
+    assert (status, answer["error"]) == (409, {"code": "changed", "message": "replicas was 3, and is 2 now"})
+    assert api.engine.overrides == {}
+    assert (await ask(api, "POST", "/v1/services/chat/scale", {**body, "expect": {"replicas": 2}}))[0] == 200
+    drain = "/v1/instances/i1.hpc.chat.aaaa0001/drain"
+    status, answer = await ask(api, "POST", drain, {"expect": {"state": "ready", "generation": 1}})
+    assert (status, answer["error"]["code"], api.engine.drained) == (409, "changed", [])
+    assert (await ask(api, "POST", drain, {"expect": {"state": "ready", "generation": 0}}))[0] == 200
+
+
+async def test_the_changed_configuration_is_shown_and_applied_as_it_was_shown(api: Served):
+    status, answer = await ask(api, "GET", "/v1/config/diff")
+    assert (status, answer["services"][0]["change"]) == (200, "changed")
+    status, refused = await ask(api, "POST", "/v1/config/apply", {"expect": {"digest": "another"}})
+    assert (status, refused["error"]["code"]) == (409, "changed")
+    assert api.engine._events == []
+    assert (await ask(api, "POST", "/v1/config/apply", {"expect": {"digest": answer["digest"]}}))[0] == 200
+    assert api.engine._events == [(os.geteuid(), "config-reloaded", "config")]
+
+
 async def test_keys_are_ordered_one_by_one(api: Served):
     engine, alice = api.engine, "/v1/proxies/cloud/keys/alice"
 
@@ -156,6 +200,13 @@ WRONG_BODIES = [
     ("/v1/nodes/gpu01/exclusion", b'{"for_s":1e300}'),
     ("/v1/nodes/gpu01/exclusion", b'{"for_s":"2h"}'),
     ("/v1/nodes/gpu01/exclusion", b'{"for_s":3600,"because":"' + b"x" * 201 + b'"}'),
+    ("/v1/services/chat/scale", b'{"replicas":3,"reason":"' + b"x" * 201 + b'"}'),
+    ("/v1/services/chat/scale", b'{"replicas":3,"expect":{"state":"ready"}}'),
+    ("/v1/services/chat/scale", b'{"replicas":3,"expect":{"replicas":"2"}}'),
+    ("/v1/services/chat/pause", b'{"confirm":true,"reason":7}'),
+    ("/v1/instances/i1.hpc.chat.aaaa0001/cancel", b'{"confirm":true,"expect":{"state":1}}'),
+    ("/v1/instances/i1.hpc.chat.aaaa0001/cancel", b'{"confirm":true,"expect":[]}'),
+    ("/v1/config/apply", b'{"digest":"x"}'),
     ("/v1/unfreeze", b'{"confirm":"yes"}'),
     ("/v1/proxies/cloud/maintenance", b"{}"),
     ("/v1/proxies/cloud/maintenance", b'{"on":"yes"}'),
@@ -173,7 +224,8 @@ async def test_a_wrong_body_is_refused_with_a_reason(api: Served):
         assert (status, answer["error"]["code"]) == (400, "bad_request"), answer
         assert answer["error"]["message"].startswith("the body can't be used: ")
         assert (api.engine.overrides, api.engine.drained, api.engine.pins) == ({}, [], {})
-        assert api.engine.excluded == api.engine.key_orders == {}
+        assert api.engine.excluded == api.engine.key_orders == api.engine.paused == {}
+        assert (api.engine.cancelled, api.engine._events) == ([], [])
 
 
 WRONG_PATHS = [
@@ -185,6 +237,9 @@ WRONG_PATHS = [
     "/v1/instances/nosuch/drain",
     "/v1/instances/%0a/drain",
     "/v1/instances/nosuch/replace",
+    "/v1/instances/nosuch/cancel",
+    "/v1/services/nosuch/pause",
+    "/v1/services/%1b/pause",
     "/v1/services/nosuch/rollback",
     "/v1/nodes/nosuch/exclusion",
     "/v1/nodes/-x/exclusion",
@@ -249,7 +304,7 @@ async def test_a_failure_of_the_engine_is_an_answer_without_its_inside(api: Serv
 
 
 async def test_a_report_is_answered_with_the_proxys_desired_state(api: Served):
-    api.engine.maintenance(0, "cloud", True)
+    api.engine.maintenance(Order(0), "cloud", True)
     assert await ask(api, "POST", "/v1/report", REPORT, gate=True) == (
         200,
         {"revision": 1, "maintenance": True},

@@ -200,6 +200,61 @@ async def test_replace_takes_the_end_of_an_id(api: Served):
     assert api.engine.replaced == [(os.geteuid(), "i1.hpc.chat.bbbb0002")]
 
 
+async def test_pause_and_resume(api: Served):
+    code, _, errors = await told(api, "pause", "chat")
+    assert (code, api.engine.paused) == (6, {})
+    assert "chat would be stopped; to do it all the same, add --yes" in errors
+    code, output, _ = await told(api, "pause", "chat", "--yes", "--reason", "GPUs for the course")
+    assert (code, output) == (0, "chat: paused, was 2 replicas\n")
+    assert api.engine.paused == {"chat": (os.geteuid(), "GPUs for the course")}
+    assert await told(api, "resume", "chat") == (0, "chat: 2 replicas desired\n", "")
+    assert (await told(api, "resume", "chat"))[0] == 1
+    code, _, errors = await told(api, "pause", "chat", "--yes", "--reason", "x" * 201)
+    assert (code, api.engine.paused) == (2, {})
+    assert "at most 200 characters" in errors
+
+
+async def test_cancel_takes_the_end_of_an_id_and_asks(api: Served):
+    assert (await told(api, "cancel", "aaaa0001"))[0] == 6
+    assert api.engine.cancelled == []
+    code, output, _ = await told(api, "cancel", "aaaa0001", "--yes", "--json", "--reason", "hangs")
+    assert (code, json.loads(output)) == (0, {"instance": "i1.hpc.chat.aaaa0001"})
+    assert api.engine.cancelled == [(os.geteuid(), "i1.hpc.chat.aaaa0001")]
+    assert api.engine.reasons == ["hangs"]
+
+
+async def test_a_changed_file_is_shown_and_applied(api: Served):
+    shown = [
+        "service chat: changed",
+        "    replicas: 2 -> 3",
+        "    launch.environment.TOKEN: - -> (not shown)",
+        "    => 2 replicas become 3",
+        r"service old\x1b[2J: removed",
+        "    => it ends",
+        "proxy cloud: new",
+        "submits_per_hour: 120 -> 240",
+        "poll_interval_s: 15.0 -> 30.0 (counts after a restart of the engine)",
+    ]
+    code, output, _ = await told(api, "diff")
+    assert (code, output.splitlines()) == (0, shown)
+    assert json.loads((await told(api, "diff", "--json"))[1]) == api.engine.diff
+    assert api.engine._events == []
+    code, output, _ = await told(api, "apply", "--reason", "more chat")
+    assert (code, output.splitlines()) == (0, [*shown, "it is in force"])
+    assert api.engine._events == [(os.geteuid(), "config-reloaded", "config")]
+    assert api.engine.reasons == ["more chat"]
+
+
+async def test_a_bad_file_is_exit_2_with_its_faults_and_nothing_is_applied(api: Served):
+    fault = {"file": "e.toml", "key": "services.chat.replicsa", "text": "is unknown\x1b"}
+    api.engine.diff = {"file": "e.toml", "changed": False, "faults": [{**fault, "suggestion": "mend it"}]}
+    for command in ("diff", "apply"):
+        code, output, errors = await told(api, command)
+        assert (code, output) == (2, "")
+        assert errors == "saia-engine: e.toml: services.chat.replicsa: is unknown\\x1b; mend it\n"
+    assert api.engine._events == []
+
+
 async def test_rollback_and_back(api: Served):
     code, output, _ = await told(api, "rollback", "chat")
     assert (code, output) == (0, "chat: rolls back to aaaa00000001 instead of cccc00000003\n")

@@ -37,6 +37,7 @@ from tests.unit.planner_support import (
     rules,
     scaled,
     status,
+    waits,
 )
 
 # ---------------------------------------------------------------- as many as wanted
@@ -382,6 +383,31 @@ def test_in_a_hand_over_streams_are_cut_at_last_cut_and_not_before() -> None:
     assert acts(found) == [("Cancel", "a")]
     assert rules(found) == ["last-cut"]
     assert dict(found.actions[0].reason.inputs)["open_connections"] == "3"
+
+
+def at_once(since_s: float, heard_s: float | None = None, **fields) -> Instance:
+    heard_at = None if heard_s is None else NOW - heard_s
+    drain = Drain(DrainKind.OPERATOR, NOW - since_s, heard_at, at_once=True)
+    return instance("a", State.DRAINING, drain=drain, **fields)
+
+
+@pytest.mark.parametrize("word", [None, status(open_connections=3)], ids=["unreachable", "busy"])
+def test_a_cancel_at_once_waits_only_until_new_requests_are_turned_away(word: AgentStatus | None) -> None:
+    words = {"a": word} if word else {}
+    assert acts(plan(at_once(since_s=1.9), instance("b"), statuses=words)) == []
+    for gone in (at_once(since_s=2.0), at_once(since_s=0.3, heard_s=0.1)):
+        found = plan(gone, instance("b"), statuses=words)
+        assert (acts(found), rules(found)) == ([("Cancel", "a")], ["at-once"])
+        assert dict(found.actions[0].reason.inputs)["open_connections"] == ("3" if word else "unknown")
+
+
+def test_the_slot_of_one_that_is_cancelled_at_once_is_filled_and_a_mass_absence_holds_the_cancel() -> None:
+    found = plan(at_once(since_s=10))
+    assert acts(found) == [("Cancel", "a"), ("Launch", "")]
+    gone = [instance(name, State.LOST, absent_since=NOW - 5) for name in ("b", "c")]
+    held = plan(at_once(since_s=10), *gone, service=scaled(2))
+    assert ("Cancel", "a") not in acts(held)
+    assert "mass-absence" in waits(held)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,58 @@ def test_a_service_is_rolled_back_and_forward_again(site: Site) -> None:
     assert "has no revision abcd" in saia(site, "rollback", "chat", "abcd", code=1)
 
 
+def test_a_service_is_paused_and_comes_back_and_one_instance_is_cut(site: Site) -> None:
+    site.run()
+    site.ready(1)
+    saia(site, "scale", "chat", "2")
+    site.ready(2)
+    assert "would be stopped" in saia(site, "pause", "chat", code=6)
+    said = saia(site, "pause", "chat", "--yes", "--reason", "no GPUs \x1b[2J")
+    assert said == "chat: paused, was 2 replicas\n"
+    site.ready(0)
+    row = site.get("state")["services"]["chat"]
+    assert (row["status"], row["paused_by_uid"], row["paused_because"]) == (
+        "paused",
+        os.geteuid(),
+        r"no GPUs \x1b[2J",
+    )
+    (event,) = site.events("paused")
+    assert event["text"] == r"2 -> 0; reason: no GPUs \x1b[2J"
+    assert "paused by uid" in saia(site, "status")
+    assert r"(no GPUs \x1b[2J)" in saia(site, "explain", "chat")
+    assert "resume it first" in saia(site, "scale", "chat", "1", code=1)
+    assert saia(site, "resume", "chat") == "chat: 2 replicas desired\n"
+    (one, other) = site.ready(2)
+    assert "all that is open on it is cut" in saia(site, "cancel", one, code=6)
+    answer = json.loads(saia(site, "cancel", one, "--yes", "--reason", "hangs", "--json"))
+    assert answer == {"instance": one, "ready_left": 1}
+    eventually(lambda: one in site.instances("stopped"))
+    assert other in site.ready(2)
+    assert {event["text"].split(":")[0] for event in site.events("cancel") if event["subject"] == one} <= {
+        "at-once",
+        "drained",
+    }
+
+
+def test_a_changed_file_is_looked_at_and_applied_and_a_bad_one_changes_nothing(site: Site) -> None:
+    site.run()
+    (name,) = site.ready(1)
+    assert saia(site, "apply").endswith("nothing changed\n")
+    site.configure(SERVICE.replace("replicas = 1", "replicsa = 1"))
+    for command in ("diff", "apply"):
+        # The configuration is bad for whoever looks for the socket in it.
+        said = saia(site, command, "--socket", str(site.directory / "run/operator/operator.sock"), code=2)
+        assert "services.chat.replicsa" in said
+    assert "config-bad" not in site.alarms(), "who asks is told; it is no alarm for the others"
+    assert set(site.ready(1)) == {name}
+    site.configure(SERVICE.replace("replicas = 1", "replicas = 2"))
+    assert "replicas: 1 -> 2" in saia(site, "diff")
+    assert "it is in force" in saia(site, "apply", "--reason", "more")
+    assert name in site.ready(2)
+    (event,) = site.events("config-reloaded")
+    assert (event["uid"], event["text"].endswith("; reason: more")) == (os.geteuid(), True)
+
+
 def test_an_instance_is_replaced_without_a_gap(site: Site) -> None:
     site.run()
     (first,) = site.ready(1)

@@ -14,6 +14,7 @@ from saia_engine.model import (
     LaunchSpec,
     Node,
     Override,
+    Pause,
     Pin,
     ProxyLimits,
     Service,
@@ -42,11 +43,25 @@ READY = Instance(
 )
 
 
-def services(*records: Instance, wanted: Service | None = CHAT, **overrides: Override):
+def services(
+    *records: Instance,
+    wanted: Service | None = CHAT,
+    pauses: dict[str, Pause] | None = None,
+    **overrides: Override,
+):
     known = {"chat": wanted} if wanted else {}
     records_by_id = {i.id: i for i in records}
     return rows.services(
-        known, known, overrides, records_by_id, Relays(), NOW, pins={}, leads={}, rollouts={}
+        known,
+        known,
+        overrides,
+        records_by_id,
+        Relays(),
+        NOW,
+        pauses=pauses or {},
+        pins={},
+        leads={},
+        rollouts={},
     )
 
 
@@ -61,6 +76,7 @@ def test_a_service_shows_its_revision_lead_rollout_and_a_rollback_that_holds() -
             {},
             Relays(),
             NOW,
+            pauses={},
             pins={"chat": pin},
             leads={"chat": Lead(1500.0, "queue 20m")},
             rollouts={"chat": "1 of 2"},
@@ -79,6 +95,16 @@ def test_a_services_status_says_how_it_stands() -> None:
     assert services(READY)["chat"].status == "degraded"
     assert services()["chat"].status == "down"
     assert services(wanted=replace(CHAT, replicas=0))["chat"].status == "stopped"
+
+
+def test_a_paused_service_says_who_why_and_what_comes_back() -> None:
+    by_hand = Override("chat", 5, 1000, NOW - 50, "a course")
+    pauses = {"chat": Pause("chat", 1001, NOW - 9, "no GPUs")}
+    row = services(READY, wanted=replace(CHAT, replicas=0), pauses=pauses, chat=by_hand)["chat"]
+    assert (row.status, row.replicas, row.ready) == ("paused", 0, 1)
+    assert (row.paused_by_uid, row.paused_at, row.paused_because) == (1001, NOW - 9, "no GPUs")
+    assert (row.override_replicas, row.override_because) == (5, "a course")
+    assert services(READY, wanted=None, pauses=pauses)["chat"].paused_by_uid is None
 
 
 def test_a_removed_service_shows_until_its_last_instance_is_gone() -> None:

@@ -19,6 +19,7 @@ from saia_engine.model import (
     Instance,
     LaunchSpec,
     Override,
+    Pause,
     Pin,
     Revision,
     State,
@@ -374,6 +375,21 @@ def test_a_journal_of_the_second_schema_keeps_its_proxies_and_takes_orders_for_k
     assert (store.marks(), [e.uid for e in store.events()]) == ({"unfrozen": 5.0}, [1000])
     store.set_proxy("cloud", WISH)
     assert Store(path).proxies() == {"cloud": WISH}
+
+
+def test_a_journal_of_the_third_schema_takes_pauses(path: Path) -> None:
+    journal_of_schema(3, path)
+    store = Store(path)
+    assert store.overrides() == {"chat": Override("chat", 3, 1000, 1500.0)}
+    assert (store.pauses(), store.proxies()["cloud"].revision) == ({}, 2)
+    pause = Pause("chat", 1000, 1600.0, "no GPUs")
+    store.set_pause(pause)
+    assert Store(path).pauses() == {"chat": pause}
+    store.clear_pause("chat")
+    assert Store(path).pauses() == {}
+    new = path.with_name("new.db")
+    Store(new).close()
+    assert schema_of(path) == schema_of(new)
 
 
 def test_a_migration_that_fails_half_way_leaves_the_old_journal(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from saia_engine.model import Exclusion, LaunchSpec, Override, Pin, Service
+from saia_engine.model import Exclusion, LaunchSpec, Override, Pause, Pin, Service
 from saia_engine.revision_files import RevisionFiles
 from saia_engine.store import REVISIONS_KEPT, Store
 from saia_engine.wishes import EXCLUSION_KEPT_S, Wishes, WishRefused
@@ -285,6 +285,28 @@ def test_overrides_and_pins_work_together_and_last(bench: Bench) -> None:
     assert (service.replicas, service.launch.revision) == (7, rev(1))
     bench.wishes.clear_override("chat")
     assert bench.wishes.desired.services["chat"].replicas == 1
+
+
+def test_a_paused_service_has_none_until_the_number_from_before_comes_back(bench: Bench) -> None:
+    bench.asks(replace(version(1), replicas=2))
+    before = bench.wishes.all_of_them()
+    pause = Pause("chat", 1000, NOW, "no GPUs")
+    bench.wishes.pause(pause)
+    assert bench.wishes.all_of_them() != before, "a new plan is due"
+    assert bench.wishes.desired.services["chat"].replicas == 0
+    bench.restart()
+    assert bench.wishes.pauses == {"chat": pause}
+    assert bench.wishes.desired.services["chat"].replicas == 0
+    bench.wishes.resume("chat")
+    assert bench.wishes.desired.services["chat"].replicas == 2
+    bench.wishes.set_override(Override("chat", 5, 1000, NOW))
+    bench.wishes.pause(pause)
+    bench.asks(replace(version(2), replicas=3))
+    assert bench.wishes.desired.services["chat"].replicas == 0, "a changed file resumes nothing"
+    assert bench.wishes.unpaused(bench.services["chat"]) == 5
+    bench.wishes.resume("chat")
+    bench.restart()
+    assert bench.wishes.desired.services["chat"].replicas == 5
 
 
 def test_an_exclusion_ends_by_an_operators_word_and_is_remembered_for_a_while(bench: Bench) -> None:

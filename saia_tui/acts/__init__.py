@@ -1,0 +1,1 @@
+"""What an operator can do to the cluster, by what it is done to."""

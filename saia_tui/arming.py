@@ -1,0 +1,49 @@
+"""Whether acts may be asked for here: not before they are armed, and for ten minutes after the last one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+ARMED_S = 600.0
+
+
+class Arming:
+    """`monotonic` is the screen's clock, in seconds."""
+
+    def __init__(self, monotonic: Callable[[], float], *, read_only: bool = False) -> None:
+        self.read_only = read_only
+        """For ever: nothing arms it."""
+        self._monotonic = monotonic
+        self._until = 0.0
+
+    @property
+    def armed(self) -> bool:
+        return not self.read_only and self._monotonic() < self._until
+
+    @property
+    def shown(self) -> bool | None:
+        """None where nothing arms it."""
+        return None if self.read_only else self.armed
+
+    @property
+    def minutes_left(self) -> int:
+        """Begun ones count: never 0 while it is armed."""
+        return math.ceil((self._until - self._monotonic()) / 60.0) if self.armed else 0
+
+    def toggle(self) -> None:
+        if self.armed:
+            self._until = 0.0
+        elif not self.read_only:
+            self.prolong()
+
+    def prolong(self) -> None:
+        """Something was done: ten minutes from now."""
+        self._until = self._monotonic() + ARMED_S
+
+    @property
+    def refusal(self) -> str:
+        """Why an act may not be asked for; empty if it may."""
+        if self.read_only:
+            return "this screen is read-only (--read-only)"
+        return "" if self.armed else "acts are locked: W arms them for 10 minutes"

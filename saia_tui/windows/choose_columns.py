@@ -28,7 +28,7 @@ class ColumnsWindow(Window[Choice]):
     BINDINGS: ClassVar = [
         Binding("up,k", "go(-1)", show=False),
         Binding("down,j", "go(1)", show=False),
-        Binding("space", "toggle", show=False),
+        Binding("space", "show_or_hide", show=False),
         Binding("shift+up,less_than_sign,left", "move(-1)", show=False),
         Binding("shift+down,greater_than_sign,right", "move(1)", show=False),
         Binding("r", "reset", show=False),
@@ -76,7 +76,7 @@ class ColumnsWindow(Window[Choice]):
         self._show()
         self.query_one(VerticalScroll).scroll_to(y=max(0, self._at - 3), animate=False)
 
-    def action_toggle(self) -> None:
+    def action_show_or_hide(self) -> None:
         self._choice = self._choice.toggled(self._choice.columns[self._at].name)
         self._show()
 

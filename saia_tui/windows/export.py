@@ -74,12 +74,16 @@ class ExportWindow(Window[Path]):
             self._say("the name ends in .csv, .json or .svg: that says what is written", "warn")
             return
         try:
-            file = Path(event.value).expanduser().absolute()
+            self._write(Path(event.value).expanduser().absolute(), kind)
+        except (OSError, ValueError, RuntimeError) as exc:  # a zero byte in the name; ~ of an unknown user
+            self._say(f"not written: {getattr(exc, 'strerror', None) or exc}", "bad")
+
+    def _write(self, file: Path, kind: str) -> None:
+        """Raises OSError, ValueError."""
+        try:
             export.write(file, self._content(kind), replace=file == self._replace)
         except FileExistsError:
             self._replace = file
             self._say("it exists: Enter again replaces it", "warn")
-        except (OSError, ValueError, RuntimeError) as exc:  # a zero byte in the name; ~ of an unknown user
-            self._say(f"not written: {getattr(exc, 'strerror', None) or exc}", "bad")
         else:
             self.dismiss(file)

@@ -127,7 +127,8 @@ class Tables:
             return
         if change.reset:
             self._coming[change.table] = {}
-        table: dict[str, Any] = self._coming.get(change.table, getattr(self, change.table))
+        coming = self._coming.get(change.table)
+        table: dict[str, Any] = getattr(self, change.table) if coming is None else coming
         for key in change.gone:
             table.pop(key, None)
         table.update(rows)

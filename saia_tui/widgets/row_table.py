@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from rich.segment import Segment
 from rich.text import Text
@@ -148,7 +148,7 @@ class RowTable(ScrollView, can_focus=True):
         if (lines > height) != self.show_vertical_scrollbar:
             self.virtual_size = Size(width, lines)
             return
-        self.set_reactive(RowTable.virtual_size, Size(width, lines))
+        self.set_reactive(cast(Any, RowTable.virtual_size), Size(width, lines))
         bar = self.vertical_scrollbar
         if self.show_vertical_scrollbar and abs(lines - bar.window_virtual_size) * height > lines:
             bar.window_virtual_size = lines  # where it would look the same it is not painted again

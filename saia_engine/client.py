@@ -22,6 +22,7 @@ from saia_engine.view import (
     EventView,
     InstanceView,
     JobView,
+    LogPiece,
     NodeView,
     ProxyView,
     ServiceView,
@@ -197,6 +198,28 @@ class EngineClient:
     async def revisions(self, service: str) -> dict[str, Any]:
         """Its launch specs, the newest last, and which one is asked for."""
         return await self._call("GET", f"/v1/services/{_quoted(service)}/revisions")
+
+    async def instance_log(
+        self,
+        instance: str,
+        *,
+        stream: str = "output",
+        offset: int = 0,
+        most: int = 1 << 20,
+        file: str = "",
+        wait_s: float = 0.0,
+    ) -> LogPiece:
+        """A piece of what it printed (`output`), or of what happened to it as lines (`events`).
+
+        A negative offset counts from the end. Where nothing is there beyond it, the answer waits for it up to
+        `wait_s` (25 at most). Give back the `file` of the piece before: a rotation then loses nothing.
+        """
+        asked = {"stream": stream, "from": offset, "most": most, "file": file, "wait_s": wait_s}
+        timeout = httpx.Timeout(ANSWER_S + wait_s, connect=CONNECT_S)
+        path = f"/v1/instances/{_quoted(instance)}/log"
+        async with self._translated():
+            response = await self._http.get(path, params=asked, timeout=timeout)
+        return _log_piece(_checked(response))
 
     async def service_story(self, service: str) -> dict[str, Any]:
         """Its revisions, instances and newest events."""
@@ -390,6 +413,20 @@ def _checked(response: httpx.Response) -> httpx.Response:
     except msgspec.DecodeError:
         raise ClientError("failed", f"the engine answered with status {response.status_code}") from None
     raise _KINDS.get(error.code, ClientError)(error.code, error.message)
+
+
+def _log_piece(response: httpx.Response) -> LogPiece:
+    told = response.headers
+    try:
+        return LogPiece(
+            response.content,
+            int(told["saia-log-from"]),
+            int(told["saia-log-size"]),
+            told["saia-log-file"],
+            float(told["saia-log-written-at"]) if "saia-log-written-at" in told else None,
+        )
+    except (KeyError, ValueError) as exc:
+        raise ClientError("bad_answer", f"the engine's answer can't be read: {exc}") from exc
 
 
 def _service(name: str) -> str:

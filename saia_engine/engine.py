@@ -23,6 +23,7 @@ from saia_engine.config_changes import ConfigChanges
 from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.edge import logs
 from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.instance_logs import InstanceLogs, LogFault, LogQuestion
 from saia_engine.intents import Intents
 from saia_engine.lease import Lease
 from saia_engine.model import ProxyLimits
@@ -80,6 +81,7 @@ class Engine:
         self._installation = site.installation_id(config)
         dirs = InstanceDirs(config.paths.instances_dir, config.agent_python, config.port_range)
         self._dirs = dirs
+        self._logs = InstanceLogs(config.paths.instances_dir, self._store.story)
         self._specs = RevisionFiles(config.paths.revisions_dir)
         first, last = config.port_range
         self._probes = Probes(dirs, clock.now, self._wake.set, range(first, last + 1))
@@ -274,6 +276,16 @@ class Engine:
         if found is None:
             raise Refused("not_found", f"the journal knows no instance {instance}", 404)
         return found
+
+    async def instance_log(self, instance: str, asked: LogQuestion) -> view.LogPiece:
+        try:
+            if self._store.instance(instance) is None and not self._store.story(instance):
+                raise Refused("not_found", f"the journal knows no instance {instance}", 404)
+            return await self._logs.read(instance, asked)
+        except LogFault as exc:
+            raise Refused("no_log", f"{instance}: {exc}", 404) from exc
+        except JournalError as exc:
+            raise Refused("journal", str(exc), 503) from exc
 
     @_reading
     def service_story(self, service: str) -> dict[str, Any]:

@@ -195,6 +195,25 @@ class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many it has; 0 also from one that is away, or does not tell."""
 
 
+class LogPiece(msgspec.Struct, frozen=True):
+    """A piece of what an instance printed, as `GET /v1/instances/{id}/log` answers it. No row of the stream."""
+
+    data: bytes
+    offset: int
+    """Of its first byte in the file."""
+    size: int
+    """Of the whole file when it was read."""
+    file: str
+    """Identity of the file: another one means that it was rotated away."""
+    written_at: float | None = None
+    """When the file last changed."""
+
+    @property
+    def end(self) -> int:
+        """Offset of the byte after it."""
+        return self.offset + len(self.data)
+
+
 class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Keyed by `code:subject`; gone from the table once cleared."""
 

@@ -12,7 +12,7 @@ from typing import Literal
 from textual.binding import Binding
 from textual.keys import format_key
 
-Group = Literal["Go to", "Move", "Find", "Act", "Program"]
+Group = Literal["Go to", "Move", "Find", "Log", "Act", "Program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Action:
     """Tables whose rows it is for; empty: anywhere."""
     table: bool = False
     """Belongs to the table under the cursor, not to the program."""
+    log: bool = False
+    """Belongs to the log that is shown."""
 
     @property
     def id(self) -> str:
@@ -97,6 +99,46 @@ ACTIONS: tuple[Action, ...] = (
     Action("ours", "a", "all/ours", "all jobs, or ours only", "Find", ("jobs",)),
     Action("columns", "vertical_line", "", "choose this table's columns, and their order", "Find"),
     Action("export", "greater_than_sign", "", "write this table, or the screen, to a file", "Program"),
+    Action("log", "l", "log", "what the instance printed", "Log", ("instances", "jobs")),
+    Action("log_follow", "f", "follow", "stay at the end, or stand still", "Log", ("log",), log=True),
+    Action("log_find", "slash", "find", "a regular expression, or plain words", "Log", ("log",), log=True),
+    Action(
+        "log_next(-1)",
+        "n",
+        "next",
+        "the match before; the search goes back in time",
+        "Log",
+        ("log",),
+        log=True,
+    ),
+    Action("log_next(1)", "N", "", "the match after", "Log", ("log",), log=True),
+    Action("log_jump", "at", "go to", "50%, 1.5GiB, or -10m for so long ago", "Log", ("log",), log=True),
+    Action(
+        "log_stream",
+        "t",
+        "output/events",
+        "what it printed, or what happened to it",
+        "Log",
+        ("log",),
+        log=True,
+    ),
+    Action(
+        "log_wrap",
+        "w",
+        "wrap",
+        "long lines whole, or one line each; then ← → move",
+        "Log",
+        ("log",),
+        log=True,
+    ),
+    Action("log_begin", "home,g", "", "the beginning of the file", "Log", log=True),
+    Action("log_end", "end,G", "", "the end, and follow it", "Log", log=True),
+    Action("log_lines(-1)", "up,k", "", "one line up", "Log", log=True),
+    Action("log_lines(1)", "down,j", "", "one line down", "Log", log=True),
+    Action("log_pages(-1)", "pageup,b", "", "one page up", "Log", log=True),
+    Action("log_pages(1)", "pagedown,space", "", "one page down", "Log", log=True),
+    Action("log_sideways(-1)", "left,h", "", "to the left, where lines are not wrapped", "Log", log=True),
+    Action("log_sideways(1)", "right", "", "to the right", "Log", log=True),
     Action("command", "colon", "command", "actions, screens and more by name, with completion", "Program"),
     Action("copy", "y", "", "copy what is known of the row, for a ticket: to your own clipboard", "Find"),
     Action("tour", "f2", "", "the first page again", "Program"),
@@ -120,6 +162,9 @@ SHOWN_KEYS = {
     "minus": "-",
     "vertical_line": "|",
     "greater_than_sign": ">",
+    "at": "@",
+    "left": "←",
+    "right": "→",
     "home": "Home",
     "end": "End",
     "up": "↑",
@@ -129,8 +174,8 @@ SHOWN_KEYS = {
 }
 
 
-def bindings(*, table: bool) -> list[Binding]:
-    """Textual's bindings of the program's actions, or of a table's.
+def bindings(*, table: bool = False, log: bool = False) -> list[Binding]:
+    """Textual's bindings of the program's actions, of a table's, or of a log's.
 
     With priority: a key acts before the next one is looked at, so that keys typed ahead (`/drain`) go where the
     first one leads.
@@ -145,7 +190,7 @@ def bindings(*, table: bool) -> list[Binding]:
             id=action.id,
         )
         for action in ACTIONS
-        if action.table is table
+        if action.table is table and action.log is log
     ]
 
 

@@ -32,6 +32,7 @@ from saia_tui.trail import Place, Trail, below
 from saia_tui.views.instance import InstanceDetail
 from saia_tui.views.instances import InstancesView
 from saia_tui.views.list_view import JobsView, ListView
+from saia_tui.views.log import LogView
 from saia_tui.views.overview import Overview
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
@@ -43,7 +44,11 @@ from saia_tui.windows.pages import help_page, row_page
 
 SAMPLE_S = 2.0
 SOON_S = 0.01
-KEYED = {action.name.partition("(")[0] for action in ACTIONS if not action.table and not action.of_textual}
+KEYED = {
+    action.name.partition("(")[0]
+    for action in ACTIONS
+    if not (action.table or action.log or action.of_textual)
+}
 
 
 class SaiaApp(Operating, Tabular, Themed):
@@ -101,6 +106,7 @@ class SaiaApp(Operating, Tabular, Themed):
             "overview": Overview(feed),
             "instances": InstancesView(feed),
             "instance": InstanceDetail(feed, engine),
+            "log": LogView(feed, engine),
         }
         for listing in (SERVICES, JOBS, NODES, PROXIES, EVENTS):
             kind = JobsView if listing is JOBS else ListView
@@ -194,7 +200,9 @@ class SaiaApp(Operating, Tabular, Themed):
         self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width, self.arming))
         self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.caption(), width))
         self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
-        self._hints.show(hints_line(hints(self.table.listing.table, armed=self.arming.shown), width))
+        topic = view.topic or self.table.listing.table
+        offered = [each for each in hints(topic, armed=self.arming.shown) if view.takes(each.name)]
+        self._hints.show(hints_line(offered, width))
 
     def lines_changed(self) -> None:
         self._show_lines()
@@ -213,7 +221,9 @@ class SaiaApp(Operating, Tabular, Themed):
         self._arrive(entering=True)
 
     def action_up(self) -> None:
-        if self.table.rows.filter:
+        if self.view.escape():
+            self._show_lines()
+        elif self.table.rows.filter:
             table = self.table
             self._filter_table(table, "")
             table.focus()
@@ -226,8 +236,19 @@ class SaiaApp(Operating, Tabular, Themed):
         """As `up`, but no key that is needed to type a filter may lead here from there."""
         self.action_up()
 
+    def action_log(self) -> None:
+        table, row = self.table.listing.table, self.table.rows.current
+        if row is None or table not in ("instances", "jobs"):
+            self.say("a log is an instance's, or its job's: move the cursor to one")
+        elif instance := row.instance if table == "jobs" else row.id:
+            self._go_down(Place("log", instance))
+        else:
+            self.say(f"job {row.id} is not saia's: where its output is, only its owner knows")
+
     @on(RowTable.Chosen)
     def _open(self, event: RowTable.Chosen) -> None:
+        if event.table not in self.view.tables:
+            return  # a key that was typed ahead led elsewhere meanwhile
         row = event.table.rows.current
         place = below(event.table.listing.table, event.key, getattr(row, "instance", ""))
         if place is not None:
@@ -250,7 +271,8 @@ class SaiaApp(Operating, Tabular, Themed):
         view.take_all()
         self._filtered = view.first
         self._show_filter(view.first.rows.filter, shown=bool(view.first.rows.filter))
-        view.first.focus()
+        # At once, not by `focus()`: the next key may be here already, and is for what is shown now.
+        self.screen_stack[0].set_focus(view.entry)
         self._show_lines()
 
     def action_help(self) -> None:

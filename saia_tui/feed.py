@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
 from saia_engine.client import ClientError, Intent, Tables
-from saia_engine.view import Change
+from saia_engine.view import Change, LogPiece
 from saia_tui.columns import Sight
 
 FIRST_RETRY_S = 0.5
@@ -40,6 +40,16 @@ class Engine(Protocol):
     async def apply_config(self, **intent: Unpack[Intent]) -> Any: ...
     async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> Any: ...
     async def instance_story(self, instance: str) -> dict[str, Any]: ...
+    async def instance_log(
+        self,
+        instance: str,
+        *,
+        stream: str = "output",
+        offset: int = 0,
+        most: int = 0,
+        file: str = "",
+        wait_s: float = 0.0,
+    ) -> LogPiece: ...
 
 
 @dataclass(frozen=True, slots=True)

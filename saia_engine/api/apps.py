@@ -18,6 +18,7 @@ from starlette.routing import Route
 from saia_engine import reports
 from saia_engine.api import bodies
 from saia_engine.api.access import Operators
+from saia_engine.api.log_calls import log_answer, log_question
 from saia_engine.api.peers import caller
 from saia_engine.api.port import Answer, Engine, Order, Refused
 from saia_engine.edge.logs import get_logger
@@ -136,6 +137,11 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         await allowed(request, "read the journal")
         return await _answer(engine.instance_story(_param(request, "instance", _INSTANCE)))
 
+    async def instance_log(request: Request) -> Response:
+        instance = _param(request, "instance", _INSTANCE)
+        await allowed(request, "read the log of", instance)
+        return log_answer(await engine.instance_log(instance, log_question(request.query_params)))
+
     async def service_story(request: Request) -> Response:
         await allowed(request, "read the journal")
         return await _answer(engine.service_story(_param(request, "service", _NAME)))
@@ -191,6 +197,7 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         Route("/v1/services/{service}/story", service_story),
         Route("/v1/instances", known_instances),
         Route("/v1/instances/{instance}/story", instance_story),
+        Route("/v1/instances/{instance}/log", instance_log),
         Route("/v1/instances/{instance}/drain", on_instance("drain", acts.drain), methods=["POST"]),
         Route("/v1/instances/{instance}/cancel", on_instance("cancel", acts.cancel), methods=["POST"]),
         Route("/v1/instances/{instance}/replace", on_instance("replace", acts.replace), methods=["POST"]),

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from saia_engine.api.hub import Hub
+from saia_engine.instance_logs import LogQuestion
 from saia_engine.reports import GateReport
+from saia_engine.view import LogPiece
 
 Answer = dict[str, Any] | Awaitable[dict[str, Any]]
 """What goes out as JSON; a method may be `async def` or not."""
@@ -115,6 +117,10 @@ class Engine(Protocol):
 
     def instance_story(self, instance: str) -> Answer:
         """See `story.of_instance`."""
+        ...
+
+    async def instance_log(self, instance: str, asked: LogQuestion) -> LogPiece:
+        """A piece of what it printed, or of its events as lines."""
         ...
 
     def service_story(self, service: str) -> Answer:

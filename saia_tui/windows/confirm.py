@@ -31,6 +31,10 @@ class ConfirmWindow(Window[str]):
         Binding("y", "accept", show=False),
         Binding("n", "cancel", show=False),
         Binding("r", "reason", show=False),
+        Binding("up", "scroll(-1)", show=False),
+        Binding("down", "scroll(1)", show=False),
+        Binding("pageup", "scroll(-10)", show=False),
+        Binding("pagedown", "scroll(10)", show=False),
     ]
 
     def __init__(self, plan: Plan, reason: str = "") -> None:
@@ -108,6 +112,10 @@ class ConfirmWindow(Window[str]):
     def _reasoned(self) -> None:
         # Not sent by this Enter: the next one, or y, is on the button.
         self.set_focus(self.query_one("#accept" if self._may else "#name"))
+
+    def action_scroll(self, lines: int) -> None:
+        """A long list of targets."""
+        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
     def action_reason(self) -> None:
         self.set_focus(self.query_one("#reason"))

@@ -27,6 +27,7 @@ class RevisionsWindow(Window[Choice]):
     DEFAULT_CSS = """
     RevisionsWindow > Vertical { width: 92; }
     RevisionsWindow OptionList { height: auto; max-height: 14; border: none; background: $surface; padding: 0; }
+    RevisionsWindow OptionList:focus { border: none; }
     """
     BINDINGS: ClassVar = [
         Binding("j", "move(1)", show=False),

@@ -8,8 +8,8 @@ from typing import Any, Unpack
 
 import msgspec
 
-from saia_engine.client import ClientError, EngineUnreachable, Intent
-from saia_engine.view import Change
+from saia_engine.client import ClientError, EngineUnreachable, Intent, NotFound
+from saia_engine.view import Change, LogPiece
 from tests.tui import sample
 
 HISTORY: dict[str, Any] = {
@@ -51,6 +51,9 @@ class FakeEngine:
         self.diff: dict[str, Any] = DIFF
         self.refuse: list[ClientError] = []
         self.reachable = True
+        self.printed: bytes | bytearray | None = b"loading\nready\n"
+        self.files = 1
+        self.log_reads: list[tuple[int, int]] = []
         self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
 
     async def changes(self) -> AsyncIterator[Change]:
@@ -124,6 +127,42 @@ class FakeEngine:
         if not self.reachable:
             raise EngineUnreachable("no engine answers at /run/saia/operator/operator.sock")
         return sample.story(instance)
+
+    async def instance_log(
+        self,
+        instance: str,
+        *,
+        stream: str = "output",
+        offset: int = 0,
+        most: int = 0,
+        file: str = "",
+        wait_s: float = 0.0,
+    ) -> LogPiece:
+        """As the engine reads a file; `printed` holds it, and `rotated` what it was before."""
+        if not self.reachable:
+            raise EngineUnreachable("no engine answers at /run/saia/operator/operator.sock")
+        until = asyncio.get_running_loop().time() + wait_s
+        while True:
+            piece = self._piece(stream, offset, most, file)
+            self.log_reads.append((offset, len(piece.data)))
+            waits = wait_s and not piece.data and piece.file in ("", file) and piece.size >= offset
+            if not waits or asyncio.get_running_loop().time() >= until:
+                return piece
+            await asyncio.sleep(0.02)
+
+    def _piece(self, stream: str, offset: int, most: int, file: str) -> LogPiece:
+        data = (
+            self.printed
+            if stream == "output"
+            else b"2026-11-24T03:12:07Z warning  drain-asked: by hand (uid 1004)\n"
+        )
+        if data is None:
+            raise NotFound("no_log", "there is no output (any more)")
+        name = f"fd00-{self.files}" if stream == "output" else "events"
+        if file not in ("", name):
+            offset = 0
+        start = offset if offset >= 0 else max(0, len(data) + offset)
+        return LogPiece(bytes(data[start : start + most]), start, len(data), name, sample.NOW - 300)
 
     def _take(self, intent: Intent, *words: Any) -> None:
         """What was asked, whether it was confirmed; reason and expectation apart from it."""

@@ -478,6 +478,25 @@ async def test_marked_rows_are_acted_on_and_nothing_else_and_each_is_told() -> N
         await until(pilot, lambda: len(app.screen_stack) == 1)
 
 
+async def test_a_long_list_of_targets_can_be_read_to_its_end() -> None:
+    engine = FakeEngine()
+    one = sample.instances()[EMBED[0]]
+    many = [f"k7q2.hpc.embed.{number:04x}" for number in range(60)]
+    engine.tables["instances"] |= {name: msgspec.structs.replace(one, id=name) for name in many}
+    async with shown(engine, (80, 24)) as (app, pilot):
+        await cursor_on(app, pilot, "i", EMBED[0])
+        mark(app, *many)
+        await pilot.press("R")
+        await confirming(app, pilot)
+        await until(pilot, lambda: "embed.0000" in words(app) and "Replace (y)" in words(app))
+        assert "replace k7q2.hpc.embed.003b" not in words(app)
+        await pilot.press(*["pagedown"] * 20)
+        await until(pilot, lambda: "replace k7q2.hpc.embed.003b" in words(app))
+        await pilot.press("n")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert engine.intents == []
+
+
 async def test_a_number_for_several_services() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):

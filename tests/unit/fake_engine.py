@@ -14,8 +14,18 @@ from typing import Any
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Order, Refused
 from saia_engine.api.server import serving
+from saia_engine.instance_logs import LogQuestion
 from saia_engine.reports import GateReport
-from saia_engine.view import AlarmView, EngineView, EventView, InstanceView, JobView, ProxyView, ServiceView
+from saia_engine.view import (
+    AlarmView,
+    EngineView,
+    EventView,
+    InstanceView,
+    JobView,
+    LogPiece,
+    ProxyView,
+    ServiceView,
+)
 
 OVER: dict[str, Any] = {
     "instance": {
@@ -192,6 +202,8 @@ class FakeEngine:
         self.excluded: dict[str, tuple[float, str, int]] = {}
         self.nodes = {"gpu01": "idle", "Gpu_02.x": "idle"}
         self.frozen = False
+        self.printed = {"i1.hpc.chat.aaaa0001": b"loading\x1b[31m\nready \xff\n"}
+        self.log_questions: list[LogQuestion] = []
         self._events: list[tuple[int, str, str]] = []
         self.hub.publish(
             "engine",
@@ -359,6 +371,15 @@ class FakeEngine:
     async def instance_story(self, instance: str) -> dict[str, Any]:
         self._known({OVER["instance"]["id"]: OVER}, instance)
         return OVER
+
+    async def instance_log(self, instance: str, asked: LogQuestion) -> LogPiece:
+        self._known(self.printed, instance)
+        self.log_questions.append(asked)
+        text = (
+            self.printed[instance] if asked.stream == "output" else b"2026-11-27T03:12:07Z info launch: x\n"
+        )
+        start = asked.offset if asked.offset >= 0 else max(0, len(text) + asked.offset)
+        return LogPiece(text[start : start + asked.most], start, len(text), "fd00-1", 1_700_000_000.25)
 
     def service_story(self, service: str) -> dict[str, Any]:
         self._known({**self.configured, "gone": 0}, service)

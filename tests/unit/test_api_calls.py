@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from saia_engine.api.port import Order
+from saia_engine.instance_logs import LONGEST_WAIT_S, MOST_BYTES, LogQuestion
 from tests.unit.fake_engine import Served, served
 
 REPORT = {
@@ -171,6 +172,42 @@ async def test_the_journal_can_be_read(api: Served):
     assert (await ask(api, "GET", "/v1/instances/i1.hpc.chat.none/story"))[0] == 404
     assert (await ask(api, "GET", "/v1/services/chat/revisions"))[1]["asked_for"] == "cccc00000003"
     assert (await ask(api, "GET", "/v1/services/gone/story"))[1]["service"] == "gone"
+
+
+LOG = "/v1/instances/i1.hpc.chat.aaaa0001/log"
+
+
+async def test_a_log_is_read_in_pieces_as_bytes(api: Served):
+    async with http(api.operator) as client:
+        answer = await client.get(f"{LOG}?stream=output&from=-8&most=6&file=fd00-1&wait_s=0.5")
+    assert (answer.status_code, answer.content) == (200, b"ready ")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    told = {name: answer.headers[f"saia-log-{name}"] for name in ("from", "size", "file", "written-at")}
+    assert told == {"from": "13", "size": "21", "file": "fd00-1", "written-at": "1700000000.250"}
+    assert api.engine.log_questions == [LogQuestion("output", -8, 6, "fd00-1", 0.5)]
+
+
+async def test_what_is_asked_of_a_log_is_bounded(api: Served):
+    async with http(api.operator) as client:
+        await client.get(f"{LOG}?most=999999999&wait_s=600")
+    assert api.engine.log_questions == [LogQuestion("output", 0, MOST_BYTES, "", LONGEST_WAIT_S)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["stream=../../etc/passwd", "stream=stderr", "from=x", "from=1e9", "from=" + "9" * 40, "most=-", "wait_s=-1",
+     "wait_s=nan", "file=../x", "file=" + "a" * 200, "from=%0a1", "from=١"],
+)  # fmt: skip
+async def test_what_a_log_call_does_not_understand_is_refused(api: Served, query: str):
+    status, answer = await ask(api, "GET", f"{LOG}?{query}")
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+    assert api.engine.log_questions == []
+
+
+@pytest.mark.parametrize("name", ["i1.hpc.chat.none", "..", "%2e%2e", "..%2f..", "A", "%00", "i1%2fx"])
+async def test_there_is_no_log_of_what_is_no_instance(api: Served, name: str):
+    status, _ = await ask(api, "GET", f"/v1/instances/{name}/log")
+    assert status == 404
 
 
 async def test_an_undercut_of_min_available_needs_a_confirmation(api: Served):

@@ -27,11 +27,18 @@ class Sight:
     It notes how long what it told holds, so that a cell is made anew only when it may look different.
     """
 
-    __slots__ = ("_now", "_rates", "until")
+    __slots__ = ("_now", "_rates", "slurm_late", "until")
 
-    def __init__(self, now: float, rates: Mapping[str, Sequence[float]] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        now: float,
+        rates: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        slurm_late: bool = False,
+    ) -> None:
         self._now = now
         self._rates = rates
+        self.slurm_late = slurm_late
+        """Slurm's last good answer is older than two polls."""
         self.until = FOREVER
         """By the engine's clock: up to then a cell that asked holds. Whoever makes a cell sets it to FOREVER first."""
 
@@ -89,6 +96,8 @@ class Listing:
     """What a filter searches."""
     empty: str
     empty_style: str = "quiet"
+    stale: Callable[[Any, Sight], bool] = lambda row, sight: False
+    """Whether a row is older than it should be; such a row is dimmed, and marked."""
 
 
 def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:

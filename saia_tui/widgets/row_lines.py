@@ -17,6 +17,8 @@ from saia_tui.widgets.segments import cell_segments, joined
 
 CURSOR_SIGN = "▸"
 MARK_SIGN = "*"
+STALE_SIGN = "≈"
+"""Before a row that is older than it should be."""
 MARGIN = len(CURSOR_SIGN + MARK_SIGN)
 MOST_KEPT = 500
 """Lines; more than a screen has."""
@@ -31,6 +33,14 @@ class LineLook:
     chosen: bool = False
     marked: bool = False
     stale: bool = False
+
+    @property
+    def signs(self) -> str:
+        """The two cells before the row."""
+        mark = MARK_SIGN if self.marked else " "
+        if self.stale:
+            return (CURSOR_SIGN if self.chosen else mark) + STALE_SIGN
+        return (CURSOR_SIGN if self.chosen else " ") + mark
 
 
 @dataclass(slots=True)
@@ -114,13 +124,15 @@ class RowLines:
 
     def _row_strip(self, cells: Sequence[Sequence[Segment]], look: LineLook) -> Strip:
         segments = [
-            Segment(CURSOR_SIGN if look.chosen else " ", STYLES["key"]),
-            Segment(MARK_SIGN if look.marked else " ", STYLES["warn"]),
+            Segment(look.signs[0], STYLES["key"]),
+            Segment(look.signs[1], STYLES["warn"]),
         ]
         gap = Segment(" " * GAP)
         for cell in cells:
             segments += cell
             segments.append(gap)
+        if look.stale:
+            segments = [Segment(part.text, (part.style or Style()) + STYLES["stale"]) for part in segments]
         if look.chosen:
             segments = [Segment(part.text, on_cursor(part.style)) for part in segments]
         return strip(segments, look)
@@ -128,7 +140,5 @@ class RowLines:
 
 def strip(segments: Sequence[Segment], look: LineLook) -> Strip:
     """A line of these, as wide as wanted."""
-    if look.stale:
-        segments = [Segment(part.text, (part.style or Style()) + STYLES["stale"]) for part in segments]
     background = STYLES["cursor"] if look.chosen else Style(bgcolor=look.background.bgcolor)
     return Strip(joined(segments)).adjust_cell_length(look.width).apply_style(background)

@@ -66,8 +66,8 @@ class RowTable(ScrollView, can_focus=True):
         """Those that are shown, each with its width."""
         self._wanted: Sequence[Column] = listing.columns
         self._lines = RowLines()
-        self._line_looks: dict[tuple[bool, bool], LineLook] = {}
-        """By whether a line has the cursor, and a mark."""
+        self._line_looks: dict[tuple[bool, bool, bool], LineLook] = {}
+        """By whether a line has the cursor, a mark, and is stale."""
         self._painted: dict[int, Strip] = {}
 
     # ------------------------------------------------------------ rows
@@ -132,7 +132,6 @@ class RowTable(ScrollView, can_focus=True):
     def show_stale(self, stale: bool) -> None:
         if stale != self.stale:
             self.stale = stale
-            self._line_looks.clear()
             self.repaint()
 
     def _settle(self, resized: bool) -> None:
@@ -189,14 +188,14 @@ class RowTable(ScrollView, can_focus=True):
         self._line_looks.clear()
         self._lines.forget()
 
-    def _look(self, key: str | None = None) -> LineLook:
+    def _look(self, key: str | None = None, stale: bool = False) -> LineLook:
         chosen = key is not None and key == self.rows.cursor and self.has_focus
         marked = key is not None and self.rows.is_marked(key)
-        look = self._line_looks.get((chosen, marked))
+        kind = (chosen, marked, stale)
+        look = self._line_looks.get(kind)
         if look is None:
             # Asking for the style costs more than all the rest of a line.
-            look = LineLook(self.size.width, self.rich_style, chosen, marked, self.stale)
-            self._line_looks[chosen, marked] = look
+            look = self._line_looks[kind] = LineLook(self.size.width, self.rich_style, *kind)
         return look
 
     def _line(self, y: int, sight: Sight) -> Strip:
@@ -207,7 +206,9 @@ class RowTable(ScrollView, can_focus=True):
         index = int(self.scroll_y) + y - 1
         if index < len(self.rows.keys):
             key = self.rows.keys[index]
-            return self._lines.row(key, self.rows[key], sight, sight.now, self._look(key))
+            row = self.rows[key]
+            stale = self.stale or self.listing.stale(row, sight)
+            return self._lines.row(key, row, sight, sight.now, self._look(key, stale))
         note = f"Nothing matches {self.rows.filter!r}: Esc shows all again." if index == 0 else ""
         return self._said(text(note, "quiet"))
 

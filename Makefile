@@ -20,6 +20,11 @@ $(VENV)/.installed: pyproject.toml
 demo: install
 	@$(BIN)/saia-tui --demo
 
+# The screens in docs/tui.md, drawn by the program from a demo that is left to itself for a while.
+.PHONY: pictures
+pictures: install
+	@$(BIN)/python -m saia_tui.picture --demo --watch 75 --columns 120 --lines 34 --all docs/images/tui
+
 system-deps:
 	@tests/system_deps
 

@@ -284,6 +284,13 @@ class EngineClient:
         """New jobs may go there again."""
         return await self._ask("DELETE", f"/v1/nodes/{_quoted(node)}/exclusion", intent)
 
+    async def acknowledge(self, alarm: str, **intent: Unpack[Intent]) -> dict[str, Any]:
+        """Take up an alarm, named by its key `code:subject`; it lasts as long as the alarm."""
+        return await self._ask("POST", f"/v1/alarms/{_quoted(alarm)}/ack", intent)
+
+    async def unacknowledge(self, alarm: str, **intent: Unpack[Intent]) -> dict[str, Any]:
+        return await self._ask("DELETE", f"/v1/alarms/{_quoted(alarm)}/ack", intent)
+
     async def unfreeze(self, **intent: Unpack[Intent]) -> dict[str, Any]:
         """End the freeze of a mass absence. Raises NeedsConfirmation without `confirm`."""
         return await self._ask("POST", "/v1/unfreeze", intent)

@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from saia_engine import proxy_orders, rows, site, story, view
+from saia_engine.acks import Acks
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Refused
 from saia_engine.api.sockets import group_id
@@ -118,7 +119,16 @@ class Engine:
             on_step=self._publish_rows,
         )
         self._changes = ConfigChanges(config, self.reconciler, self._take_proxies)
-        self.acts = Intents(self.reconciler, self._control, self._orders, self._changes, clock.now)
+        self._acks = Acks(self._store, clock.now)
+        self.acts = Intents(
+            self.reconciler,
+            self._control,
+            self._orders,
+            self._changes,
+            self._acks,
+            self._alarm_row,
+            clock.now,
+        )
 
     # -- loops
 
@@ -193,7 +203,9 @@ class Engine:
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
                 hub.publish("jobs", rows.jobs(snapshot, ours))
         hub.publish("proxies", rows.proxies(self._control.proxies, self._orders.wishes, self._relays, now))
-        hub.publish("alarms", rows.alarms(reconciler.alarms.current) | self._own_alarms(now))
+        alarms = rows.alarms(reconciler.alarms.current) | self._own_alarms(now)
+        self._settle_acks(alarms)
+        hub.publish("alarms", self._acks.marked(alarms))
         hub.publish("events", {str(seq): rows.event(e) for seq, e in self._events.items()})
 
     def _engine_row(self) -> view.EngineView:
@@ -249,6 +261,18 @@ class Engine:
             else alarm
             for key, alarm in found.items()
         }
+
+    def _settle_acks(self, alarms: Mapping[str, view.AlarmView]) -> None:
+        if self.acting_fault:
+            return
+        try:
+            self._acks.settle(alarms)
+        except JournalError as exc:
+            self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
+
+    def _alarm_row(self, key: str) -> view.AlarmView | None:
+        row = self.hub.row("alarms", key)
+        return row if isinstance(row, view.AlarmView) else None
 
     def _note_event(self, event: Event) -> None:
         self._events[event.seq] = event

@@ -73,6 +73,10 @@ class Relays:
         """The live relays of one proxy."""
         return [report for report in self._live(now) if report.proxy == proxy]
 
+    def last_heard(self, proxy: str) -> float | None:
+        """When any of its relays last reported, of those that are not forgotten."""
+        return max((r.heard_at for r in self._relays.values() if r.report.proxy == proxy), default=None)
+
     def said_keys(self, proxy: str, now: float) -> list[KeyState]:
         """The newest word of one proxy on its keys: each of its workers tells of all; empty where it is away."""
         heard_at, keys = self._keys.get(proxy, (0.0, []))

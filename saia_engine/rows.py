@@ -20,6 +20,7 @@ from saia_engine.model import (
 )
 from saia_engine.planner import timeline
 from saia_engine.planner.lead import Lead
+from saia_engine.planner.lifecycle import fresh
 from saia_engine.proxy_orders import acknowledged
 from saia_engine.relays import Relays, Traffic
 from saia_engine.store import Event, ProxyWish
@@ -148,6 +149,7 @@ def instances(
             log=logs.get(record.id, ""),
             log_tail=record.log_tail,
             time_limit_s=record.spec.time_limit_s,
+            silent_since=None if status is None or not record.live or fresh(status, now) else status.seen_at,
         )
     return rows
 
@@ -191,7 +193,7 @@ def nodes(
     rows = {}
     for node in snapshot.nodes:
         here = ours.get(node.name, [])
-        live = {gpu.index: gpu for i in here if i.id in statuses for gpu in statuses[i.id].gpus}
+        live = {gpu.index: gpu for i in here if fresh(statuses.get(i.id), now) for gpu in statuses[i.id].gpus}
         exclusion = exclusions.get(node.name)
         if exclusion is not None and exclusion.until <= now:
             exclusion = None
@@ -228,6 +230,7 @@ def proxies(
             services=list(limits.services),
             connected=bool(reports),
             connected_since=min((r.connected_since for r in reports), default=None),
+            silent_since=None if reports else relays.last_heard(name),
             relays=len(reports),
             peer=", ".join(sorted({r.peer for r in reports if r.peer})),
             routes_generation=min((r.routes_generation for r in reports), default=0),

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from saia_engine import journal_schema
-from saia_engine.model import Exclusion, Instance, Override, Pause, Pin, Revision, WaitSample
+from saia_engine.model import Ack, Exclusion, Instance, Override, Pause, Pin, Revision, WaitSample
 from saia_engine.wire.messages import KeyOrder
 
 EVENTS_KEPT = 100_000
@@ -29,6 +29,7 @@ Record = TypeVar("Record")
 _EVENT = "seq, at, code, severity, subject, text, uid, detail"
 _decode_instance = msgspec.json.Decoder(Instance).decode
 _decode_override = msgspec.json.Decoder(Override).decode
+_decode_ack = msgspec.json.Decoder(Ack).decode
 _decode_pause = msgspec.json.Decoder(Pause).decode
 _decode_sample = msgspec.json.Decoder(WaitSample).decode
 _decode_revision = msgspec.json.Decoder(Revision).decode
@@ -186,6 +187,16 @@ class Store:
     def pauses(self) -> dict[str, Pause]:
         return {pause.service: pause for pause in self._all("pauses", _decode_pause)}
 
+    def set_ack(self, ack: Ack) -> None:
+        self._put("set_ack", "acks", ack.alarm, ack)
+
+    def clear_ack(self, alarm: str) -> None:
+        with self._write("clear_ack"):
+            self._db.execute("DELETE FROM acks WHERE alarm = ?", (alarm,))
+
+    def acks(self) -> dict[str, Ack]:
+        return {ack.alarm: ack for ack in self._all("acks", _decode_ack)}
+
     def set_pin(self, pin: Pin) -> None:
         self._put("set_pin", "pins", pin.service, pin)
 
@@ -334,6 +345,7 @@ class Store:
         self.instances(0.0)
         self.overrides()
         self.pauses()
+        self.acks()
         self.pins()
         self.exclusions()
         self.proxies()

@@ -125,6 +125,8 @@ class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
     log_tail: str = ""
     """Last lines of its output, for one that failed."""
     time_limit_s: int = 0
+    silent_since: float | None = None
+    """When its agent was last heard, once that is too long ago to be believed: connections and GPUs are as of then."""
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -164,7 +166,7 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
     gpus_allocated: int = 0
     gpus_ours: int = 0
     live: list[Gpu] = []
-    """Use of the GPUs that our agents there report."""
+    """Use of the GPUs that our agents there report now."""
     excluded_until: float | None = None
     """Up to then no new job of ours goes there; None: it may."""
     excluded_because: str = ""
@@ -193,6 +195,8 @@ class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     keys_revoked: int = 0
     said_keys: int = 0
     """How many it has; 0 also from one that is away, or does not tell."""
+    silent_since: float | None = None
+    """When the last relay of one that is away was heard; None: it is there, or was not heard for 10 minutes."""
 
 
 class LogPiece(msgspec.Struct, frozen=True):
@@ -225,6 +229,7 @@ class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
     acked_by: int | None = None
     """The operator who took it up."""
     acked_at: float | None = None
+    acked_because: str = ""
 
 
 class EventView(msgspec.Struct, frozen=True, omit_defaults=True):

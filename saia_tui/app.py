@@ -12,6 +12,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
 
+from saia_engine.client import ClientError
 from saia_engine.model import short_id
 from saia_tui import commands, incident
 from saia_tui.actions import ACTIONS, bindings, hints
@@ -253,13 +254,17 @@ class SaiaApp(Operating, Themed):
 
     async def action_command(self) -> None:
         window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self))
+
+        def typed(line: str | None) -> None:
+            self._command(line or "")
+
         # Awaited, so that what is typed ahead reaches the window.
-        await self.push_screen(window, self._command)
+        await self.push_screen(window, typed)
 
     @work(exclusive=True, group="command")
-    async def _command(self, line: str | None) -> None:
+    async def _command(self, line: str) -> None:
         try:
-            await commands.run(self, line or "")
+            await commands.run(self, line)
         except commands.NotUnderstood as exc:
             self.say(str(exc), severity="warning")
 
@@ -322,6 +327,27 @@ class SaiaApp(Operating, Themed):
         if isinstance(self.view, JobsView):
             self.view.toggle_ours()
             self._show_lines()
+
+    # ------------------------------------------------------------ alarms
+
+    @work(exclusive=True, group="acknowledge")
+    async def action_acknowledge(self) -> None:
+        """Without a window: it changes nothing but what this and other screens say."""
+        table = self.table
+        on_alarm = table.listing.table == "alarms" and table.rows.cursor is not None
+        row = self.feed.tables.alarms.get(table.rows.cursor or "") if on_alarm else None
+        if row is None:
+            self.say("only alarms are taken up: move the cursor to one (Shift+Tab on the overview)")
+            return
+        if self.arming.read_only or not self.feed.link.up:
+            refusal = self.arming.refusal if self.arming.read_only else "the engine is away: nothing was sent"
+            self.say(refusal, severity="error")
+            return
+        change = self._engine.acknowledge if row.acked_by is None else self._engine.unacknowledge
+        try:
+            await change(f"{row.code}:{row.subject}")
+        except ClientError as exc:
+            self.say(f"{row.code}: {exc}", severity="error")
 
     # ------------------------------------------------------------ leaving
 

@@ -22,6 +22,8 @@ class Sight:
     now: float
     """0 until the engine first gave its state."""
     rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    slurm_late: bool = False
+    """Slurm's last good answer is older than two polls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Listing:
     """What a filter searches."""
     empty: str
     empty_style: str = "quiet"
+    stale: Callable[[Any, Sight], bool] = lambda row, sight: False
+    """Whether a row is older than it should be; such a row is dimmed, and marked."""
 
 
 def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
 from saia_engine.client import ClientError, Intent, Tables
-from saia_engine.view import Change, LogPiece
+from saia_engine.view import Change, EngineView, LogPiece
 from saia_tui.columns import Sight
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
 RATES_KEPT = 120
+LATE_POLLS = 2
 
 
 class Engine(Protocol):
@@ -37,6 +38,8 @@ class Engine(Protocol):
     async def config_diff(self) -> dict[str, Any]: ...
     async def apply_config(self, **intent: Unpack[Intent]) -> Any: ...
     async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> Any: ...
+    async def acknowledge(self, alarm: str, **intent: Unpack[Intent]) -> Any: ...
+    async def unacknowledge(self, alarm: str, **intent: Unpack[Intent]) -> Any: ...
     async def instance_story(self, instance: str) -> dict[str, Any]: ...
     async def instance_log(
         self,
@@ -59,6 +62,11 @@ class Link:
     """None: it was never there."""
     next_try: float | None = None
     fault: str = ""
+
+
+def is_late(engine: EngineView, now: float) -> bool:
+    """Whether Slurm's last good answer is older than two polls."""
+    return engine.snapshot_at is not None and now - engine.snapshot_at > LATE_POLLS * engine.poll_interval_s
 
 
 class Feed:
@@ -85,7 +93,12 @@ class Feed:
 
     @property
     def sight(self) -> Sight:
-        return Sight(self.now, self.rates)
+        return Sight(self.now, self.rates, self.slurm_late)
+
+    @property
+    def slurm_late(self) -> bool:
+        """What Slurm told is shown on, as of then."""
+        return self.tables.engine is not None and is_late(self.tables.engine, self.now)
 
     def rows(self, table: str) -> Mapping[str, Any]:
         return getattr(self.tables, table)

@@ -28,6 +28,7 @@ from saia_engine.view import API_VERSION, EngineView
 LARGEST_BODY = 4096
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
+_ALARM = re.compile(r"[a-z_-]{1,63}:[!-~]{1,200}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 log = get_logger("api")
@@ -92,6 +93,9 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
 
     def on_service(verb: str, act: Callable[[Order, str], Answer]) -> _Endpoint:
         return plain_act(verb, "service", _NAME, bodies.OnService, act)
+
+    def on_alarm(verb: str, act: Callable[[Order, str], Answer]) -> _Endpoint:
+        return plain_act(verb, "alarm", _ALARM, bodies.Intent, act)
 
     def on_instance(verb: str, act: Callable[[Order, str], Answer]) -> _Endpoint:
         return plain_act(verb, "instance", _INSTANCE, bodies.OnInstance, act)
@@ -208,6 +212,8 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
             methods=["DELETE"],
         ),
         Route("/v1/unfreeze", unfreeze, methods=["POST"]),
+        Route("/v1/alarms/{alarm}/ack", on_alarm("acknowledge", acts.acknowledge), methods=["POST"]),
+        Route("/v1/alarms/{alarm}/ack", on_alarm("unacknowledge", acts.unacknowledge), methods=["DELETE"]),
         Route("/v1/proxies/{proxy}/maintenance", maintenance, methods=["POST"]),
         Route("/v1/proxies/{proxy}/keys", keys),
         Route("/v1/proxies/{proxy}/keys/{key}/revocation", revocation, methods=["POST", "DELETE"]),

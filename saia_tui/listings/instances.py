@@ -31,7 +31,9 @@ def _instance_state(row: InstanceView, sight: Sight, width: int) -> Text:
 
 
 def _note(row: InstanceView, sight: Sight, width: int) -> Text:
-    """The one thing to know beside the state: why it waits, how it ended, whom it replaces."""
+    """The one thing to know beside the state: why it waits, how it ended, who is silent, whom it replaces."""
+    if row.silent_since is not None:
+        return join(text("agent silent for ", "warn"), since(row.silent_since, sight))
     if row.outcome:
         return text(row.outcome, "bad" if row.state == State.FAILED else "quiet")
     if row.reason:
@@ -108,5 +110,6 @@ INSTANCES = Listing(
     ),
     order=_instance_order,
     words=lambda row: f"{row.id} {row.state} {row.node} {row.job_id} {row.reason} {row.outcome}",
-    empty="No instances: none is desired, or the engine has not launched one yet.",
+    stale=lambda row, sight: row.silent_since is not None,
+    empty="No instances: scale a service (s); saia-engine plan tells what a launch waits for.",
 )

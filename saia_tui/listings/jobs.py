@@ -81,5 +81,6 @@ JOBS = Listing(
     ),
     order=lambda row: (not row.instance, row.state != "RUNNING", -row.id),
     words=lambda row: f"{row.id} {row.name} {row.user} {row.state} {row.partition} {row.nodes} {row.reason}",
-    empty="Slurm shows no jobs.",
+    stale=lambda row, sight: sight.slurm_late,
+    empty="Slurm shows no jobs: what is submitted is here after the next poll.",
 )

@@ -68,5 +68,6 @@ NODES = Listing(
     ),
     order=lambda row: (row.usable, row.gpus == 0, row.name),
     words=lambda row: f"{row.name} {row.state} {row.gpu_type} {row.reason} {' '.join(row.partitions)}",
-    empty="Slurm shows no nodes.",
+    stale=lambda row, sight: sight.slurm_late,
+    empty="Slurm shows no nodes: does sinfo, as the engine's user?",
 )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from rich.text import Text
 
 from saia_engine.view import ProxyView
-from saia_tui.cells import count, known, text
+from saia_tui.cells import count, join, known, text
 from saia_tui.columns import Column, Listing, Sight
 from saia_tui.listings.fields import since
 
 
 def _connection(row: ProxyView, sight: Sight, width: int) -> Text:
-    return text("● connected", "ok") if row.connected else text("✖ away", "bad")
+    if row.connected:
+        return text("● connected", "ok")
+    return join(
+        text("✖ away", "bad"), text(" "), since(row.silent_since, sight) if row.silent_since else text("")
+    )
 
 
 def _maintenance(row: ProxyView, sight: Sight, width: int) -> Text:
@@ -42,5 +46,6 @@ PROXIES = Listing(
     ),
     order=lambda row: (row.connected, row.orders_acked, row.name),
     words=lambda row: f"{row.name} {row.peer} {row.said_version} {' '.join(row.services)}",
+    stale=lambda row, sight: row.silent_since is not None,
     empty="No proxies yet: [proxies.NAME] in the configuration, then saia-engine gate-key --proxy NAME KEY.",
 )

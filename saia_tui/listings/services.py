@@ -84,5 +84,5 @@ SERVICES = Listing(
     ),
     order=lambda row: (rank(row.status, WORST_SERVICE), row.name),
     words=lambda row: f"{row.name} {row.status} {' '.join(row.models)}",
-    empty="No services yet: declare one in the engine's configuration file, [services.NAME].",
+    empty="No services yet: declare one, [services.NAME], in the engine's file; then SIGHUP.",
 )

@@ -23,6 +23,8 @@ from saia_tui.palette import STYLES, on_cursor
 from saia_tui.widgets.segments import cell_segments
 
 CURSOR_MARK = "▸ "
+STALE_MARK = "≈"
+"""Before a row that is older than it should be."""
 MARGIN = len(CURSOR_MARK)
 SCROLLBAR = 1
 """Kept free, so that columns stay where they are when the rows outgrow the screen."""
@@ -177,18 +179,20 @@ class RowTable(ScrollView, can_focus=True):
     def _row(self, key: str, width: int) -> Strip:
         sight, row = self._sight(), self.rows[key]
         chosen = key == self.rows.cursor and self.has_focus
-        segments = [Segment(CURSOR_MARK if chosen else " " * MARGIN, STYLES["key"])]
+        stale = self.stale or self.listing.stale(row, sight)
+        mark = CURSOR_MARK[0] if chosen else " "
+        segments = [Segment(mark, STYLES["key"]), Segment(STALE_MARK if stale else " ", STYLES["warn"])]
         for column, cells in self._columns:
             segments += cell_segments(column.cell(row, sight, cells), cells, column.right)
             segments.append(Segment(" " * GAP))
+        if stale:
+            segments = [Segment(part.text, (part.style or Style()) + STYLES["stale"]) for part in segments]
         if not chosen:
             return self._strip(segments, width)
         lifted = [Segment(part.text, on_cursor(part.style)) for part in segments]
         return self._strip(lifted, width, STYLES["cursor"])
 
     def _strip(self, segments: list[Segment], width: int, background: Style | None = None) -> Strip:
-        if self.stale:
-            segments = [Segment(part.text, (part.style or Style()) + STYLES["stale"]) for part in segments]
         background = background or Style(bgcolor=self.rich_style.bgcolor)
         return Strip(segments).adjust_cell_length(width).apply_style(background)
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class SampleEngine:
     def __init__(self, directory: Path, tables: dict[str, sample.Rows]) -> None:
         self.hub = Hub()
         self._intents = directory / "intents.jsonl"
+        self._alarms = {key: _sendable(row) for key, row in tables["alarms"].items()}
         for name, rows in tables.items():
             self.hub.publish(name, {key: _sendable(row) for key, row in rows.items()})
 
@@ -81,6 +82,12 @@ class SampleEngine:
     def maintenance(self, order: Order, proxy: str, on: bool) -> dict[str, Any]:
         return self._take("maintenance", proxy, on)
 
+    def acknowledge(self, order: Order, alarm: str) -> dict[str, Any]:
+        row = msgspec.structs.replace(self._alarms[alarm], acked_by=order.uid, acked_at=sample.NOW)
+        self._alarms = {**self._alarms, alarm: row}
+        self.hub.publish("alarms", self._alarms)
+        return self._take("acknowledge", alarm)
+
     def order_key(
         self, order: Order, proxy: str, key: str, changes: Mapping[str, bool | int | None]
     ) -> dict[str, Any]:
@@ -120,6 +127,10 @@ class SampleEngine:
 
     def report(self, report: GateReport) -> dict[str, Any]:
         return {"revision": 0, "maintenance": False}
+
+    def __getattr__(self, act: str) -> Callable[..., dict[str, Any]]:
+        """All other acts."""
+        return lambda order, *target: self._take(act, *target)
 
     def _take(self, *intent: Any) -> dict[str, Any]:
         with self._intents.open("a") as file:
@@ -184,7 +195,7 @@ def hostile() -> dict[str, sample.Rows]:
 async def serve(directory: Path, tables: dict[str, sample.Rows]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    engine = SampleEngine(directory, tables)
+    engine: Any = SampleEngine(directory, tables)
     async with serving(
         engine,
         operator_socket=directory / "operator" / "operator.sock",

@@ -123,6 +123,17 @@ class FakeEngine:
     async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> None:
         self._take(intent, "maintenance", proxy, on)
 
+    async def acknowledge(self, alarm: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "acknowledge", alarm)
+        self._mark(alarm, acked_by=1004, acked_at=sample.NOW)
+
+    async def unacknowledge(self, alarm: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "unacknowledge", alarm)
+        self._mark(alarm, acked_by=None, acked_at=None)
+
+    def _mark(self, alarm: str, **marks: Any) -> None:
+        self.put("alarms", {alarm: msgspec.structs.replace(self.tables["alarms"][alarm], **marks)})
+
     async def instance_story(self, instance: str) -> dict[str, Any]:
         if not self.reachable:
             raise EngineUnreachable("no engine answers at /run/saia/operator/operator.sock")

@@ -164,7 +164,7 @@ def proxies() -> Rows:
                   "0.1.0", 0),
         ProxyView("campus", ["embed", "chat-small"], True, NOW - 1300, 1, "198.51.100.4 41822", 417, 0, 8_120,
                   True, False, "0.1.0", 3, keys_ordered=2, keys_revoked=1, said_keys=12),
-        ProxyView("dmz", ["*"], False, None, 0, "", 0, 0, 0, False, False),
+        ProxyView("dmz", ["*"], False, None, 0, "", 0, 0, 0, False, False, silent_since=NOW - 660),
     ]  # fmt: skip
     return {row.name: row for row in rows}
 

@@ -291,3 +291,24 @@ async def test_a_damaged_file_of_settings_is_said_and_stops_nothing(tmp_path: Pa
     (tmp_path / "tui.json").write_text("{")
     async with shown(FakeEngine(), kept=Kept(tmp_path / "tui.json")) as (app, _):
         assert any("tui.json is passed over" in note for note in toasts(app))
+
+
+async def test_an_alarm_is_taken_up_without_a_window_and_left_again() -> None:
+    engine = FakeEngine()
+    async with shown(engine, (160, 40)) as (app, pilot):
+        await pilot.press("K")
+        await until(pilot, lambda: any("only alarms are taken up" in note for note in toasts(app)))
+        await pilot.press("shift+tab", "K")
+        await until(pilot, lambda: engine.intents == [("acknowledge", "service_down:images", False)])
+        await until(pilot, lambda: "✓ critical" in words(app) and "uid 1004 <1m" in words(app))
+        await pilot.press("K")
+        await until(pilot, lambda: engine.intents[1:] == [("unacknowledge", "service_down:images", False)])
+        await until(pilot, lambda: "✖ critical" in words(app))
+        engine.refuse = [ClientError("not_found", "there is no alarm service_down:images: it may be over")]
+        await pilot.press("K")
+        await until(pilot, lambda: any("it may be over" in note for note in toasts(app)))
+        engine.go_away()
+        await until(pilot, lambda: not app.feed.link.up)
+        await pilot.press("K")
+        await until(pilot, lambda: any("nothing was sent" in note for note in toasts(app)))
+        assert len(engine.intents) == 3

@@ -14,7 +14,7 @@ from saia_tui.terminal import Terminal
 from tests.tui.fake_engine import FakeEngine
 from tests.tui.screen import loaded, make, until
 
-SIZES = [(80, 24), (120, 40), (200, 60)]
+SIZES = [(60, 15), (80, 24), (200, 60)]
 Compare = Callable[..., bool]
 
 

@@ -202,6 +202,7 @@ class FakeEngine:
         self.excluded: dict[str, tuple[float, str, int]] = {}
         self.nodes = {"gpu01": "idle", "Gpu_02.x": "idle"}
         self.frozen = False
+        self.acked: dict[str, tuple[int, str]] = {}
         self.printed = {"i1.hpc.chat.aaaa0001": b"loading\x1b[31m\nready \xff\n"}
         self.log_questions: list[LogQuestion] = []
         self._events: list[tuple[int, str, str]] = []
@@ -356,6 +357,17 @@ class FakeEngine:
             raise Refused("needs_confirmation", "what runs all the same would run twice")
         self.frozen = False
         return {"unfrozen": True}
+
+    def acknowledge(self, order: Order, alarm: str) -> dict[str, Any]:
+        if self.hub.row("alarms", alarm) is None:
+            raise Refused("not_found", f"there is no alarm {alarm}", 404)
+        self.acked[alarm] = (order.uid, order.reason)
+        return {"alarm": alarm, "uid": order.uid, "at": 0.0}
+
+    def unacknowledge(self, order: Order, alarm: str) -> dict[str, Any]:
+        self._known(self.acked, alarm)
+        del self.acked[alarm]
+        return {"alarm": alarm}
 
     def config_diff(self) -> dict[str, Any]:
         return self.diff

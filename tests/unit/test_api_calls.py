@@ -10,6 +10,7 @@ import structlog
 
 from saia_engine.api.port import Order
 from saia_engine.instance_logs import LONGEST_WAIT_S, MOST_BYTES, LogQuestion
+from saia_engine.view import AlarmView
 from tests.unit.fake_engine import Served, served
 
 REPORT = {
@@ -158,6 +159,21 @@ async def test_a_freeze_ends_by_a_confirmed_word_only(api: Served):
     assert (status, answer["error"]["code"], api.engine.frozen) == (409, "needs_confirmation", True)
     assert (await ask(api, "POST", "/v1/unfreeze", {"confirm": True}))[0] == 200
     assert not api.engine.frozen
+
+
+async def test_an_alarm_is_taken_up_and_opened_again(api: Served):
+    path = "/v1/alarms/proxy-away:cloud.1/ack"
+    assert (await ask(api, "POST", path))[0] == 404
+    row = AlarmView("proxy-away", "warning", "cloud.1", "no relay reports", 5.0)
+    api.engine.hub.publish("alarms", {"proxy-away:cloud.1": row})
+    assert (await ask(api, "POST", path, {"reason": "it is upgraded"}))[0] == 200
+    assert api.engine.acked == {"proxy-away:cloud.1": (os.geteuid(), "it is upgraded")}
+    assert (await ask(api, "DELETE", path))[0] == 200
+    assert (await ask(api, "DELETE", path))[0] == 404
+    assert api.engine.acked == {}
+    for odd in ("proxyaway", "Proxy:x", "proxy-away:%0a", "proxy-away:"):
+        status, answer = await ask(api, "POST", f"/v1/alarms/{odd}/ack")
+        assert (status, answer["error"]["code"]) == (404, "not_found"), odd
 
 
 async def test_the_journal_can_be_read(api: Served):

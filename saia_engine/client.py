@@ -118,9 +118,12 @@ class Tables:
         self.keys: dict[str, KeyView] = {}
         self.alarms: dict[str, AlarmView] = {}
         self.events: dict[str, EventView] = {}
+        self._coming: dict[str, dict[str, Any]] = {}
+        """Snapshots of which lines are still to come, by table."""
 
     def apply(self, change: Change) -> None:
-        """Take in one change. A table of a newer engine is passed over.
+        """Take in one change; a table's snapshot is taken in whole, with its last line. A table of a newer engine is
+        passed over.
 
         Raises StreamGap for a row that can't be read.
         """
@@ -134,12 +137,15 @@ class Tables:
         if change.table == "engine":
             self.engine = rows.get("engine", None if change.reset else self.engine)
             return
-        table: dict[str, Any] = getattr(self, change.table)
         if change.reset:
-            table.clear()
+            self._coming[change.table] = {}
+        coming = self._coming.get(change.table)
+        table: dict[str, Any] = getattr(self, change.table) if coming is None else coming
         for key in change.gone:
             table.pop(key, None)
         table.update(rows)
+        if not change.more and change.table in self._coming:
+            setattr(self, change.table, self._coming.pop(change.table))
 
 
 class EngineClient:

@@ -129,8 +129,8 @@ class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
     """When its agent was last heard, once that is too long ago to be believed: connections and GPUs are as of then."""
 
 
-class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Keyed by str(job id)."""
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Keyed by str(job id). There are many, of plain values only: nothing for the garbage collector to look at."""
 
     id: int
     name: str
@@ -353,8 +353,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the stream: rows of one table that are new or changed, and keys that are gone.
 
-    `reset`: forget the table first (start of a snapshot). `seq` grows by one a line; after a gap the
-    client connects again.
+    `reset`: forget the table first (start of a snapshot); `more`: the next line goes on with it. `seq` grows by
+    one a line; after a gap the client connects again.
     """
 
     seq: int
@@ -362,6 +362,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     set: dict[str, msgspec.Raw] = {}
     gone: list[str] = []
     reset: bool = False
+    more: bool = False
 
 
 def whole_row(row: msgspec.Struct) -> dict[str, Any]:

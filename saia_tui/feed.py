@@ -16,6 +16,8 @@ from saia_tui.columns import Sight
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
 RATES_KEPT = 120
+SOON_ABOVE = 2000
+"""Rows; whoever brings so many at once has filled the table."""
 LATE_POLLS = 2
 
 
@@ -89,6 +91,10 @@ class Feed:
         self._monotonic = monotonic
         self._heard_at = monotonic()
         self._changed: dict[str, set[str] | None] = {}
+        self._filling: set[str] = set()
+        """Tables of whose snapshot not all is here."""
+        self.on_filled: Callable[[], None] = lambda: None
+        """Called when a table is there for the first time, or anew."""
 
     @property
     def monotonic(self) -> float:
@@ -135,11 +141,19 @@ class Feed:
             self._heard_at = self._monotonic()
         if not self.link.up:
             self.link = Link(up=True)
-        known = self._changed.setdefault(change.table, set())
         if change.reset:
+            self._filling.add(change.table)
+        if change.more:
+            return
+        known = self._changed.setdefault(change.table, set())
+        if change.table in self._filling:
+            self._filling.discard(change.table)
             self._changed[change.table] = None
+            self.on_filled()
         elif known is not None:
             known.update(change.set, change.gone)
+            if len(change.set) > SOON_ABOVE:
+                self.on_filled()
 
     def collect(self) -> dict[str, set[str] | None]:
         """Keys that changed since the last call, by table; None: all of them."""

@@ -301,6 +301,34 @@ async def test_a_damaged_file_of_settings_is_said_and_stops_nothing(tmp_path: Pa
         assert any("tui.json is passed over" in note for note in toasts(app))
 
 
+async def test_marks_are_made_by_space_shown_by_a_sign_and_counted() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("3", "space", "down", "space")
+        table = app.table
+        assert list(table.rows.marked) == [table.rows.keys[0], table.rows.keys[2]] and table.rows.index == 3
+        await until(pilot, lambda: "2 marked" in words(app))
+        assert sum(line.startswith((" *", "▸*")) for line in words(app).splitlines()) == 2
+        await pilot.press("slash", *"nothing", "enter")
+        await until(pilot, lambda: "2 out of sight" in words(app))
+        await pilot.press("escape", "asterisk")
+        await until(pilot, lambda: f"{table.rows.total} marked" in words(app))
+        await pilot.press("minus")
+        await until(pilot, lambda: "marked" not in words(app))
+
+
+async def test_a_bad_filter_is_said_below_it_and_changes_nothing() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("3", "slash", *"state=running")
+        await until(pilot, lambda: 0 < len(app.table.rows.keys) < app.table.rows.total)
+        before = list(app.table.rows.keys)
+        await pilot.press("space", *"~(a+)+$")
+        await until(pilot, lambda: "could take for ever" in words(app))
+        assert app.table.rows.keys == before
+        await pilot.press("enter")
+        await until(pilot, lambda: "could take for ever" not in words(app))
+        assert app.query_one("#filter", Input).value == app.table.rows.filter == "state=running ~(a+)"
+
+
 async def test_an_alarm_is_taken_up_without_a_window_and_left_again() -> None:
     engine = FakeEngine()
     async with shown(engine, (160, 40)) as (app, pilot):

@@ -20,6 +20,11 @@ $(VENV)/.installed: pyproject.toml
 demo: install
 	@$(BIN)/saia-tui --demo
 
+# The screens in docs/tui.md, drawn by the program from a demo that is left to itself for a while.
+.PHONY: pictures
+pictures: install
+	@$(BIN)/python -m saia_tui.picture --demo --watch 75 --columns 120 --lines 34 --all docs/images/tui
+
 system-deps:
 	@tests/system_deps
 
@@ -69,6 +74,15 @@ FUZZ_SEED ?= 1
 FUZZ_SECONDS ?= 60
 fuzz: install
 	@$(BIN)/python -m tests.fuzz.wire --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
+# Strings that a stranger may choose, on all that shows them; prints the seed and number of a failure, and stops after
+# HOSTILE_SECONDS.
+.PHONY: test-hostile
+HOSTILE_EXAMPLES ?= 1000000
+HOSTILE_SECONDS ?= 7200
+HOSTILE_SEED ?= 1
+test-hostile: install
+	@$(BIN)/python -m tests.tui.hostile --examples $(HOSTILE_EXAMPLES) --seconds $(HOSTILE_SECONDS) --seed $(HOSTILE_SEED)
 
 # Gate, sshd connection, engine, instance and proxy worker killed under load, KILLS of each; exits with 1 where a
 # promise is broken.

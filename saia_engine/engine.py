@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from saia_engine import proxy_orders, rows, site, story, view
+from saia_engine.acks import Acks
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Refused
 from saia_engine.api.sockets import group_id
@@ -22,7 +23,9 @@ from saia_engine.config import Config
 from saia_engine.config_changes import ConfigChanges
 from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.edge import logs
+from saia_engine.edge.text import clean
 from saia_engine.instance_dirs import InstanceDirs
+from saia_engine.instance_logs import InstanceLogs, LogFault, LogQuestion
 from saia_engine.intents import Intents
 from saia_engine.lease import Lease
 from saia_engine.model import ProxyLimits
@@ -36,6 +39,7 @@ from saia_engine.revision_files import RevisionFiles
 from saia_engine.routes import RoutesFile
 from saia_engine.slurm.port import Slurm
 from saia_engine.store import Event, JournalError, Store
+from saia_engine.telemetry import Telemetry
 
 EVENTS_SHOWN = 500
 CLOCK_JUMP_S = 5.0
@@ -72,6 +76,7 @@ class Engine:
         self._slurm = slurm
         self._store = Store(config.paths.state_db)
         self._relays = Relays()
+        self._telemetry = Telemetry()
         self._wake = asyncio.Event()
         self._started_at = clock.now()
         self._shown_snapshot: object = None
@@ -80,6 +85,7 @@ class Engine:
         self._installation = site.installation_id(config)
         dirs = InstanceDirs(config.paths.instances_dir, config.agent_python, config.port_range)
         self._dirs = dirs
+        self._logs = InstanceLogs(config.paths.instances_dir, self._store.story)
         self._specs = RevisionFiles(config.paths.revisions_dir)
         first, last = config.port_range
         self._probes = Probes(dirs, clock.now, self._wake.set, range(first, last + 1))
@@ -116,7 +122,16 @@ class Engine:
             on_step=self._publish_rows,
         )
         self._changes = ConfigChanges(config, self.reconciler, self._take_proxies)
-        self.acts = Intents(self.reconciler, self._control, self._orders, self._changes, clock.now)
+        self._acks = Acks(self._store, clock.now)
+        self.acts = Intents(
+            self.reconciler,
+            self._control,
+            self._orders,
+            self._changes,
+            self._acks,
+            self._alarm_row,
+            clock.now,
+        )
 
     # -- loops
 
@@ -190,8 +205,14 @@ class Engine:
                 self._shown_snapshot = snapshot
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
                 hub.publish("jobs", rows.jobs(snapshot, ours))
-        hub.publish("proxies", rows.proxies(self._control.proxies, self._orders.wishes, self._relays, now))
-        hub.publish("alarms", rows.alarms(reconciler.alarms.current) | self._own_alarms(now))
+        of_proxies = self._control.proxies, self._orders.wishes, self._relays
+        hub.publish("proxies", rows.proxies(*of_proxies, now, self._publisher.table.generation))
+        if self._telemetry.due(desired, now):
+            hub.publish("traffic", self._telemetry.rows(desired, now))
+            hub.publish("keys", rows.keys(*of_proxies, self._telemetry, now))
+        alarms = rows.alarms(reconciler.alarms.current) | self._own_alarms(now)
+        self._settle_acks(alarms)
+        hub.publish("alarms", self._acks.marked(alarms))
         hub.publish("events", {str(seq): rows.event(e) for seq, e in self._events.items()})
 
     def _engine_row(self) -> view.EngineView:
@@ -248,6 +269,18 @@ class Engine:
             for key, alarm in found.items()
         }
 
+    def _settle_acks(self, alarms: Mapping[str, view.AlarmView]) -> None:
+        if self.acting_fault:
+            return
+        try:
+            self._acks.settle(alarms)
+        except JournalError as exc:
+            self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
+
+    def _alarm_row(self, key: str) -> view.AlarmView | None:
+        row = self.hub.row("alarms", key)
+        return row if isinstance(row, view.AlarmView) else None
+
     def _note_event(self, event: Event) -> None:
         self._events[event.seq] = event
         while len(self._events) > EVENTS_SHOWN:
@@ -260,6 +293,17 @@ class Engine:
 
     def keys(self, proxy: str) -> dict[str, Any]:
         return self._orders.key_rows(self.acts.proxy(proxy))
+
+    @_reading
+    def events(self, before: int, most: int, operators: bool, severities: Sequence[str]) -> dict[str, Any]:
+        found, on = self._store.events_before(before, most, operators=operators, severities=severities)
+        return {"events": [rows.event(each) for each in found], "before": on}
+
+    def history(self, table: str, row: str) -> dict[str, Any]:
+        found = self._telemetry.history(table, row)
+        if found is None:
+            raise Refused("not_found", f"there is no past of {clean(row, 100)} in {table}", 404)
+        return found
 
     def plan(self) -> dict[str, Any]:
         return view.plan_rows(self.reconciler.preview())
@@ -274,6 +318,16 @@ class Engine:
         if found is None:
             raise Refused("not_found", f"the journal knows no instance {instance}", 404)
         return found
+
+    async def instance_log(self, instance: str, asked: LogQuestion) -> view.LogPiece:
+        try:
+            if self._store.instance(instance) is None and not self._store.story(instance):
+                raise Refused("not_found", f"the journal knows no instance {instance}", 404)
+            return await self._logs.read(instance, asked)
+        except LogFault as exc:
+            raise Refused("no_log", f"{instance}: {exc}", 404) from exc
+        except JournalError as exc:
+            raise Refused("journal", str(exc), 503) from exc
 
     @_reading
     def service_story(self, service: str) -> dict[str, Any]:
@@ -292,7 +346,8 @@ class Engine:
 
     async def report(self, report: GateReport) -> dict[str, Any]:
         proxy = self.acts.proxy(report.proxy)
-        self._relays.note(report, self.reconciler.desired.services, self._clock.now())
+        for book in (self._relays, self._telemetry):
+            book.note(report, self.reconciler.desired.services, self._clock.now())
         await self._orders.news(proxy, report.admin_revision, report.wait_s)
         return self._orders.desired(proxy)
 

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from msgspec.structs import asdict
 
 from saia_engine import doubts, proxy_orders, view
+from saia_engine.acks import Acks
 from saia_engine.api.port import Order, Refused
 from saia_engine.config import ConfigFaults
 from saia_engine.config_changes import ConfigChanges
@@ -17,6 +18,7 @@ from saia_engine.model import DrainKind, Instance, Override, Pause, Reason, Serv
 from saia_engine.proxy_orders import ProxyOrders
 from saia_engine.reconciler import Reconciler
 from saia_engine.store import JournalError
+from saia_engine.view import AlarmView
 from saia_engine.wishes import WishRefused
 
 FREEZE = ("mass-absence", "slurm")
@@ -57,12 +59,16 @@ class Intents:
         control: Control,
         orders: ProxyOrders,
         config: ConfigChanges,
+        acks: Acks,
+        alarm_row: Callable[[str], AlarmView | None],
         now: Callable[[], float],
     ) -> None:
         self.control = control
         self._reconciler = reconciler
         self._orders = orders
         self._config = config
+        self._acks = acks
+        self._alarm_row = alarm_row
         self._now = now
 
     # -- services
@@ -227,6 +233,29 @@ class Intents:
         _confirm(order, doubts.OF_UNFREEZE)
         self._reconciler.unfreeze(order.uid, order.reason)
         return {"unfrozen": True}
+
+    # -- alarms
+
+    @_intent
+    def acknowledge(self, order: Order, alarm: str) -> dict[str, Any]:
+        ack = self._acks.acknowledge(self._alarm(alarm), order.uid, order.reason)
+        self._reconciler.record(
+            "alarm-acknowledged", ack.alarm.partition(":")[2], alarm, order.uid, order.reason
+        )
+        return {"alarm": alarm, "uid": ack.uid, "at": ack.at}
+
+    @_intent
+    def unacknowledge(self, order: Order, alarm: str) -> dict[str, Any]:
+        if not self._acks.withdraw(alarm):
+            raise Refused("not_found", f"nobody has acknowledged {alarm}", 404)
+        self._reconciler.record("alarm-open-again", alarm.partition(":")[2], alarm, order.uid, order.reason)
+        return {"alarm": alarm}
+
+    def _alarm(self, key: str) -> AlarmView:
+        alarm = self._alarm_row(key)
+        if alarm is None:
+            raise Refused("not_found", f"there is no alarm {key}: it may be over", 404)
+        return alarm
 
     # -- the configuration
 

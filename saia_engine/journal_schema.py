@@ -27,7 +27,8 @@ _THIRD = (
     "ALTER TABLE proxies ADD COLUMN at REAL NOT NULL DEFAULT 0",
 )
 _FOURTH = ("CREATE TABLE pauses (service TEXT PRIMARY KEY, record BLOB NOT NULL)",)
-_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = ("CREATE TABLE acks (alarm TEXT PRIMARY KEY, record BLOB NOT NULL)",)
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Step n makes a journal of schema n+1 out of one of schema n; 0 is an empty file."""
 VERSION = len(_STEPS)
 

@@ -185,6 +185,19 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Ack:
+    """An operator has taken up an alarm: others need not, and it rings no more."""
+
+    alarm: str
+    """`code:subject`."""
+    uid: int
+    at: float
+    severity: str
+    """As it was then."""
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Pin:
     """A rollback: the service runs this revision while the file asks for `instead_of`; shown until cleared."""
 

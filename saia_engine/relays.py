@@ -66,12 +66,16 @@ class Relays:
             self.proxy_requests[report.proxy] = self.proxy_requests.get(report.proxy, 0) + new
         if report.keys:
             self._keys[report.proxy] = now, report.keys
-        self._relays[key] = _Relay(replace(report, keys=[]), now)
+        self._relays[key] = _Relay(replace(report, keys=[], traffic=[]), now)
         self._forget(now)
 
     def of(self, proxy: str, now: float) -> list[GateReport]:
         """The live relays of one proxy."""
         return [report for report in self._live(now) if report.proxy == proxy]
+
+    def last_heard(self, proxy: str) -> float | None:
+        """When any of its relays last reported, of those that are not forgotten."""
+        return max((r.heard_at for r in self._relays.values() if r.report.proxy == proxy), default=None)
 
     def said_keys(self, proxy: str, now: float) -> list[KeyState]:
         """The newest word of one proxy on its keys: each of its workers tells of all; empty where it is away."""

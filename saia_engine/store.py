@@ -7,7 +7,7 @@ disk may forget is no intent.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from saia_engine import journal_schema
-from saia_engine.model import Exclusion, Instance, Override, Pause, Pin, Revision, WaitSample
+from saia_engine.model import Ack, Exclusion, Instance, Override, Pause, Pin, Revision, WaitSample
 from saia_engine.wire.messages import KeyOrder
 
 EVENTS_KEPT = 100_000
+EVENTS_SEARCHED = 20_000
+"""By one question for older ones: so it holds up nobody, however few are wanted."""
 SAMPLES_KEPT = 2000
 """Of each service."""
 REVISIONS_KEPT = 10
@@ -29,6 +31,7 @@ Record = TypeVar("Record")
 _EVENT = "seq, at, code, severity, subject, text, uid, detail"
 _decode_instance = msgspec.json.Decoder(Instance).decode
 _decode_override = msgspec.json.Decoder(Override).decode
+_decode_ack = msgspec.json.Decoder(Ack).decode
 _decode_pause = msgspec.json.Decoder(Pause).decode
 _decode_sample = msgspec.json.Decoder(WaitSample).decode
 _decode_revision = msgspec.json.Decoder(Revision).decode
@@ -186,6 +189,16 @@ class Store:
     def pauses(self) -> dict[str, Pause]:
         return {pause.service: pause for pause in self._all("pauses", _decode_pause)}
 
+    def set_ack(self, ack: Ack) -> None:
+        self._put("set_ack", "acks", ack.alarm, ack)
+
+    def clear_ack(self, alarm: str) -> None:
+        with self._write("clear_ack"):
+            self._db.execute("DELETE FROM acks WHERE alarm = ?", (alarm,))
+
+    def acks(self) -> dict[str, Ack]:
+        return {ack.alarm: ack for ack in self._all("acks", _decode_ack)}
+
     def set_pin(self, pin: Pin) -> None:
         self._put("set_pin", "pins", pin.service, pin)
 
@@ -314,6 +327,25 @@ class Store:
         """The newest ones, oldest first."""
         return self._events("ORDER BY seq DESC LIMIT ?", (newest,))[::-1]
 
+    def events_before(
+        self, before: int, most: int, *, operators: bool = False, severities: Sequence[str] = ()
+    ) -> tuple[list[Event], int]:
+        """The newest before that number, newest first: at most so many, of operators only or of these severities where
+        asked; and the number to go on before, 0 at the end. It looks through a bounded piece of the journal."""
+        with self._guard("read"):
+            oldest, newest = self._db.execute("SELECT min(seq), max(seq) FROM events").fetchone()
+        before = min(before, (newest or 0) + 1)
+        first = max(0, before - EVENTS_SEARCHED)
+        which, values = "WHERE seq < ? AND seq >= ?", [before, first]
+        if operators:
+            which += " AND uid IS NOT NULL"
+        if severities:
+            which += f" AND severity IN ({', '.join('?' * len(severities))})"
+        found = self._events(f"{which} ORDER BY seq DESC LIMIT ?", (*values, *severities, most))
+        if len(found) == most:
+            return found, found[-1].seq
+        return found, first if first > (oldest or 0) else 0
+
     def events_of(self, subject: str, newest: int) -> list[Event]:
         """The newest ones of one service, node or instance, oldest first."""
         return self._events("WHERE subject = ? ORDER BY seq DESC LIMIT ?", (subject, newest))[::-1]
@@ -334,6 +366,7 @@ class Store:
         self.instances(0.0)
         self.overrides()
         self.pauses()
+        self.acks()
         self.pins()
         self.exclusions()
         self.proxies()

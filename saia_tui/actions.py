@@ -12,7 +12,7 @@ from typing import Literal
 from textual.binding import Binding
 from textual.keys import format_key
 
-Group = Literal["Go to", "Move", "Find", "Act", "Program"]
+Group = Literal["Go to", "Move", "Find", "Log", "Act", "Program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Action:
     """Tables whose rows it is for; empty: anywhere."""
     table: bool = False
     """Belongs to the table under the cursor, not to the program."""
+    log: bool = False
+    """Belongs to the log that is shown."""
 
     @property
     def id(self) -> str:
@@ -62,14 +64,25 @@ ACTIONS: tuple[Action, ...] = (
     Action("cancel_job", "X", "cancel", "end its job at once, whatever is open on it", "Act", ("instances",)),
     Action("exclude", "E", "exclude", "no new job there for some hours, or again", "Act", ("nodes",)),
     Action("maintenance", "m", "maintenance", "turn a proxy's maintenance on or off", "Act", ("proxies",)),
+    Action("revoke_key", "V", "revoke/restore", "revoke the API key, or restore it", "Act", ("keys",)),
+    Action("limit_key", "L", "limits", "requests at once and a minute of the API key", "Act", ("keys",)),
+    Action(
+        "acknowledge",
+        "K",
+        "take up",
+        "take up the alarm, for all screens, or leave it again",
+        "Act",
+        ("alarms",),
+    ),
     Action("apply_config", "A", "", "look at the changed configuration file, and apply it", "Act"),
     Action("show('overview')", "1", "", "Overview: alarms, services, what changed last", "Go to"),
     Action("show('services')", "2", "", "Services; Enter leads to instances, an instance, its log", "Go to"),
     Action("show('instances')", "i", "", "Instances of all services", "Go to"),
     Action("show('jobs')", "3", "", "Jobs: all of the cluster's, or ours", "Go to"),
     Action("show('nodes')", "4", "", "Nodes and their GPUs", "Go to"),
-    Action("show('proxies')", "5", "", "Proxies", "Go to"),
+    Action("show('requests')", "5", "", "Requests by service, model and API key", "Go to"),
     Action("show('events')", "6", "", "Events", "Go to"),
+    Action("show('proxies')", "7", "", "Tunnel and proxies", "Go to"),
     Action(
         "choose",
         "enter",
@@ -83,15 +96,64 @@ ACTIONS: tuple[Action, ...] = (
     Action("move(-1)", "up,k", "", "one row up", "Move", table=True),
     Action("move(1)", "down,j", "", "one row down", "Move", table=True),
     Action("page(-1)", "pageup", "", "one page up", "Move", table=True),
-    Action("page(1)", "pagedown,space", "", "one page down", "Move", table=True),
+    Action("page(1)", "pagedown", "", "one page down", "Move", table=True),
     Action("top", "home,g", "", "first row, and stay on whichever comes first", "Move", table=True),
     Action("bottom", "end,G", "", "last row", "Move", table=True),
+    Action("mark", "space", "", "mark the row, or take its mark away, and go on", "Move", table=True),
+    Action("mark_all", "asterisk", "", "mark all rows that are shown", "Move", table=True),
+    Action("clear_marks", "minus", "", "take all marks away", "Move", table=True),
     Action("app.focus_next", "tab", "", "next table", "Move"),
     Action("app.focus_previous", "shift+tab", "", "previous table", "Move"),
-    Action("filter", "slash", "filter", "rows that hold all words; !word for those that don't", "Find"),
+    Action("filter", "slash", "filter", "words, /regex/, field=value; ! before it: not", "Find"),
     Action("sort_next", "o", "sort", "sort by the next column; after the last, worst first", "Find"),
     Action("sort_reverse", "O", "", "turn the order round", "Find"),
     Action("ours", "a", "all/ours", "all jobs, or ours only", "Find", ("jobs",)),
+    Action("who", "p", "by whom", "all events, or operators' acts only", "Find", ("events",)),
+    Action(
+        "severity", "v", "severity", "all events, warnings and worse, or critical ones", "Find", ("events",)
+    ),
+    Action("columns", "vertical_line", "", "choose this table's columns, and their order", "Find"),
+    Action("export", "greater_than_sign", "", "write this table, or the screen, to a file", "Program"),
+    Action("log", "l", "log", "what the instance printed", "Log", ("instances", "jobs")),
+    Action("log_follow", "f", "follow", "stay at the end, or stand still", "Log", ("log",), log=True),
+    Action("log_find", "slash", "find", "a regular expression, or plain words", "Log", ("log",), log=True),
+    Action(
+        "log_next(-1)",
+        "n",
+        "next",
+        "the match before; the search goes back in time",
+        "Log",
+        ("log",),
+        log=True,
+    ),
+    Action("log_next(1)", "N", "", "the match after", "Log", ("log",), log=True),
+    Action("log_jump", "at", "go to", "50%, 1.5GiB, or -10m for so long ago", "Log", ("log",), log=True),
+    Action(
+        "log_stream",
+        "t",
+        "output/events",
+        "what it printed, or what happened to it",
+        "Log",
+        ("log",),
+        log=True,
+    ),
+    Action(
+        "log_wrap",
+        "w",
+        "wrap",
+        "long lines whole, or one line each; then ← → move",
+        "Log",
+        ("log",),
+        log=True,
+    ),
+    Action("log_begin", "home,g", "", "the beginning of the file", "Log", log=True),
+    Action("log_end", "end,G", "", "the end, and follow it", "Log", log=True),
+    Action("log_lines(-1)", "up,k", "", "one line up", "Log", log=True),
+    Action("log_lines(1)", "down,j", "", "one line down", "Log", log=True),
+    Action("log_pages(-1)", "pageup,b", "", "one page up", "Log", log=True),
+    Action("log_pages(1)", "pagedown,space", "", "one page down", "Log", log=True),
+    Action("log_sideways(-1)", "left,h", "", "to the left, where lines are not wrapped", "Log", log=True),
+    Action("log_sideways(1)", "right", "", "to the right", "Log", log=True),
     Action("command", "colon", "command", "actions, screens and more by name, with completion", "Program"),
     Action("copy", "y", "", "copy what is known of the row, for a ticket: to your own clipboard", "Find"),
     Action("tour", "f2", "", "the first page again", "Program"),
@@ -111,6 +173,13 @@ SHOWN_KEYS = {
     "pageup": "PgUp",
     "pagedown": "PgDn",
     "space": "Space",
+    "asterisk": "*",
+    "minus": "-",
+    "vertical_line": "|",
+    "greater_than_sign": ">",
+    "at": "@",
+    "left": "←",
+    "right": "→",
     "home": "Home",
     "end": "End",
     "up": "↑",
@@ -120,8 +189,8 @@ SHOWN_KEYS = {
 }
 
 
-def bindings(*, table: bool) -> list[Binding]:
-    """Textual's bindings of the program's actions, or of a table's.
+def bindings(*, table: bool = False, log: bool = False) -> list[Binding]:
+    """Textual's bindings of the program's actions, of a table's, or of a log's.
 
     With priority: a key acts before the next one is looked at, so that keys typed ahead (`/drain`) go where the
     first one leads.
@@ -136,7 +205,7 @@ def bindings(*, table: bool) -> list[Binding]:
             id=action.id,
         )
         for action in ACTIONS
-        if action.table is table
+        if action.table is table and action.log is log
     ]
 
 

@@ -75,15 +75,20 @@ def meter(percent: float | None, width: int) -> Text:
 
 
 def fold(words: str, width: int) -> list[str]:
-    """Clean words in lines of at most `width` cells, at a space where one is near; never none."""
+    """Clean words in lines of at most `width` cells (2 or more), at spaces where it can be; never none."""
     lines: list[str] = []
-    while cell_len(words) > width > 1:
-        head = chop_cells(words, width)[0]
-        space = head.rfind(" ")
-        cut = space if space > len(head) // 2 else len(head)
-        lines.append(words[:cut])
-        words = words[cut:].lstrip(" ")
-    return [*lines, words]
+    line, used = "", -1
+    for word in words.split(" "):
+        cells = cell_len(word)
+        if used + 1 + cells <= width:
+            line, used = (f"{line} {word}" if used >= 0 else word), used + 1 + cells
+            continue
+        if used >= 0:
+            lines.append(line)
+        *full, line = chop_cells(word, width) or [word]
+        lines += full
+        used = cell_len(line)
+    return [*lines, line]
 
 
 SHADES = "░▒▓█"

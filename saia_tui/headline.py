@@ -13,13 +13,12 @@ from saia_tui import moments
 from saia_tui.actions import Action, shown_keys
 from saia_tui.arming import Arming
 from saia_tui.cells import join, text
-from saia_tui.feed import Link
+from saia_tui.feed import Link, is_late
 from saia_tui.palette import STYLES
 
-LATE_POLLS = 2
 ROOMY = 100
 """Columns from which the tabs stand further apart."""
-VIEWS = ("overview", "services", "jobs", "nodes", "proxies", "events")
+VIEWS = ("overview", "services", "jobs", "nodes", "requests", "events", "proxies")
 
 
 def status_line(
@@ -58,7 +57,7 @@ def _worry(engine: EngineView, now: float) -> list[Text]:
         return [text(f" ▲ Slurm: {engine.slurm_fault} ", "alert"), _data_age(engine, now)]
     if engine.snapshot_at is None:
         return [text("◑ waiting for Slurm's first answer", "busy")]
-    if now - engine.snapshot_at > LATE_POLLS * engine.poll_interval_s:
+    if is_late(engine, now):
         return [text(" ▲ Slurm is silent ", "alert"), _data_age(engine, now)]
     return [text("● acting", "ok")]
 

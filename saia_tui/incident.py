@@ -74,6 +74,9 @@ def _alarms(tables: Tables, subjects: set[str], row: Any, now: float) -> Iterato
             lasts = moments.age(now - alarm.since)
             yield f"alarm: {alarm.severity} {alarm.code} {short_id(alarm.subject)}, for {lasts}"
             yield f"  {alarm.text}"
+            if alarm.acked_by is not None:
+                why = f": {alarm.acked_because}" if alarm.acked_because else ""
+                yield f"  taken up by uid {alarm.acked_by} at {moments.stamp(alarm.acked_at or now)}{why}"
 
 
 def _service(tables: Tables, row: ServiceView, now: float) -> Iterator[str]:

@@ -92,19 +92,6 @@ LIGHT: Final = _rich(
     alert="#a34100", bar="#c3cbd4",
 )  # fmt: skip
 
-_TERMINALS_OWN: Final = {
-    "primary": "ansi_bright_blue",
-    "secondary": "ansi_cyan",
-    "accent": "ansi_bright_blue",
-    "foreground": "ansi_default",
-    "background": "ansi_default",
-    "surface": "ansi_default",
-    "panel": "ansi_default",
-    "boost": "ansi_default",
-    "success": "ansi_green",
-    "warning": "ansi_yellow",
-    "error": "ansi_red",
-}
 _ANSI_VARIABLES: Final = {
     **BUILTIN_THEMES["ansi-dark"].variables,
     "ansi-background": "ansi_default",
@@ -125,9 +112,31 @@ _ANSI_VARIABLES: Final = {
     "scrollbar-background-active": "ansi_default",
     "scrollbar-corner-color": "ansi_default",
 }
+
+
+def _terminals_own(name: str) -> Theme:
+    """Of the terminal's own colours, on its own background."""
+    return Theme(
+        name=f"saia-{name}",
+        ansi=True,
+        primary="ansi_bright_blue",
+        secondary="ansi_cyan",
+        accent="ansi_bright_blue",
+        foreground="ansi_default",
+        background="ansi_default",
+        surface="ansi_default",
+        panel="ansi_default",
+        boost="ansi_default",
+        success="ansi_green",
+        warning="ansi_yellow",
+        error="ansi_red",
+        variables=_ANSI_VARIABLES,
+    )
+
+
 ANSI: Final = Look(
     "ansi",
-    Theme(name="saia-ansi", ansi=True, variables=_ANSI_VARIABLES, **_TERMINALS_OWN),
+    _terminals_own("ansi"),
     {
         "": Style(),
         "strong": Style(bold=True),
@@ -150,7 +159,7 @@ ANSI: Final = Look(
 )
 NONE: Final = Look(
     "none",
-    Theme(name="saia-none", ansi=True, variables=_ANSI_VARIABLES, **_TERMINALS_OWN),
+    _terminals_own("none"),
     {
         "": Style(),
         "strong": Style(bold=True),

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from saia_engine.client import ClientError, NeedsConfirmation
 from saia_tui.actions import ACTIONS
-from saia_tui.acts import on_config, on_instances, on_nodes, on_proxies, on_services
+from saia_tui.acts import on_config, on_instances, on_keys, on_nodes, on_proxies, on_services
 from saia_tui.acts.act import Act, unfit
 from saia_tui.acts.plan import Decide, Plan, plan
 from saia_tui.arming import Arming
@@ -24,6 +24,7 @@ from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
 from saia_tui.windows.confirm import ConfirmWindow
 from saia_tui.windows.hours import HoursWindow
+from saia_tui.windows.key_limits import KeyLimitsWindow
 from saia_tui.windows.outcomes import Outcome, outcomes_page
 from saia_tui.windows.pages import Page
 from saia_tui.windows.revisions import RevisionsWindow
@@ -92,7 +93,12 @@ class Operating(App[str]):
             return []
         rows = self.feed.rows(table.listing.table)
         alone, self._cursor_alone = self._cursor_alone, False
-        marked = [] if alone else [key for key in getattr(table.rows, "marked", ()) if key in rows]
+        marked = [] if alone else [key for key in table.rows.marked if key in rows]
+        if not alone and not marked and table.rows.marked_unseen:
+            self.say(
+                "the marked rows are hidden by the filter: show them, or clear the marks", severity="warning"
+            )
+            return []
         here = [table.rows.cursor] if table.rows.cursor in rows else []
         if not marked and not here:
             self.say("there is no row under the cursor")
@@ -168,6 +174,23 @@ class Operating(App[str]):
         if names:
             on = not all(self.feed.tables.proxies[name].maintenance for name in names)
             self._ask(lambda tables, name, now: on_proxies.maintenance(tables, name, now, on), names)
+
+    def action_revoke_key(self) -> None:
+        names = self._chosen("revoke_key")
+        if names:
+            revoke = not all(self.feed.tables.keys[name].revoked for name in names)
+            self._ask(lambda tables, name, now: on_keys.revocation(tables, name, now, revoke), names)
+
+    async def action_limit_key(self) -> None:
+        names = self._chosen("limit_key")
+        if not names:
+            return
+
+        def asked(limits: on_keys.Limits | None) -> None:
+            if limits is not None:
+                self._ask(lambda tables, name, now: on_keys.limiting(tables, name, now, limits), names)
+
+        await self.push_screen(KeyLimitsWindow([self.feed.tables.keys[name] for name in names]), asked)
 
     def action_rollback(self) -> None:
         names = self._chosen("rollback")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-THEMES: Final = ("dark", "light", "ansi", "none")
+THEMES: Final[tuple[str, ...]] = ("dark", "light", "ansi", "none")
 """Names of the looks in `looks`."""
 DUMB: Final = frozenset({"", "dumb", "unknown"})
 _FEW_SIGNS: Final = frozenset({"linux", "vt100", "vt102", "vt220", "ansi"})

@@ -9,6 +9,7 @@ from typing import Final
 
 from rich.segment import Segment
 from rich.style import Style
+from textual import on
 from textual.app import App
 from textual.color import Color
 from textual.events import DescendantFocus
@@ -21,6 +22,7 @@ from saia_tui.settings import Settings
 from saia_tui.signs import AsciiOnly
 from saia_tui.terminal import THEMES, Terminal
 from saia_tui.widgets.row_table import RowTable
+from saia_tui.widgets.tidy import Tidy
 
 REPAINT_S: Final = 0.25
 SLOW_REPAINT_S: Final = 2.0
@@ -42,6 +44,7 @@ class Themed(App[str]):
         keymap.put_in_force(self, settings.keys)
         self._ascii_only = AsciiOnly(enabled=terminal.ascii)
         self._colourless = Colourless()
+        self._tidy = Tidy()
         for look in LOOKS.values():
             self.register_theme(look.theme)
         self.wear(LOOKS[terminal.theme])
@@ -68,7 +71,8 @@ class Themed(App[str]):
                 table.forget_painted()
             screen.refresh(layout=True)
 
-    def on_descendant_focus(self, event: DescendantFocus) -> None:
+    @on(DescendantFocus)
+    def _no_blinking(self, event: DescendantFocus) -> None:
         if self.terminal.low_bandwidth and isinstance(event.widget, Input):
             event.widget.cursor_blink = False
 
@@ -84,7 +88,7 @@ class Themed(App[str]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What every line passes before it is sent."""
-        own = (self._colourless, self._ascii_only)
+        own = (self._colourless, self._ascii_only, self._tidy)
         return [*super().get_line_filters(), *(each for each in own if each.enabled)]
 
 

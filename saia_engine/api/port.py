@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from saia_engine.api.hub import Hub
+from saia_engine.instance_logs import LogQuestion
 from saia_engine.reports import GateReport
+from saia_engine.view import LogPiece
 
 Answer = dict[str, Any] | Awaitable[dict[str, Any]]
 """What goes out as JSON; a method may be `async def` or not."""
@@ -79,6 +81,12 @@ class Acts(Protocol):
         """End the freeze of a mass absence (promise 7)."""
         ...
 
+    def acknowledge(self, order: Order, alarm: str) -> Answer:
+        """`code:subject`; it lasts as long as the alarm."""
+        ...
+
+    def unacknowledge(self, order: Order, alarm: str) -> Answer: ...
+
     def apply_config(self, order: Order) -> Answer:
         """Take in the changed configuration file."""
         ...
@@ -117,6 +125,10 @@ class Engine(Protocol):
         """See `story.of_instance`."""
         ...
 
+    async def instance_log(self, instance: str, asked: LogQuestion) -> LogPiece:
+        """A piece of what it printed, or of its events as lines."""
+        ...
+
     def service_story(self, service: str) -> Answer:
         """See `story.of_service`."""
         ...
@@ -127,6 +139,14 @@ class Engine(Protocol):
 
     def plan(self) -> Answer:
         """See `view.plan_rows`."""
+        ...
+
+    def events(self, before: int, most: int, operators: bool, severities: Sequence[str]) -> Answer:
+        """See `store.Store.events_before`."""
+        ...
+
+    def history(self, table: str, row: str) -> Answer:
+        """See `telemetry.Telemetry.history`; `row` may be empty."""
         ...
 
     def report(self, report: GateReport) -> Answer:

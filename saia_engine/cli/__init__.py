@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from saia_engine.cli import changing, keys, ordering, running, simulating, watching
+from saia_engine.cli import changing, keys, logs, ordering, running, simulating, watching
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 EXIT_CODES = {
@@ -108,6 +108,7 @@ for command in (
     watching.plan,
     watching.explain,
     watching.revisions,
+    logs.logs,
     ordering.scale,
     ordering.pause,
     ordering.resume,

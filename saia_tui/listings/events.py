@@ -42,5 +42,5 @@ EVENTS = Listing(
     ),
     order=lambda row: -row.seq,
     words=lambda row: f"{row.severity} {row.code} {row.subject} {row.text} uid={row.uid}",
-    empty="Nothing has happened yet.",
+    empty="Nothing has happened yet: here the engine writes what it does, and why.",
 )

@@ -31,7 +31,9 @@ def _instance_state(row: InstanceView, sight: Sight, width: int) -> Text:
 
 
 def _note(row: InstanceView, sight: Sight, width: int) -> Text:
-    """The one thing to know beside the state: why it waits, how it ended, whom it replaces."""
+    """The one thing to know beside the state: why it waits, how it ended, who is silent, whom it replaces."""
+    if row.silent_since is not None:
+        return join(text("agent silent for ", "warn"), since(row.silent_since, sight))
     if row.outcome:
         return text(row.outcome, "bad" if row.state == State.FAILED else "quiet")
     if row.reason:
@@ -46,10 +48,6 @@ def _job(row: InstanceView, sight: Sight, width: int) -> Text:
 
 def _gpu_use(row: InstanceView, sight: Sight, width: int) -> Text:
     return meter(mean_use(row), max(2, width - 5))
-
-
-def _end_order(row: InstanceView) -> tuple[bool, float]:
-    return (row.end is None, row.end or 0.0)
 
 
 def _instance_order(row: InstanceView) -> tuple[object, ...]:
@@ -80,7 +78,7 @@ INSTANCES = Listing(
             "ENDS IN",
             lambda row, s, w: until(row.end if is_live(row) else None, s),
             7,
-            _end_order,
+            lambda r: r.end if is_live(r) else None,
             right=True,
         ),
         Column("NODE", lambda row, s, w: known(row.node), 10, lambda r: r.node, grow=1, limit=20),
@@ -89,17 +87,17 @@ INSTANCES = Listing(
             "OPEN",
             lambda row, s, w: known(row.open_connections),
             5,
-            lambda r: -1 if r.open_connections is None else r.open_connections,
+            lambda r: r.open_connections,
             right=True,
         ),
-        Column("GPU USE", _gpu_use, 11, lambda r: mean_use(r) or 0.0, drop=2),
+        Column("GPU USE", _gpu_use, 11, mean_use, drop=2),
         Column("MEMORY", memory, 9, drop=5, right=True),
         Column("SINCE", lambda row, s, w: since(row.since, s), 7, lambda r: r.since, drop=3, right=True),
         Column(
             "ADMITS",
             lambda row, s, w: until(row.admit_until, s),
             7,
-            lambda r: r.admit_until or 0,
+            lambda r: r.admit_until,
             drop=6,
             right=True,
         ),
@@ -108,5 +106,6 @@ INSTANCES = Listing(
     ),
     order=_instance_order,
     words=lambda row: f"{row.id} {row.state} {row.node} {row.job_id} {row.reason} {row.outcome}",
-    empty="No instances: none is desired, or the engine has not launched one yet.",
+    stale=lambda row, sight: row.silent_since is not None,
+    empty="No instances: scale a service (s); saia-engine plan tells what a launch waits for.",
 )

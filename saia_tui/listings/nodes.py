@@ -51,7 +51,7 @@ NODES = Listing(
             "LIVE USE",
             lambda row, s, w: meter(mean_use(row), max(2, w - 5)),
             13,
-            lambda r: mean_use(r) or -1.0,
+            mean_use,
         ),
         Column("MEMORY", memory, 9, drop=4, right=True),
         Column("TYPE", lambda row, s, w: known(row.gpu_type, "quiet"), 6, lambda r: r.gpu_type, drop=2),
@@ -68,5 +68,6 @@ NODES = Listing(
     ),
     order=lambda row: (row.usable, row.gpus == 0, row.name),
     words=lambda row: f"{row.name} {row.state} {row.gpu_type} {row.reason} {' '.join(row.partitions)}",
-    empty="Slurm shows no nodes.",
+    stale=lambda row, sight: sight.slurm_late,
+    empty="Slurm shows no nodes: does sinfo, as the engine's user?",
 )

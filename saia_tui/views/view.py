@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from textual.containers import Container
+from textual.widget import Widget
 
 from saia_tui.feed import Feed
 from saia_tui.widgets.row_table import RowTable
@@ -21,6 +22,20 @@ class View(Container):
 
     def enter(self, subject: str) -> None:
         """It is shown for this service or instance now; empty: for all."""
+
+    @property
+    def entry(self) -> Widget:
+        """What has the focus when it opens."""
+        return self.first
+
+    @property
+    def topic(self) -> str:
+        """What the keys that the bottom line offers are for; empty: the table under the cursor."""
+        return ""
+
+    def escape(self) -> bool:
+        """Whether Esc meant something here; if not, it leads one level up."""
+        return False
 
     def takes(self, action: str) -> bool:
         """Whether the program's action of this name means anything here."""
@@ -46,4 +61,13 @@ class View(Container):
 
     def caption(self) -> str:
         """A few words at the right of the tabs."""
-        return ""
+        return self.marks
+
+    @property
+    def marks(self) -> str:
+        """How many rows are marked; empty where none is."""
+        seen = sum(len(table.rows.marked) for table in self.tables)
+        unseen = sum(table.rows.marked_unseen for table in self.tables)
+        if not seen and not unseen:
+            return ""
+        return f"{seen:,} marked" + (f" and {unseen:,} out of sight" if unseen else "")

@@ -8,8 +8,8 @@ from typing import Any, Unpack
 
 import msgspec
 
-from saia_engine.client import ClientError, EngineUnreachable, Intent
-from saia_engine.view import Change
+from saia_engine.client import ClientError, EngineUnreachable, EventPage, Intent, NotFound
+from saia_engine.view import Change, LogPiece
 from tests.tui import sample
 
 HISTORY: dict[str, Any] = {
@@ -47,10 +47,15 @@ class FakeEngine:
         self.intents: list[tuple[Any, ...]] = []
         self.reasons: list[str] = []
         self.expected: list[dict[str, Any]] = []
-        self.history: dict[str, Any] = HISTORY
+        self.revision_history: dict[str, Any] = HISTORY
         self.diff: dict[str, Any] = DIFF
         self.refuse: list[ClientError] = []
+        self.asked: list[tuple[Any, ...]] = []
+        """Questions other than for the stream."""
         self.reachable = True
+        self.printed: bytes | bytearray | None = b"loading\nready\n"
+        self.files = 1
+        self.log_reads: list[tuple[int, int]] = []
         self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
 
     async def changes(self) -> AsyncIterator[Change]:
@@ -103,7 +108,7 @@ class FakeEngine:
         self._take(intent, "unpin", service)
 
     async def revisions(self, service: str) -> dict[str, Any]:
-        return {**self.history, "service": service}
+        return {**self.revision_history, "service": service}
 
     async def exclude(self, node: str, for_s: float, **intent: Unpack[Intent]) -> None:
         self._take(intent, "exclude", node, for_s)
@@ -120,10 +125,80 @@ class FakeEngine:
     async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> None:
         self._take(intent, "maintenance", proxy, on)
 
+    async def revoke_key(self, proxy: str, key: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "revoke_key", proxy, key)
+
+    async def restore_key(self, proxy: str, key: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "restore_key", proxy, key)
+
+    async def limit_key(
+        self, proxy: str, key: str, limits: dict[str, int | None], **intent: Unpack[Intent]
+    ) -> None:
+        self._take(intent, "limit_key", proxy, key, limits)
+
+    async def events(
+        self, before: int | None = None, most: int = 200, *, operators: bool = False, severity: str = ""
+    ) -> EventPage:
+        self.asked.append(("events", before, operators, severity))
+        if self.refuse:
+            raise self.refuse.pop(0)
+        return sample.older(before, most, operators=operators, severity=severity)
+
+    async def history(self, table: str, row: str = "") -> dict[str, Any]:
+        self.asked.append(("history", table, row))
+        return sample.history(table, row, self.tables)
+
+    async def acknowledge(self, alarm: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "acknowledge", alarm)
+        self._mark(alarm, acked_by=1004, acked_at=sample.NOW)
+
+    async def unacknowledge(self, alarm: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "unacknowledge", alarm)
+        self._mark(alarm, acked_by=None, acked_at=None)
+
+    def _mark(self, alarm: str, **marks: Any) -> None:
+        self.put("alarms", {alarm: msgspec.structs.replace(self.tables["alarms"][alarm], **marks)})
+
     async def instance_story(self, instance: str) -> dict[str, Any]:
         if not self.reachable:
             raise EngineUnreachable("no engine answers at /run/saia/operator/operator.sock")
         return sample.story(instance)
+
+    async def instance_log(
+        self,
+        instance: str,
+        *,
+        stream: str = "output",
+        offset: int = 0,
+        most: int = 0,
+        file: str = "",
+        wait_s: float = 0.0,
+    ) -> LogPiece:
+        """As the engine reads a file; `printed` holds it, and `rotated` what it was before."""
+        if not self.reachable:
+            raise EngineUnreachable("no engine answers at /run/saia/operator/operator.sock")
+        until = asyncio.get_running_loop().time() + wait_s
+        while True:
+            piece = self._piece(stream, offset, most, file)
+            self.log_reads.append((offset, len(piece.data)))
+            waits = wait_s and not piece.data and piece.file in ("", file) and piece.size >= offset
+            if not waits or asyncio.get_running_loop().time() >= until:
+                return piece
+            await asyncio.sleep(0.02)
+
+    def _piece(self, stream: str, offset: int, most: int, file: str) -> LogPiece:
+        data = (
+            self.printed
+            if stream == "output"
+            else b"2026-11-24T03:12:07Z warning  drain-asked: by hand (uid 1004)\n"
+        )
+        if data is None:
+            raise NotFound("no_log", "there is no output (any more)")
+        name = f"fd00-{self.files}" if stream == "output" else "events"
+        if file not in ("", name):
+            offset = 0
+        start = offset if offset >= 0 else max(0, len(data) + offset)
+        return LogPiece(bytes(data[start : start + most]), start, len(data), name, sample.NOW - 300)
 
     def _take(self, intent: Intent, *words: Any) -> None:
         """What was asked, whether it was confirmed; reason and expectation apart from it."""

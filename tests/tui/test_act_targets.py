@@ -68,7 +68,9 @@ class Turmoil:
 
     def _mark(self) -> None:
         some = self.chance.sample(sorted(self._rows), self.chance.randrange(4))
-        self.app.table.rows.marked = set(some)
+        self.app.table.rows.clear_marks()
+        for key in some:
+            self.app.table.rows.toggle_mark(key)
 
 
 def sending(app: SaiaApp) -> bool:
@@ -93,9 +95,7 @@ async def test_no_act_ever_reaches_another_target_than_the_one_shown(seed: int) 
                 continue
             plan = app.screen.plan
             targets = {act.target: dict(act.seen) for act in plan.acts}
-            marked = {
-                name for name in getattr(app.table.rows, "marked", ()) if name in app.feed.tables.instances
-            }
+            marked = {name for name in app.table.rows.marked if name in app.feed.tables.instances}
             assert set(targets) <= (marked or {app.table.rows.cursor})
             await turmoil.strikes(chance.randrange(3))
             await pilot.press(*(plan.words[0] if plan.dangers else ""), "enter" if plan.dangers else "y")

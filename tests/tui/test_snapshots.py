@@ -14,7 +14,7 @@ from saia_tui.terminal import Terminal
 from tests.tui.fake_engine import FakeEngine
 from tests.tui.screen import loaded, make, until
 
-SIZES = [(80, 24), (120, 40), (200, 60)]
+SIZES = [(60, 15), (80, 24), (200, 60)]
 Compare = Callable[..., bool]
 
 
@@ -37,7 +37,7 @@ def after(*keys: str) -> Callable[[Pilot[Any]], Any]:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("key", "12i3456")
+@pytest.mark.parametrize("key", "12i34567")
 def test_screen(snap_compare: Compare, size: tuple[int, int], key: str) -> None:
     assert snap_compare(make(FakeEngine(), armed=False), terminal_size=size, run_before=after(key))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,18 @@ from typing import Any
 from saia_engine.api.hub import Hub
 from saia_engine.api.port import Order, Refused
 from saia_engine.api.server import serving
+from saia_engine.instance_logs import LogQuestion
 from saia_engine.reports import GateReport
-from saia_engine.view import AlarmView, EngineView, EventView, InstanceView, JobView, ProxyView, ServiceView
+from saia_engine.view import (
+    AlarmView,
+    EngineView,
+    EventView,
+    InstanceView,
+    JobView,
+    LogPiece,
+    ProxyView,
+    ServiceView,
+)
 
 OVER: dict[str, Any] = {
     "instance": {
@@ -192,6 +202,9 @@ class FakeEngine:
         self.excluded: dict[str, tuple[float, str, int]] = {}
         self.nodes = {"gpu01": "idle", "Gpu_02.x": "idle"}
         self.frozen = False
+        self.acked: dict[str, tuple[int, str]] = {}
+        self.printed = {"i1.hpc.chat.aaaa0001": b"loading\x1b[31m\nready \xff\n"}
+        self.log_questions: list[LogQuestion] = []
         self._events: list[tuple[int, str, str]] = []
         self.hub.publish(
             "engine",
@@ -345,6 +358,17 @@ class FakeEngine:
         self.frozen = False
         return {"unfrozen": True}
 
+    def acknowledge(self, order: Order, alarm: str) -> dict[str, Any]:
+        if self.hub.row("alarms", alarm) is None:
+            raise Refused("not_found", f"there is no alarm {alarm}", 404)
+        self.acked[alarm] = (order.uid, order.reason)
+        return {"alarm": alarm, "uid": order.uid, "at": 0.0}
+
+    def unacknowledge(self, order: Order, alarm: str) -> dict[str, Any]:
+        self._known(self.acked, alarm)
+        del self.acked[alarm]
+        return {"alarm": alarm}
+
     def config_diff(self) -> dict[str, Any]:
         return self.diff
 
@@ -359,6 +383,15 @@ class FakeEngine:
     async def instance_story(self, instance: str) -> dict[str, Any]:
         self._known({OVER["instance"]["id"]: OVER}, instance)
         return OVER
+
+    async def instance_log(self, instance: str, asked: LogQuestion) -> LogPiece:
+        self._known(self.printed, instance)
+        self.log_questions.append(asked)
+        text = (
+            self.printed[instance] if asked.stream == "output" else b"2026-11-27T03:12:07Z info launch: x\n"
+        )
+        start = asked.offset if asked.offset >= 0 else max(0, len(text) + asked.offset)
+        return LogPiece(text[start : start + asked.most], start, len(text), "fd00-1", 1_700_000_000.25)
 
     def service_story(self, service: str) -> dict[str, Any]:
         self._known({**self.configured, "gone": 0}, service)
@@ -388,6 +421,26 @@ class FakeEngine:
     def keys(self, proxy: str) -> dict[str, Any]:
         self._known(self.in_maintenance, proxy)
         return KEYS
+
+    def events(self, before: int, most: int, operators: bool, severities: Sequence[str]) -> dict[str, Any]:
+        found = [
+            EventView(
+                seq=seq,
+                at=0.0,
+                code="scale",
+                severity="info",
+                subject="chat",
+                text=f"{operators} {severities}",
+            )
+            for seq in range(min(before, 1000) - 1, 0, -1)
+        ]
+        return {"events": found[:most], "before": found[most - 1].seq if len(found) >= most else 0}
+
+    def history(self, table: str, row: str) -> dict[str, Any]:
+        if row:
+            self._known({"chat": 0, "cloud/al ice": 0}, row)
+            return {"step_s": 10.0, "end": 100.0, "row": row, "figures": {"requests_per_s": [1.0, None]}}
+        return {"step_s": 10.0, "end": 100.0, "rows": {table: [0.5]}}
 
     def plan(self) -> dict[str, Any]:
         return {

@@ -9,6 +9,8 @@ import pytest
 import structlog
 
 from saia_engine.api.port import Order
+from saia_engine.instance_logs import LONGEST_WAIT_S, MOST_BYTES, LogQuestion
+from saia_engine.view import AlarmView
 from tests.unit.fake_engine import Served, served
 
 REPORT = {
@@ -51,7 +53,18 @@ async def ask(
 async def test_state_is_all_tables(api: Served):
     status, state = await ask(api, "GET", "/v1/state")
     assert status == 200
-    assert set(state) == {"engine", "services", "instances", "jobs", "nodes", "proxies", "alarms", "events"}
+    assert set(state) == {
+        "engine",
+        "services",
+        "instances",
+        "jobs",
+        "nodes",
+        "proxies",
+        "traffic",
+        "keys",
+        "alarms",
+        "events",
+    }
     assert state["services"]["chat"]["replicas"] == 2
 
 
@@ -150,6 +163,15 @@ async def test_keys_are_ordered_one_by_one(api: Served):
     assert (await ask(api, "GET", "/v1/proxies/nosuch/keys"))[0] == 404
 
 
+async def test_the_past_is_told_of_all_rows_or_of_one(api: Served):
+    status, answer = await ask(api, "GET", "/v1/history/traffic")
+    assert (status, answer["rows"]) == (200, {"traffic": [0.5]})
+    assert (await ask(api, "GET", "/v1/history/keys?row=cloud%2Fal%20ice"))[1]["row"] == "cloud/al ice"
+    assert (await ask(api, "GET", "/v1/history/traffic?row=" + "x" * 5000))[0] == 404
+    for table in ("jobs", "traffic%2Fx", "..", "TRAFFIC"):
+        assert (await ask(api, "GET", f"/v1/history/{table}"))[0] == 404
+
+
 async def test_a_freeze_ends_by_a_confirmed_word_only(api: Served):
     assert (await ask(api, "POST", "/v1/unfreeze", {"confirm": True}))[1]["error"]["code"] == "not_frozen"
     api.engine.frozen = True
@@ -157,6 +179,21 @@ async def test_a_freeze_ends_by_a_confirmed_word_only(api: Served):
     assert (status, answer["error"]["code"], api.engine.frozen) == (409, "needs_confirmation", True)
     assert (await ask(api, "POST", "/v1/unfreeze", {"confirm": True}))[0] == 200
     assert not api.engine.frozen
+
+
+async def test_an_alarm_is_taken_up_and_opened_again(api: Served):
+    path = "/v1/alarms/proxy-away:cloud.1/ack"
+    assert (await ask(api, "POST", path))[0] == 404
+    row = AlarmView("proxy-away", "warning", "cloud.1", "no relay reports", 5.0)
+    api.engine.hub.publish("alarms", {"proxy-away:cloud.1": row})
+    assert (await ask(api, "POST", path, {"reason": "it is upgraded"}))[0] == 200
+    assert api.engine.acked == {"proxy-away:cloud.1": (os.geteuid(), "it is upgraded")}
+    assert (await ask(api, "DELETE", path))[0] == 200
+    assert (await ask(api, "DELETE", path))[0] == 404
+    assert api.engine.acked == {}
+    for odd in ("proxyaway", "Proxy:x", "proxy-away:%0a", "proxy-away:"):
+        status, answer = await ask(api, "POST", f"/v1/alarms/{odd}/ack")
+        assert (status, answer["error"]["code"]) == (404, "not_found"), odd
 
 
 async def test_the_journal_can_be_read(api: Served):
@@ -171,6 +208,42 @@ async def test_the_journal_can_be_read(api: Served):
     assert (await ask(api, "GET", "/v1/instances/i1.hpc.chat.none/story"))[0] == 404
     assert (await ask(api, "GET", "/v1/services/chat/revisions"))[1]["asked_for"] == "cccc00000003"
     assert (await ask(api, "GET", "/v1/services/gone/story"))[1]["service"] == "gone"
+
+
+LOG = "/v1/instances/i1.hpc.chat.aaaa0001/log"
+
+
+async def test_a_log_is_read_in_pieces_as_bytes(api: Served):
+    async with http(api.operator) as client:
+        answer = await client.get(f"{LOG}?stream=output&from=-8&most=6&file=fd00-1&wait_s=0.5")
+    assert (answer.status_code, answer.content) == (200, b"ready ")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    told = {name: answer.headers[f"saia-log-{name}"] for name in ("from", "size", "file", "written-at")}
+    assert told == {"from": "13", "size": "21", "file": "fd00-1", "written-at": "1700000000.250"}
+    assert api.engine.log_questions == [LogQuestion("output", -8, 6, "fd00-1", 0.5)]
+
+
+async def test_what_is_asked_of_a_log_is_bounded(api: Served):
+    async with http(api.operator) as client:
+        await client.get(f"{LOG}?most=999999999&wait_s=600")
+    assert api.engine.log_questions == [LogQuestion("output", 0, MOST_BYTES, "", LONGEST_WAIT_S)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["stream=../../etc/passwd", "stream=stderr", "from=x", "from=1e9", "from=" + "9" * 40, "most=-", "wait_s=-1",
+     "wait_s=nan", "file=../x", "file=" + "a" * 200, "from=%0a1", "from=١"],
+)  # fmt: skip
+async def test_what_a_log_call_does_not_understand_is_refused(api: Served, query: str):
+    status, answer = await ask(api, "GET", f"{LOG}?{query}")
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+    assert api.engine.log_questions == []
+
+
+@pytest.mark.parametrize("name", ["i1.hpc.chat.none", "..", "%2e%2e", "..%2f..", "A", "%00", "i1%2fx"])
+async def test_there_is_no_log_of_what_is_no_instance(api: Served, name: str):
+    status, _ = await ask(api, "GET", f"/v1/instances/{name}/log")
+    assert status == 404
 
 
 async def test_an_undercut_of_min_available_needs_a_confirmation(api: Served):
@@ -271,7 +344,7 @@ async def test_a_wrong_method_is_refused(api: Served):
 
 
 async def test_a_large_body_is_not_read_whole(api: Served):
-    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 600_000)):
+    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 1_100_000)):
         status, answer = await ask(api, "POST", path, raw=b" " * size, gate=gate)
         assert (status, answer["error"]["code"]) == (413, "too_large")
 

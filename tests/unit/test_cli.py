@@ -338,6 +338,19 @@ async def test_explain_an_instance_that_ended_long_ago(api: Served):
     assert json.loads(output) == await api.engine.instance_story("i1.hpc.chat.dddd0004")
 
 
+async def test_logs_shows_the_last_lines_without_what_a_terminal_obeys(api: Served):
+    assert await told(api, "logs", "aaaa") == (0, "loading\nready \\xff\n", "")
+    assert await told(api, "logs", "aaaa", "-n", "1") == (0, "ready \\xff\n", "")
+    assert (await told(api, "logs", "aaaa", "-n", "0"))[1] == ""
+    assert "launch: x" in (await told(api, "logs", "aaaa", "--events"))[1]
+    assert api.engine.log_questions[-1].stream == "events"
+
+
+async def test_logs_of_one_that_printed_nothing_is_exit_1(api: Served):
+    code, output, errors = await told(api, "logs", "bbbb")
+    assert (code, output) == (1, "") and "there is no i1.hpc.chat.bbbb0002" in errors
+
+
 async def test_explain_a_service_with_the_engines_row(api: Served):
     code, output, _ = await told(api, "explain", "chat", TZ="UTC")
     assert code == 0

@@ -22,7 +22,7 @@ from saia_engine.client import (
     StreamGap,
     Tables,
 )
-from saia_engine.view import TABLES, Change
+from saia_engine.view import TABLES, Change, LogPiece
 from tests.unit.fake_engine import served
 
 
@@ -55,6 +55,24 @@ HEAD = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
 async def collect(client: EngineClient) -> list[Change]:
     async with aclosing(client.changes()) as changes:
         return [change async for change in changes]
+
+
+async def test_a_log_comes_in_pieces():
+    async with served() as running, EngineClient(running.operator) as client:
+        piece = await client.instance_log("i1.hpc.chat.aaaa0001", offset=8, most=5, file="fd00-1", wait_s=1.5)
+        assert piece == LogPiece(b"[31m\n", 8, 21, "fd00-1", 1_700_000_000.25)
+        assert (piece.end, running.engine.log_questions[-1].wait_s) == (13, 1.5)
+        with pytest.raises(NotFound):
+            await client.instance_log("i1.hpc.chat.none")
+
+
+@pytest.mark.parametrize("head", [b"", b"saia-log-from: x\r\nsaia-log-size: 1\r\nsaia-log-file: f\r\n"])
+async def test_a_piece_without_its_headers_is_a_client_error(head: bytes):
+    answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + head + b"\r\n"
+    async with answering(answer) as path, EngineClient(path) as client:
+        with pytest.raises(ClientError) as caught:
+            await client.instance_log("i1.hpc.chat.aaaa0001")
+        assert caught.value.code == "bad_answer"
 
 
 async def test_state_is_the_tables():

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from saia_engine import config
+from saia_engine.acks import COMES_BACK_WITHIN_S, Acks
 from saia_engine.api.port import Order, Refused
 from saia_engine.config_changes import ConfigChanges
 from saia_engine.control import Control, Pace
@@ -15,6 +16,7 @@ from saia_engine.intents import Intents
 from saia_engine.model import DrainKind, Instance, ProxyLimits, State
 from saia_engine.proxy_orders import ProxyOrders
 from saia_engine.relays import Relays
+from saia_engine.view import AlarmView
 from tests.unit.memory_slurm import Bench
 
 UID = 1000
@@ -64,7 +66,9 @@ class Operator:
         )
         orders = ProxyOrders(bench.store, Relays(), now)
         changes = ConfigChanges(self.config, bench.reconciler, lambda proxies: None)
-        self.acts = Intents(bench.reconciler, self.control, orders, changes, now)
+        self.acks = Acks(bench.store, now)
+        self.alarms: dict[str, AlarmView] = {}
+        self.acts = Intents(bench.reconciler, self.control, orders, changes, self.acks, self.alarms.get, now)
 
     @property
     def told(self) -> tuple[str, str, int | None, str]:
@@ -266,3 +270,56 @@ async def test_an_engine_that_does_not_act_refuses_all(operator: Operator) -> No
     operator.control.stop_acting("the disk is full")
     assert refusal(operator.acts.scale, order(), "chat", 3) == "not_acting"
     assert refusal(operator.acts.apply_config, order()) == "not_acting"
+
+
+# ---------------------------------------------------------------- alarms
+
+AWAY = AlarmView("proxy-away", "warning", "cloud", "no relay reports", 5.0)
+KEY = "proxy-away:cloud"
+
+
+async def test_an_acknowledgement_lasts_as_long_as_its_alarm_and_through_a_restart(
+    operator: Operator,
+) -> None:
+    assert refusal(operator.acts.acknowledge, order(), KEY) == "not_found"
+    operator.alarms[KEY] = AWAY
+    operator.acks.settle(operator.alarms)
+    operator.acts.acknowledge(order("the cloud is upgraded"), KEY)
+    assert operator.told == (
+        "alarm-acknowledged", "cloud", UID, f"{KEY}; reason: the cloud is upgraded"
+    )  # fmt: skip
+    shown = operator.acks.marked(operator.alarms)[KEY]
+    assert (shown.acked_by, shown.acked_at, shown.acked_because) == (
+        UID, operator.bench.slurm.now, "the cloud is upgraded"
+    )  # fmt: skip
+    assert shown.text == AWAY.text
+    operator.begin()
+    operator.acks.settle({})  # it is not raised again yet
+    operator.acks.settle({KEY: AWAY})
+    assert operator.acks.marked({KEY: AWAY})[KEY].acked_by == UID
+    operator.acks.settle({})
+    operator.acks.settle({KEY: AWAY})
+    assert operator.acks.marked({KEY: AWAY})[KEY] == AWAY, "it was over: this is another one"
+    assert operator.bench.store.acks() == {}
+
+
+async def test_a_warning_that_was_taken_up_is_open_again_once_it_is_critical(operator: Operator) -> None:
+    operator.alarms[KEY] = AWAY
+    operator.acts.acknowledge(order(), KEY)
+    worse = AlarmView("proxy-away", "critical", "cloud", "no relay reports", 5.0)
+    operator.acks.settle({KEY: worse})
+    assert operator.acks.marked({KEY: worse})[KEY] == worse
+
+
+async def test_an_acknowledgement_can_be_withdrawn_and_of_old_ones_nothing_stays(operator: Operator) -> None:
+    assert refusal(operator.acts.unacknowledge, order(), KEY) == "not_found"
+    operator.alarms[KEY] = AWAY
+    operator.acts.acknowledge(order(), KEY)
+    operator.acts.unacknowledge(order(), KEY)
+    assert operator.told[0] == "alarm-open-again"
+    assert operator.acks.marked(operator.alarms) == {KEY: AWAY}
+    operator.acts.acknowledge(order(), KEY)
+    operator.begin()
+    operator.bench.slurm.now += COMES_BACK_WITHIN_S + 1
+    operator.acks.settle({})
+    assert operator.bench.store.acks() == {}

@@ -169,3 +169,38 @@ def test_a_proxy_has_acknowledged_when_all_its_live_relays_have() -> None:
     assert not acked()
     assert not acked(3, 2)
     assert acked(3, 3)
+
+
+def test_an_agent_that_fell_silent_is_named_once_it_is_not_believed_any_more() -> None:
+    def silent_since(seen_at: float) -> float | None:
+        statuses = {READY.id: AgentStatus(seen_at, ready=True)}
+        return rows.instances({READY.id: READY}, statuses, {"chat": CHAT}, {}, {}, NOW)[READY.id].silent_since
+
+    assert silent_since(NOW - 5) is None
+    assert silent_since(NOW - 60) == NOW - 60
+
+
+def test_a_proxy_that_is_away_tells_when_it_was_last_heard() -> None:
+    relays = Relays()
+
+    def silent_since(now: float) -> float | None:
+        return rows.proxies({"cloud": ProxyLimits()}, {}, relays, now)["cloud"].silent_since
+
+    assert silent_since(NOW) is None
+    report = GateReport(
+        proxy="cloud",
+        relay="r",
+        pid=1,
+        peer="",
+        connected_since=1.0,
+        routes_generation=1,
+        admin_revision=0,
+        in_flight={},
+        requests={},
+        errors={},
+        version="",
+        queued={},
+    )
+    relays.note(report, {}, NOW)
+    assert silent_since(NOW + 2) is None
+    assert silent_since(NOW + 60) == NOW

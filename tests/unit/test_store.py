@@ -13,6 +13,7 @@ import pytest
 
 from saia_engine import journal_schema
 from saia_engine.model import (
+    Ack,
     Drain,
     DrainKind,
     Exclusion,
@@ -387,6 +388,20 @@ def test_a_journal_of_the_third_schema_takes_pauses(path: Path) -> None:
     assert Store(path).pauses() == {"chat": pause}
     store.clear_pause("chat")
     assert Store(path).pauses() == {}
+    new = path.with_name("new.db")
+    Store(new).close()
+    assert schema_of(path) == schema_of(new)
+
+
+def test_a_journal_of_the_fourth_schema_takes_acknowledgements(path: Path) -> None:
+    journal_of_schema(4, path)
+    store = Store(path)
+    assert (store.pauses(), store.acks()) == ({"chat": Pause("chat", 1000, 1600.0)}, {})
+    ack = Ack("proxy-away:cloud", 1000, 1700.0, "warning", "the cloud is upgraded")
+    store.set_ack(ack)
+    assert Store(path).acks() == {ack.alarm: ack}
+    store.clear_ack(ack.alarm)
+    assert Store(path).acks() == {}
     new = path.with_name("new.db")
     Store(new).close()
     assert schema_of(path) == schema_of(new)

@@ -1,0 +1,23 @@
+-- What saia's fourth schema wrote: an override, a pause, a proxy in maintenance, an event.
+BEGIN TRANSACTION;
+CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, code TEXT NOT NULL, severity TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL, uid INTEGER, detail TEXT NOT NULL DEFAULT '{}');
+INSERT INTO "events" VALUES(1,1500.0,'scale','info','chat','2 -> 3',1000,'{}');
+CREATE TABLE exclusions (node TEXT PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE instances (id TEXT PRIMARY KEY, ended_at REAL, record BLOB NOT NULL);
+CREATE TABLE marks (name TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE TABLE overrides (service TEXT PRIMARY KEY, record BLOB NOT NULL);
+INSERT INTO "overrides" VALUES('chat',X'7B2273657276696365223A2263686174222C227265706C69636173223A332C22756964223A313030302C226174223A313530302E307D');
+CREATE TABLE pauses (service TEXT PRIMARY KEY, record BLOB NOT NULL);
+INSERT INTO "pauses" VALUES('chat',X'7B2273657276696365223A2263686174222C22756964223A313030302C226174223A313630302E307D');
+CREATE TABLE pins (service TEXT PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE proxies (name TEXT PRIMARY KEY, revision INTEGER NOT NULL, maintenance INTEGER NOT NULL, keys BLOB NOT NULL DEFAULT '{}', at REAL NOT NULL DEFAULT 0);
+INSERT INTO "proxies" VALUES('cloud',2,1,X'7B7D',5.0);
+CREATE TABLE revisions (service TEXT NOT NULL, revision TEXT NOT NULL, since REAL NOT NULL, record BLOB NOT NULL, PRIMARY KEY (service, revision));
+CREATE TABLE samples (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, service TEXT NOT NULL, record BLOB NOT NULL);
+CREATE INDEX instances_ended ON instances (ended_at);
+CREATE INDEX events_subject ON events (subject, seq);
+CREATE INDEX samples_service ON samples (service, seq);
+DELETE FROM "sqlite_sequence";
+INSERT INTO "sqlite_sequence" VALUES('events',1);
+COMMIT;
+PRAGMA user_version=4;

@@ -82,36 +82,6 @@ class SampleEngine:
     def maintenance(self, order: Order, proxy: str, on: bool) -> dict[str, Any]:
         return self._take("maintenance", proxy, on)
 
-    def pause(self, order: Order, service: str) -> dict[str, Any]:
-        return self._take("pause", service)
-
-    def resume(self, order: Order, service: str) -> dict[str, Any]:
-        return self._take("resume", service)
-
-    def cancel(self, order: Order, instance: str) -> dict[str, Any]:
-        return self._take("cancel", instance)
-
-    def replace(self, order: Order, instance: str) -> dict[str, Any]:
-        return self._take("replace", instance)
-
-    def rollback(self, order: Order, service: str, revision: str) -> dict[str, Any]:
-        return self._take("rollback", service, revision)
-
-    def unpin(self, order: Order, service: str) -> dict[str, Any]:
-        return self._take("unpin", service)
-
-    def exclude(self, order: Order, node: str, for_s: float) -> dict[str, Any]:
-        return self._take("exclude", node, for_s)
-
-    def include(self, order: Order, node: str) -> dict[str, Any]:
-        return self._take("include", node)
-
-    def unfreeze(self, order: Order) -> dict[str, Any]:
-        return self._take("unfreeze")
-
-    def apply_config(self, order: Order) -> dict[str, Any]:
-        return self._take("apply_config")
-
     def acknowledge(self, order: Order, alarm: str) -> dict[str, Any]:
         row = msgspec.structs.replace(self._alarms[alarm], acked_by=order.uid, acked_at=sample.NOW)
         self._alarms = {**self._alarms, alarm: row}

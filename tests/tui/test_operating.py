@@ -77,7 +77,7 @@ async def test_acts_are_locked_until_armed_and_again_ten_minutes_after_the_last_
         await confirming(app, pilot)
         await pilot.press("y")
         await until(pilot, lambda: bool(engine.intents))
-        assert "◆ ARMED 10 min" in status(app)
+        await until(pilot, lambda: "◆ ARMED 10 min" in status(app))
         clock.at += 599
         assert "◆ ARMED 1 min" in status(app)
         clock.at += 2

@@ -73,7 +73,7 @@ NODES = Listing(
             "LIVE USE",
             lambda row, s, w: meter(mean_use(row), max(2, w - 5)),
             13,
-            lambda r: mean_use(r) or -1.0,
+            mean_use,
         ),
         Column("MEMORY", memory, 9, drop=4, right=True),
         Column("MEM HEAT", _memory_heat, 8, drop=6, grow=3, limit=32),

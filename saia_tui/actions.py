@@ -64,6 +64,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("cancel_job", "X", "cancel", "end its job at once, whatever is open on it", "Act", ("instances",)),
     Action("exclude", "E", "exclude", "no new job there for some hours, or again", "Act", ("nodes",)),
     Action("maintenance", "m", "maintenance", "turn a proxy's maintenance on or off", "Act", ("proxies",)),
+    Action("revoke_key", "V", "revoke/restore", "revoke the API key, or restore it", "Act", ("keys",)),
+    Action("limit_key", "L", "limits", "requests at once and a minute of the API key", "Act", ("keys",)),
     Action(
         "acknowledge",
         "K",
@@ -78,8 +80,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("show('instances')", "i", "", "Instances of all services", "Go to"),
     Action("show('jobs')", "3", "", "Jobs: all of the cluster's, or ours", "Go to"),
     Action("show('nodes')", "4", "", "Nodes and their GPUs", "Go to"),
-    Action("show('proxies')", "5", "", "Proxies", "Go to"),
+    Action("show('requests')", "5", "", "Requests by service, model and API key", "Go to"),
     Action("show('events')", "6", "", "Events", "Go to"),
+    Action("show('proxies')", "7", "", "Tunnel and proxies", "Go to"),
     Action(
         "choose",
         "enter",
@@ -105,6 +108,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort_next", "o", "sort", "sort by the next column; after the last, worst first", "Find"),
     Action("sort_reverse", "O", "", "turn the order round", "Find"),
     Action("ours", "a", "all/ours", "all jobs, or ours only", "Find", ("jobs",)),
+    Action("who", "p", "by whom", "all events, or operators' acts only", "Find", ("events",)),
+    Action(
+        "severity", "v", "severity", "all events, warnings and worse, or critical ones", "Find", ("events",)
+    ),
     Action("columns", "vertical_line", "", "choose this table's columns, and their order", "Find"),
     Action("export", "greater_than_sign", "", "write this table, or the screen, to a file", "Program"),
     Action("log", "l", "log", "what the instance printed", "Log", ("instances", "jobs")),

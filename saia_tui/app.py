@@ -23,18 +23,21 @@ from saia_tui.feed import Engine, Feed
 from saia_tui.headline import crumbs_line, hints_line, status_line, tabs_line
 from saia_tui.held import HOLD_S
 from saia_tui.kept import Kept
-from saia_tui.listings import EVENTS, JOBS, NODES, PROXIES, SERVICES
+from saia_tui.listings import JOBS, NODES, SERVICES
 from saia_tui.operating import Operating
 from saia_tui.settings import Settings
 from saia_tui.tabular import Tabular
 from saia_tui.terminal import Terminal
 from saia_tui.themed import Themed
 from saia_tui.trail import Place, Trail, below
+from saia_tui.views.events import EventsView
 from saia_tui.views.instance import InstanceDetail
 from saia_tui.views.instances import InstancesView
 from saia_tui.views.list_view import JobsView, ListView
 from saia_tui.views.log import LogView
 from saia_tui.views.overview import Overview
+from saia_tui.views.proxies import ProxiesView
+from saia_tui.views.requests import RequestsView
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
@@ -109,9 +112,11 @@ class SaiaApp(Operating, Tabular, Themed):
             "instance": InstanceDetail(feed, engine),
             "log": LogView(feed, engine),
         }
-        for listing in (SERVICES, JOBS, NODES, PROXIES, EVENTS):
+        for listing in (SERVICES, JOBS, NODES):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
+        self._views |= {"requests": RequestsView(feed, engine), "proxies": ProxiesView(feed)}
+        self._views["events"] = EventsView(feed, engine)
         self.begin_tables(self._views.values(), self.kept)
         self._alarm_bell = AlarmBell()
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
@@ -360,6 +365,16 @@ class SaiaApp(Operating, Tabular, Themed):
 
     def action_sort_reverse(self) -> None:
         self.table.sort_reverse()
+
+    def action_who(self) -> None:
+        if isinstance(self.view, EventsView):
+            self.view.next_who()
+            self._show_lines()
+
+    def action_severity(self) -> None:
+        if isinstance(self.view, EventsView):
+            self.view.next_severity()
+            self._show_lines()
 
     def action_ours(self) -> None:
         if isinstance(self.view, JobsView):

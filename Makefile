@@ -95,6 +95,11 @@ bench-kills: install
 bench-tick: install
 	@$(BIN)/python -m bench.tick
 
+# Long lists on the operator's screen, from squeue's rows to a terminal; exits with 1 where a target is missed.
+.PHONY: bench-screen
+bench-screen: install
+	@$(BIN)/python -m bench.screen.run $(BENCH_ARGS)
+
 # The engine in virtual time against a cluster that fails at random; exits with 1 where a promise is broken.
 .PHONY: sim sim-long sim-crashes sim-planted
 SIM_SEED ?= 1

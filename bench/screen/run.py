@@ -22,6 +22,7 @@ from bench import machine, processes
 from bench.screen.jobs import Queue
 from bench.screen.site import POLL_S, Site
 from bench.screen.terminal import COLUMNS, LINES, Terminal
+from saia_tui.kept import Kept
 
 RESULTS = Path(__file__).parents[1] / "results-screen.json"
 SCREENFUL = LINES - 5
@@ -75,8 +76,10 @@ class Watch:
         self._queue = Queue(size)
 
     def first_fill(self) -> Figures:
+        self._screen.seen_at(["Overview", "acting"], 0.0, 20)
+        time.sleep(SETTLE_S)
         self._screen.press("3")
-        self._screen.seen_at(["Slurm shows no jobs."], 0.0, 20)
+        self._screen.seen_at(["Slurm shows no jobs"], 0.0, 20)
         time.sleep(SETTLE_S)
         began = time.monotonic()
         self._site.print_queue(self._queue.text())
@@ -161,6 +164,8 @@ class Watch:
 def measure(size: int, seconds: float, unread_s: float, say: Callable[[Figures], None]) -> None:
     with Site() as site:
         notes = site.directory / "notes"
+        (site.directory / "saia").mkdir()
+        Kept(site.directory / "saia" / "tui.json").put("tour", {"seen": True})
         argv = [sys.executable, "-m", "bench.screen.probed", str(notes), "--socket", str(site.socket)]
         with Terminal(argv, site.directory) as screen:
             watch = Watch(site, screen, notes, size)

@@ -64,6 +64,32 @@ def gpu_cells(total: int, ours: int, allocated: int, width: int, *, usable: bool
     return join(text("■" * ours, "ours"), text("▣" * others, "quiet"), rest)
 
 
+def heat_cells(marks: str, percents: Sequence[float | None], width: int) -> Text:
+    """One GPU after the other: the use of those that report one as a shade, with its number where there is room;
+    the others by their mark (`■` ours, `▣` others', `□` free, `×` not usable)."""
+    roomy = width >= len(marks) * 4
+    parts: list[Text] = []
+    for number, mark in enumerate(marks):
+        percent = percents[number] if number < len(percents) else None
+        if mark == "■" and percent is not None:
+            parts.append(shade(percent))
+            parts.append(text(f"{percent:<3.0f}" if roomy else "", "quiet"))
+        else:
+            parts.append(text(mark, GPU_STYLES[mark]))
+            parts.append(text("   " if roomy else ""))
+    return join(*parts)
+
+
+GPU_STYLES = {"■": "ours", "▣": "quiet", "□": "ok", "×": "faint"}
+
+
+def gpu_marks(total: int, ours: int, allocated: int, *, usable: bool = True) -> str:
+    """Ours first, then others', then what is free."""
+    others = max(0, allocated - ours)
+    free = max(0, total - ours - others)
+    return "■" * ours + "▣" * others + ("□" if usable else "×") * free
+
+
 def meter(percent: float | None, width: int) -> Text:
     """A bar with its number; a dash where nobody reports."""
     if percent is None:

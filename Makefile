@@ -75,6 +75,15 @@ FUZZ_SECONDS ?= 60
 fuzz: install
 	@$(BIN)/python -m tests.fuzz.wire --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
+# Strings that a stranger may choose, on all that shows them; prints the seed and number of a failure, and stops after
+# HOSTILE_SECONDS.
+.PHONY: test-hostile
+HOSTILE_EXAMPLES ?= 1000000
+HOSTILE_SECONDS ?= 7200
+HOSTILE_SEED ?= 1
+test-hostile: install
+	@$(BIN)/python -m tests.tui.hostile --examples $(HOSTILE_EXAMPLES) --seconds $(HOSTILE_SECONDS) --seed $(HOSTILE_SEED)
+
 # Gate, sshd connection, engine, instance and proxy worker killed under load, KILLS of each; exits with 1 where a
 # promise is broken.
 .PHONY: bench-kills
@@ -85,6 +94,11 @@ bench-kills: install
 .PHONY: bench-tick
 bench-tick: install
 	@$(BIN)/python -m bench.tick
+
+# Long lists on the operator's screen, from squeue's rows to a terminal; exits with 1 where a target is missed.
+.PHONY: bench-screen
+bench-screen: install
+	@$(BIN)/python -m bench.screen.run $(BENCH_ARGS)
 
 # The engine in virtual time against a cluster that fails at random; exits with 1 where a promise is broken.
 .PHONY: sim sim-long sim-crashes sim-planted

@@ -85,7 +85,7 @@ def squeue(foreign: int, ours: Iterable[Instance], nonce: str, seed: int) -> str
     return "\n".join(lines) + "\n"
 
 
-def _row(plain: Iterable[object], texts: Iterable[str], nonce: str) -> str:
+def row(plain: Iterable[object], texts: Iterable[str], nonce: str) -> str:
     return "".join(f"{value}|{nonce}|" for value in ("|".join(map(str, plain)), *texts))
 
 
@@ -131,7 +131,7 @@ def _foreign_row(number: int, dice: random.Random, nonce: str) -> str:
         "gpu",
         listed,
     )
-    return _row(plain, (tres, "", f"gres:gpu:a100:{gpus}", reason, name), nonce)  # fmt: skip
+    return row(plain, (tres, "", f"gres:gpu:a100:{gpus}", reason, name), nonce)  # fmt: skip
 
 
 def _own_row(i: Instance, nonce: str) -> str:
@@ -152,7 +152,7 @@ def _own_row(i: Instance, nonce: str) -> str:
         i.node,
     )
     tres = "cpu=8,mem=64000M,node=1,billing=8,gres/gpu=1,gres/gpu:a100=1"
-    return _row(plain, (tres, "", "gres:gpu:a100:1", "None", i.job_name), nonce)  # fmt: skip
+    return row(plain, (tres, "", "gres:gpu:a100:1", "None", i.job_name), nonce)  # fmt: skip
 
 
 def sinfo(nonce: str) -> str:
@@ -168,7 +168,7 @@ def sinfo(nonce: str) -> str:
             "up",
             "3-00:00:00",
         )
-        lines.append(_row(plain, ("gpu:a100:4(S:0-1)", "gpu:a100:3(IDX:0-2)", "none"), nonce))
+        lines.append(row(plain, ("gpu:a100:4(S:0-1)", "gpu:a100:3(IDX:0-2)", "none"), nonce))
     return "\n".join(lines) + "\n"
 
 

@@ -22,10 +22,12 @@ from saia_engine.view import (
     EventView,
     InstanceView,
     JobView,
+    KeyView,
     LogPiece,
     NodeView,
     ProxyView,
     ServiceView,
+    TrafficView,
 )
 
 CONNECT_S = 3.0
@@ -93,6 +95,13 @@ _KINDS: dict[str, type[ClientError]] = {
 }
 
 
+class EventPage(msgspec.Struct, frozen=True):
+    """Events, the newest first; `before` asks for the next ones, 0: there are no older ones."""
+
+    events: list[EventView] = []
+    before: int = 0
+
+
 class Tables:
     """The engine's state as rows by key; see `view`. Apply each change of the stream in its order."""
 
@@ -105,11 +114,16 @@ class Tables:
         self.jobs: dict[str, JobView] = {}
         self.nodes: dict[str, NodeView] = {}
         self.proxies: dict[str, ProxyView] = {}
+        self.traffic: dict[str, TrafficView] = {}
+        self.keys: dict[str, KeyView] = {}
         self.alarms: dict[str, AlarmView] = {}
         self.events: dict[str, EventView] = {}
+        self._coming: dict[str, dict[str, Any]] = {}
+        """Snapshots of which lines are still to come, by table."""
 
     def apply(self, change: Change) -> None:
-        """Take in one change. A table of a newer engine is passed over.
+        """Take in one change; a table's snapshot is taken in whole, with its last line. A table of a newer engine is
+        passed over.
 
         Raises StreamGap for a row that can't be read.
         """
@@ -123,12 +137,15 @@ class Tables:
         if change.table == "engine":
             self.engine = rows.get("engine", None if change.reset else self.engine)
             return
-        table: dict[str, Any] = getattr(self, change.table)
         if change.reset:
-            table.clear()
+            self._coming[change.table] = {}
+        coming = self._coming.get(change.table)
+        table: dict[str, Any] = getattr(self, change.table) if coming is None else coming
         for key in change.gone:
             table.pop(key, None)
         table.update(rows)
+        if not change.more and change.table in self._coming:
+            setattr(self, change.table, self._coming.pop(change.table))
 
 
 class EngineClient:
@@ -230,6 +247,26 @@ class EngineClient:
     async def keys(self, proxy: str) -> dict[str, Any]:
         """Its API keys: what is ordered, whether that is in force, and what the proxy says of each."""
         return await self._call("GET", f"/v1/proxies/{_quoted(proxy)}/keys")
+
+    async def events(
+        self, before: int | None = None, most: int = 200, *, operators: bool = False, severity: str = ""
+    ) -> EventPage:
+        """Older events from the journal: `before` that number, of operators only, of at least that severity."""
+        asked = {"most": str(most), "uid": "any" if operators else "", "severity": severity}
+        if before is not None:
+            asked["before"] = str(before)
+        async with self._translated():
+            response = await self._http.get("/v1/events", params=asked)
+        try:
+            return _page.decode(_checked(response).content)
+        except msgspec.DecodeError as exc:
+            raise ClientError("bad_answer", f"the engine's events can't be read: {exc}") from exc
+
+    async def history(self, table: str, row: str = "") -> dict[str, Any]:
+        """The last hour in steps of `step_s` up to `end`: of all rows of `traffic` or `keys` their requests a second,
+        of one row all that is kept. Raises NotFound."""
+        query = f"?row={_quoted(row)}" if row else ""
+        return await self._call("GET", f"/v1/history/{_quoted(table)}{query}")
 
     async def config_diff(self) -> dict[str, Any]:
         """What the changed configuration file would change, or its faults."""
@@ -392,6 +429,7 @@ class _Splitter:
 
 
 _change = msgspec.json.Decoder(Change)
+_page = msgspec.json.Decoder(EventPage)
 _tables = msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]])
 _object = msgspec.json.Decoder(dict[str, Any])
 

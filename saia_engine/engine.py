@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -23,6 +23,7 @@ from saia_engine.config import Config
 from saia_engine.config_changes import ConfigChanges
 from saia_engine.control import JOURNAL_ADVICE, Control, Pace
 from saia_engine.edge import logs
+from saia_engine.edge.text import clean
 from saia_engine.instance_dirs import InstanceDirs
 from saia_engine.instance_logs import InstanceLogs, LogFault, LogQuestion
 from saia_engine.intents import Intents
@@ -38,6 +39,7 @@ from saia_engine.revision_files import RevisionFiles
 from saia_engine.routes import RoutesFile
 from saia_engine.slurm.port import Slurm
 from saia_engine.store import Event, JournalError, Store
+from saia_engine.telemetry import Telemetry
 
 EVENTS_SHOWN = 500
 CLOCK_JUMP_S = 5.0
@@ -74,6 +76,7 @@ class Engine:
         self._slurm = slurm
         self._store = Store(config.paths.state_db)
         self._relays = Relays()
+        self._telemetry = Telemetry()
         self._wake = asyncio.Event()
         self._started_at = clock.now()
         self._shown_snapshot: object = None
@@ -202,7 +205,11 @@ class Engine:
                 self._shown_snapshot = snapshot
                 ours = {i.job_id: i.id for i in records.values() if i.job_id and i.live}
                 hub.publish("jobs", rows.jobs(snapshot, ours))
-        hub.publish("proxies", rows.proxies(self._control.proxies, self._orders.wishes, self._relays, now))
+        of_proxies = self._control.proxies, self._orders.wishes, self._relays
+        hub.publish("proxies", rows.proxies(*of_proxies, now, self._publisher.table.generation))
+        if self._telemetry.due(desired, now):
+            hub.publish("traffic", self._telemetry.rows(desired, now))
+            hub.publish("keys", rows.keys(*of_proxies, self._telemetry, now))
         alarms = rows.alarms(reconciler.alarms.current) | self._own_alarms(now)
         self._settle_acks(alarms)
         hub.publish("alarms", self._acks.marked(alarms))
@@ -287,6 +294,17 @@ class Engine:
     def keys(self, proxy: str) -> dict[str, Any]:
         return self._orders.key_rows(self.acts.proxy(proxy))
 
+    @_reading
+    def events(self, before: int, most: int, operators: bool, severities: Sequence[str]) -> dict[str, Any]:
+        found, on = self._store.events_before(before, most, operators=operators, severities=severities)
+        return {"events": [rows.event(each) for each in found], "before": on}
+
+    def history(self, table: str, row: str) -> dict[str, Any]:
+        found = self._telemetry.history(table, row)
+        if found is None:
+            raise Refused("not_found", f"there is no past of {clean(row, 100)} in {table}", 404)
+        return found
+
     def plan(self) -> dict[str, Any]:
         return view.plan_rows(self.reconciler.preview())
 
@@ -328,7 +346,8 @@ class Engine:
 
     async def report(self, report: GateReport) -> dict[str, Any]:
         proxy = self.acts.proxy(report.proxy)
-        self._relays.note(report, self.reconciler.desired.services, self._clock.now())
+        for book in (self._relays, self._telemetry):
+            book.note(report, self.reconciler.desired.services, self._clock.now())
         await self._orders.news(proxy, report.admin_revision, report.wait_s)
         return self._orders.desired(proxy)
 

@@ -19,7 +19,7 @@ from saia_engine.relays import Relays
 from saia_engine.reports import GateReport
 from saia_engine.store import KeyWish, ProxyWish, Store
 from saia_engine.view import AlarmView
-from saia_engine.wire.messages import MOST_KEYS, KeyOrder
+from saia_engine.wire.messages import MOST_KEYS, KeyOrder, KeyState
 from saia_engine.wishes import WishRefused
 
 IN_FORCE_WITHIN_S = 5.0
@@ -130,8 +130,7 @@ class ProxyOrders:
                 {
                     "name": name,
                     "ordered": asdict(order) | {"uid": ordered.uid, "at": ordered.at} if ordered else None,
-                    # One that acknowledges and does not tell of keys is too old to know of such orders.
-                    "in_force": acked and bool(said) and (row is None or row.revoked == order.revoked),
+                    "in_force": in_force(order, row, acked=acked, tells=bool(said)),
                     "said": asdict(row) if row else None,
                 }
             )
@@ -156,6 +155,12 @@ def acknowledged(wish: ProxyWish, reports: Sequence[GateReport]) -> bool:
     if not reports:
         return wish.revision == 0
     return all(report.admin_revision == wish.revision for report in reports)
+
+
+def in_force(order: KeyOrder, said: KeyState | None, *, acked: bool, tells: bool) -> bool:
+    """Whether it is so at the proxy, which `said` this of the key. One that acknowledges and `tells` of no keys is too
+    old to know of such orders."""
+    return acked and tells and (said is None or said.revoked == order.revoked)
 
 
 def _foreign(wish: ProxyWish, heard: Iterable[int]) -> bool:

@@ -66,7 +66,7 @@ class Relays:
             self.proxy_requests[report.proxy] = self.proxy_requests.get(report.proxy, 0) + new
         if report.keys:
             self._keys[report.proxy] = now, report.keys
-        self._relays[key] = _Relay(replace(report, keys=[]), now)
+        self._relays[key] = _Relay(replace(report, keys=[], traffic=[]), now)
         self._forget(now)
 
     def of(self, proxy: str, now: float) -> list[GateReport]:

@@ -7,9 +7,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from saia_engine.wire.messages import MOST_KEYS, KeyState
+from saia_engine.wire.messages import (
+    MOST_KEYS,
+    MOST_TRAFFIC,
+    CounterId,
+    KeyState,
+    Moment,
+    TrafficCount,
+)
 
-LARGEST_BYTES = 512 * 1024
+LARGEST_BYTES = 1024 * 1024
 LARGEST_COUNT = 2**53 - 1
 
 Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
@@ -20,14 +27,15 @@ ByService = Annotated[dict[Name, Count], Meta(max_length=1000)]
 
 
 class GateReport(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """One relay's word; `requests` and `errors` count since its start. `queued` and `keys` are the proxy's own."""
+    """One relay's word; `requests` and `errors` count since its start. `queued`, `keys` and
+    what follows them are the proxy's own."""
 
     proxy: Name
     relay: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
     pid: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     peer: Annotated[str, Meta(max_length=100)] = ""
     """The proxy's address as sshd saw it; shown only."""
-    connected_since: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
+    connected_since: Moment = 0.0
     routes_generation: Count = 0
     admin_revision: Count = 0
     in_flight: ByInstance = {}
@@ -36,6 +44,11 @@ class GateReport(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     version: Annotated[str, Meta(max_length=64)] = ""
     queued: ByService = {}
     keys: Annotated[list[KeyState], Meta(max_length=MOST_KEYS)] = []
+    started_at: Moment = 0.0
+    counter: CounterId = ""
+    traffic: Annotated[list[TrafficCount], Meta(max_length=MOST_TRAFFIC)] = []
+    round_trip_s: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    """Of the gate's newest ping through SSH to the proxy and back."""
     wait_s: Annotated[float, Meta(ge=0, le=5)] = 0.0
     """So long it waits for the answer while nothing new is wanted of the proxy."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from saia_engine.model import (
     COMING,
@@ -18,21 +18,27 @@ from saia_engine.model import (
     Snapshot,
     State,
 )
+from saia_engine.past import brief
 from saia_engine.planner import timeline
 from saia_engine.planner.lead import Lead
 from saia_engine.planner.lifecycle import fresh
-from saia_engine.proxy_orders import acknowledged
+from saia_engine.proxy_orders import AS_CONFIGURED, acknowledged, in_force
 from saia_engine.relays import Relays, Traffic
+from saia_engine.reports import GateReport
 from saia_engine.store import Event, ProxyWish
+from saia_engine.telemetry import Telemetry
 from saia_engine.view import (
     AlarmView,
     EventView,
     InstanceView,
     JobView,
+    KeyView,
+    LinkView,
     NodeView,
     ProxyView,
     ServiceView,
 )
+from saia_engine.wire.messages import KeyState
 
 SHOWN_ENDED_S = 600.0
 
@@ -218,13 +224,18 @@ def nodes(
 
 
 def proxies(
-    configured: Mapping[str, ProxyLimits], wishes: Mapping[str, ProxyWish], relays: Relays, now: float
+    configured: Mapping[str, ProxyLimits],
+    wishes: Mapping[str, ProxyWish],
+    relays: Relays,
+    now: float,
+    generation: int = 0,
 ) -> dict[str, ProxyView]:
-    """One row a configured proxy."""
+    """One row a configured proxy; `generation` is that of the engine's routes."""
     rows = {}
     for name, limits in configured.items():
         wish = wishes.get(name) or ProxyWish()
-        reports = relays.of(name, now)
+        reports = sorted(relays.of(name, now), key=lambda report: (report.connected_since, report.relay))
+        links = [_link(report, wish, generation) for report in reports]
         rows[name] = ProxyView(
             name=name,
             services=list(limits.services),
@@ -234,7 +245,7 @@ def proxies(
             relays=len(reports),
             peer=", ".join(sorted({r.peer for r in reports if r.peer})),
             routes_generation=min((r.routes_generation for r in reports), default=0),
-            in_flight=sum(sum(r.in_flight.values()) for r in reports),
+            in_flight=sum(link.in_flight for link in links),
             requests=relays.proxy_requests.get(name, 0),
             maintenance=wish.maintenance,
             orders_acked=acknowledged(wish, reports),
@@ -243,7 +254,66 @@ def proxies(
             said_version=next((r.version for r in reports), ""),
             said_queue=sum(sum(r.queued.values()) for r in reports),
             said_keys=len(relays.said_keys(name, now)),
+            round_trip_s=max((at for link in links if (at := link.round_trip_s) is not None), default=None),
+            routes_behind=max((link.routes_behind for link in links), default=0),
+            links=links,
+            said_started_at=max((r.started_at for r in reports), default=0.0) or None,
         )
+    return rows
+
+
+def _link(report: GateReport, wish: ProxyWish, generation: int) -> LinkView:
+    trip = report.round_trip_s
+    return LinkView(
+        relay=report.relay[:8],
+        pid=report.pid,
+        peer=report.peer,
+        since=report.connected_since or None,
+        round_trip_s=None if trip is None else brief(trip),
+        routes_generation=report.routes_generation,
+        routes_behind=max(0, generation - report.routes_generation),
+        in_flight=sum(report.in_flight.values()),
+        orders_acked=acknowledged(wish, [report]),
+    )
+
+
+def keys(
+    configured: Collection[str],
+    wishes: Mapping[str, ProxyWish],
+    relays: Relays,
+    telemetry: Telemetry,
+    now: float,
+) -> dict[str, KeyView]:
+    """All API keys that the proxies tell of, or that something is ordered for."""
+    rows = {}
+    for proxy in configured:
+        wish = wishes.get(proxy) or ProxyWish()
+        said = {row.name: row for row in relays.said_keys(proxy, now)}
+        acked = acknowledged(wish, relays.of(proxy, now))
+        for name in {*said, *wish.keys}:
+            row, ordered = said.get(name), wish.keys.get(name)
+            order = ordered.order if ordered else AS_CONFIGURED
+            told = row or KeyState(name)
+            requests, refused = telemetry.key_rates(f"{proxy}/{name}", now) if row else (None, None)
+            rows[f"{proxy}/{name}"] = KeyView(
+                proxy=proxy,
+                name=name,
+                known=row is not None,
+                in_force=in_force(order, row, acked=acked, tells=bool(said)),
+                revoked=order.revoked or told.revoked,
+                ordered_concurrency=order.concurrency,
+                ordered_per_minute=order.per_minute,
+                ordered_by_uid=ordered.uid if ordered else None,
+                ordered_at=ordered.at if ordered else None,
+                said_models=told.models,
+                said_concurrency=told.concurrency,
+                said_per_minute=told.per_minute,
+                said_in_flight=told.in_flight,
+                said_requests=told.requests,
+                said_refused=told.refused,
+                requests_per_s=requests,
+                refused_per_s=refused,
+            )
     return rows
 
 

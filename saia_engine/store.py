@@ -7,7 +7,7 @@ disk may forget is no intent.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,8 @@ from saia_engine.model import Ack, Exclusion, Instance, Override, Pause, Pin, Re
 from saia_engine.wire.messages import KeyOrder
 
 EVENTS_KEPT = 100_000
+EVENTS_SEARCHED = 20_000
+"""By one question for older ones: so it holds up nobody, however few are wanted."""
 SAMPLES_KEPT = 2000
 """Of each service."""
 REVISIONS_KEPT = 10
@@ -324,6 +326,25 @@ class Store:
     def events(self, newest: int = 500) -> list[Event]:
         """The newest ones, oldest first."""
         return self._events("ORDER BY seq DESC LIMIT ?", (newest,))[::-1]
+
+    def events_before(
+        self, before: int, most: int, *, operators: bool = False, severities: Sequence[str] = ()
+    ) -> tuple[list[Event], int]:
+        """The newest before that number, newest first: at most so many, of operators only or of these severities where
+        asked; and the number to go on before, 0 at the end. It looks through a bounded piece of the journal."""
+        with self._guard("read"):
+            oldest, newest = self._db.execute("SELECT min(seq), max(seq) FROM events").fetchone()
+        before = min(before, (newest or 0) + 1)
+        first = max(0, before - EVENTS_SEARCHED)
+        which, values = "WHERE seq < ? AND seq >= ?", [before, first]
+        if operators:
+            which += " AND uid IS NOT NULL"
+        if severities:
+            which += f" AND severity IN ({', '.join('?' * len(severities))})"
+        found = self._events(f"{which} ORDER BY seq DESC LIMIT ?", (*values, *severities, most))
+        if len(found) == most:
+            return found, found[-1].seq
+        return found, first if first > (oldest or 0) else 0
 
     def events_of(self, subject: str, newest: int) -> list[Event]:
         """The newest ones of one service, node or instance, oldest first."""

@@ -129,8 +129,8 @@ class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
     """When its agent was last heard, once that is too long ago to be believed: connections and GPUs are as of then."""
 
 
-class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Keyed by str(job id)."""
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Keyed by str(job id). There are many, of plain values only: nothing for the garbage collector to look at."""
 
     id: int
     name: str
@@ -172,6 +172,23 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
     excluded_because: str = ""
 
 
+class LinkView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One connection of a proxy: a relay of the gate, as that tells of it."""
+
+    relay: str
+    pid: int
+    peer: str = ""
+    since: float | None = None
+    round_trip_s: float | None = None
+    """Through SSH to the proxy and back; None until the first ping was answered, and from an older gate."""
+    routes_generation: int = 0
+    """Applied by the proxy."""
+    routes_behind: int = 0
+    """So many generations newer is the engine's."""
+    in_flight: int = 0
+    orders_acked: bool = True
+
+
 class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Keyed by name. `said_*` is the proxy's own word; the rest is what the gate saw."""
 
@@ -195,6 +212,14 @@ class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     keys_revoked: int = 0
     said_keys: int = 0
     """How many it has; 0 also from one that is away, or does not tell."""
+    round_trip_s: float | None = None
+    """The slowest of its connections' newest."""
+    routes_behind: int = 0
+    """So many generations newer is the engine's than the oldest that is applied on a connection."""
+    links: list[LinkView] = []
+    """The oldest connection first."""
+    said_started_at: float | None = None
+    """By its own clock."""
     silent_since: float | None = None
     """When the last relay of one that is away was heard; None: it is there, or was not heard for 10 minutes."""
 
@@ -216,6 +241,72 @@ class LogPiece(msgspec.Struct, frozen=True):
     def end(self) -> int:
         """Offset of the byte after it."""
         return self.offset + len(self.data)
+
+
+class TrafficView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the proxies tell of requests: all of it is their own word.
+
+    Keyed `service`, or `service/model` where a service has several; `-` are requests that reached no service. Rates are
+    of the last 10 s, times of the last minute. None is unknown: nobody tells, or there was nothing to time.
+    """
+
+    service: str
+    """Empty in row `-`."""
+    model: str = ""
+    """Empty: all of the service."""
+    models: list[str] = []
+    requests_per_s: float | None = None
+    """Those that ended."""
+    errors_per_s: float | None = None
+    """Those of them that failed by no doing of a client."""
+    tokens_per_s: float | None = None
+    """Server-sent events: of most servers one for each token."""
+    first_token_p50_s: float | None = None
+    """Of streams: from an instance that may take the request to the first event."""
+    first_token_p95_s: float | None = None
+    answer_p50_s: float | None = None
+    """Of other requests: from there to the beginning of the answer."""
+    answer_p95_s: float | None = None
+    waited_p95_s: float | None = None
+    """From a request's arrival to an instance that may take it."""
+    in_flight: int = 0
+    queued: int = 0
+    """Of a whole service: requests that nothing could take yet."""
+    failed: dict[str, int] = {}
+    """In the last minute, by reason: see `wire.messages.REASONS`."""
+    requests: int = 0
+    """Since the engine's start."""
+    troubled: bool = False
+    """The whole service had requests that failed by no doing of a client in the last minute, or has some that wait."""
+
+
+class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One API key of one proxy, keyed `proxy/key`; never the key or its hash. `said_*` is the proxy's own word."""
+
+    proxy: str
+    name: str
+    known: bool = True
+    """The proxy tells of it; one that is only ordered may not be there, or the proxy is away."""
+    in_force: bool = True
+    """What is ordered of it."""
+    revoked: bool = False
+    """Ordered, or in force there."""
+    ordered_concurrency: int | None = None
+    """None: as its proxy is configured. 0 is no limit."""
+    ordered_per_minute: int | None = None
+    ordered_by_uid: int | None = None
+    ordered_at: float | None = None
+    said_models: str = ""
+    said_concurrency: int = 0
+    """As it is in force there; 0 is no limit."""
+    said_per_minute: int = 0
+    said_in_flight: int = 0
+    said_requests: int = 0
+    """Since the proxy's start."""
+    said_refused: int = 0
+    """For its limits, or since it is revoked."""
+    requests_per_s: float | None = None
+    refused_per_s: float | None = None
 
 
 class AlarmView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -252,6 +343,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "jobs": JobView,
     "nodes": NodeView,
     "proxies": ProxyView,
+    "traffic": TrafficView,
+    "keys": KeyView,
     "alarms": AlarmView,
     "events": EventView,
 }
@@ -260,8 +353,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the stream: rows of one table that are new or changed, and keys that are gone.
 
-    `reset`: forget the table first (start of a snapshot). `seq` grows by one a line; after a gap the
-    client connects again.
+    `reset`: forget the table first (start of a snapshot); `more`: the next line goes on with it. `seq` grows by
+    one a line; after a gap the client connects again.
     """
 
     seq: int
@@ -269,6 +362,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     set: dict[str, msgspec.Raw] = {}
     gone: list[str] = []
     reset: bool = False
+    more: bool = False
 
 
 def whole_row(row: msgspec.Struct) -> dict[str, Any]:

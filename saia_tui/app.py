@@ -17,22 +17,27 @@ from saia_engine.model import short_id
 from saia_tui import commands, incident
 from saia_tui.actions import ACTIONS, bindings, hints
 from saia_tui.alarm_bell import AlarmBell
+from saia_tui.cells import text
 from saia_tui.embedded import Embedded
 from saia_tui.feed import Engine, Feed
 from saia_tui.headline import crumbs_line, hints_line, status_line, tabs_line
 from saia_tui.held import HOLD_S
 from saia_tui.kept import Kept
-from saia_tui.listings import EVENTS, JOBS, NODES, PROXIES, SERVICES
+from saia_tui.listings import JOBS, NODES, SERVICES
 from saia_tui.operating import Operating
 from saia_tui.settings import Settings
+from saia_tui.tabular import Tabular
 from saia_tui.terminal import Terminal
 from saia_tui.themed import Themed
 from saia_tui.trail import Place, Trail, below
+from saia_tui.views.events import EventsView
 from saia_tui.views.instance import InstanceDetail
 from saia_tui.views.instances import InstancesView
 from saia_tui.views.list_view import JobsView, ListView
 from saia_tui.views.log import LogView
 from saia_tui.views.overview import Overview
+from saia_tui.views.proxies import ProxiesView
+from saia_tui.views.requests import RequestsView
 from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
@@ -42,6 +47,7 @@ from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 
 SAMPLE_S = 2.0
+SOON_S = 0.01
 KEYED = {
     action.name.partition("(")[0]
     for action in ACTIONS
@@ -49,7 +55,7 @@ KEYED = {
 }
 
 
-class SaiaApp(Operating, Themed):
+class SaiaApp(Operating, Tabular, Themed):
     """Returns what becomes of an embedded engine: `keep` or `stop`; None where there is none."""
 
     TITLE = "saia"
@@ -63,6 +69,8 @@ class SaiaApp(Operating, Themed):
     #held.shown { height: 1; }
     #filter { height: 0; padding: 0 1; background: $surface; }
     #filter.shown { height: 1; }
+    #filter-fault { height: 0; }
+    #filter-fault.shown { height: 1; }
     .short #crumbs { display: none; }
     """
 
@@ -89,9 +97,13 @@ class SaiaApp(Operating, Themed):
         self._filter_entry = Input(
             id="filter",
             compact=True,
-            placeholder="words to find; !word to leave out; Enter keeps, Esc clears",
+            placeholder="words, /regex/, field=value; ! before it: not; Enter keeps, Esc clears",
         )
         self._filter_entry.can_focus = False
+        self._soon = False
+        self._painted_at: object = None
+        """The second, and the link: all that is shown beside the state."""
+        self._filter_fault = Line(id="filter-fault")
         self._filtered: RowTable | None = None
         self.trail = Trail()
         self._views: dict[str, View] = {
@@ -100,9 +112,12 @@ class SaiaApp(Operating, Themed):
             "instance": InstanceDetail(feed, engine),
             "log": LogView(feed, engine),
         }
-        for listing in (SERVICES, JOBS, NODES, PROXIES, EVENTS):
+        for listing in (SERVICES, JOBS, NODES):
             kind = JobsView if listing is JOBS else ListView
             self._views[listing.table] = kind(feed, listing)
+        self._views |= {"requests": RequestsView(feed, engine), "proxies": ProxiesView(feed)}
+        self._views["events"] = EventsView(feed, engine)
+        self.begin_tables(self._views.values(), self.kept)
         self._alarm_bell = AlarmBell()
         self._switcher = ContentSwitcher(*self._views.values(), initial="overview")
 
@@ -113,10 +128,12 @@ class SaiaApp(Operating, Themed):
             yield self._crumbs
             yield self._switcher
             yield self._filter_entry
+            yield self._filter_fault
             yield self.held_line
             yield self._hints
 
     def on_mount(self) -> None:
+        self.feed.on_filled = self._repaint_soon
         self.run_worker(self.feed.follow(), name="feed", exit_on_error=True)
         self.set_interval(self.repaint_s, self.repaint)
         if not self.terminal.low_bandwidth:
@@ -155,13 +172,31 @@ class SaiaApp(Operating, Themed):
 
     def repaint(self) -> None:
         """Bring what changed, and the time, to the screen."""
+        feed, changed = self.feed, self.feed.collect()
+        moment = (int(feed.now if feed.link.up else feed.monotonic), feed.link)
+        if not changed and moment == self._painted_at:
+            return
+        self._painted_at = moment
         view = self.view
-        view.show_stale(not self.feed.link.up)
-        changed = self.feed.collect()
+        view.show_stale(not feed.link.up)
         view.take(changed)
         self._show_lines()
         if "alarms" in changed and self._alarm_bell.rings(self.feed.tables.alarms) and self.terminal.bell:
             self.bell()
+
+    def _repaint_soon(self) -> None:
+        """Somebody waits for the first rows; tables that come together are shown together."""
+        if not self._soon:
+            self._soon = True
+            self.set_timer(SOON_S, self._repaint_now)
+
+    def _repaint_now(self) -> None:
+        self._soon = False
+        self.repaint()
+
+    @on(RowTable.Arranged)
+    def _arranged(self) -> None:
+        self._show_lines()
 
     def _show_lines(self) -> None:
         feed, width, view = self.feed, self.size.width, self.view
@@ -305,16 +340,24 @@ class SaiaApp(Operating, Themed):
             self._filter_entry.value = words
         self._filter_entry.can_focus = shown
         self._filter_entry.set_class(shown, "shown")
+        self._show_filter_fault()
+
+    def _show_filter_fault(self) -> None:
+        fault = self.table.rows.fault
+        self._filter_fault.show(text(f" {fault}", "warn"))
+        self._filter_fault.set_class(bool(fault), "shown")
 
     @on(Input.Changed, "#filter")
     def _filter_live(self, event: Input.Changed) -> None:
         self.table.filter_by(event.value)
+        self._show_filter_fault()
         self._show_lines()
 
     @on(Input.Submitted, "#filter")
     def _filter_done(self, event: Input.Submitted) -> None:
         table = self.table
-        self._show_filter(event.value, shown=bool(event.value))
+        table.rows.fault = ""  # of what was typed only what is in force stays
+        self._show_filter(table.rows.filter, shown=bool(table.rows.filter))
         table.focus()
 
     def action_sort_next(self) -> None:
@@ -322,6 +365,16 @@ class SaiaApp(Operating, Themed):
 
     def action_sort_reverse(self) -> None:
         self.table.sort_reverse()
+
+    def action_who(self) -> None:
+        if isinstance(self.view, EventsView):
+            self.view.next_who()
+            self._show_lines()
+
+    def action_severity(self) -> None:
+        if isinstance(self.view, EventsView):
+            self.view.next_severity()
+            self._show_lines()
 
     def action_ours(self) -> None:
         if isinstance(self.view, JobsView):

@@ -64,6 +64,32 @@ def gpu_cells(total: int, ours: int, allocated: int, width: int, *, usable: bool
     return join(text("■" * ours, "ours"), text("▣" * others, "quiet"), rest)
 
 
+def heat_cells(marks: str, percents: Sequence[float | None], width: int) -> Text:
+    """One GPU after the other: the use of those that report one as a shade, with its number where there is room;
+    the others by their mark (`■` ours, `▣` others', `□` free, `×` not usable)."""
+    roomy = width >= len(marks) * 4
+    parts: list[Text] = []
+    for number, mark in enumerate(marks):
+        percent = percents[number] if number < len(percents) else None
+        if mark == "■" and percent is not None:
+            parts.append(shade(percent))
+            parts.append(text(f"{percent:<3.0f}" if roomy else "", "quiet"))
+        else:
+            parts.append(text(mark, GPU_STYLES[mark]))
+            parts.append(text("   " if roomy else ""))
+    return join(*parts)
+
+
+GPU_STYLES = {"■": "ours", "▣": "quiet", "□": "ok", "×": "faint"}
+
+
+def gpu_marks(total: int, ours: int, allocated: int, *, usable: bool = True) -> str:
+    """Ours first, then others', then what is free."""
+    others = max(0, allocated - ours)
+    free = max(0, total - ours - others)
+    return "■" * ours + "▣" * others + ("□" if usable else "×") * free
+
+
 def meter(percent: float | None, width: int) -> Text:
     """A bar with its number; a dash where nobody reports."""
     if percent is None:
@@ -75,15 +101,20 @@ def meter(percent: float | None, width: int) -> Text:
 
 
 def fold(words: str, width: int) -> list[str]:
-    """Clean words in lines of at most `width` cells, at a space where one is near; never none."""
+    """Clean words in lines of at most `width` cells (2 or more), at spaces where it can be; never none."""
     lines: list[str] = []
-    while cell_len(words) > width > 1:
-        head = chop_cells(words, width)[0]
-        space = head.rfind(" ")
-        cut = space if space > len(head) // 2 else len(head)
-        lines.append(words[:cut])
-        words = words[cut:].lstrip(" ")
-    return [*lines, words]
+    line, used = "", -1
+    for word in words.split(" "):
+        cells = cell_len(word)
+        if used + 1 + cells <= width:
+            line, used = (f"{line} {word}" if used >= 0 else word), used + 1 + cells
+            continue
+        if used >= 0:
+            lines.append(line)
+        *full, line = chop_cells(word, width) or [word]
+        lines += full
+        used = cell_len(line)
+    return [*lines, line]
 
 
 SHADES = "░▒▓█"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -25,6 +26,8 @@ from saia_tui.terminal import Terminal, is_dumb
 
 DEFAULT_CONFIG = "/etc/saia/engine.toml"
 START_S = 30.0
+GARBAGE_OBJECTS = 20_000
+"""New ones after which the collector looks."""
 FAILED, USAGE, NO_ENGINE, NOT_ALLOWED, CRITICAL, INTERRUPTED = 1, 2, 5, 6, 7, 130
 
 
@@ -225,6 +228,10 @@ class _Screen:
         from saia_tui.app import SaiaApp
         from saia_tui.feed import Feed
         from saia_tui.kept import Kept, kept_file
+
+        # All that was loaded stays: the collector need not go through it again and again, and keys wait meanwhile.
+        gc.freeze()
+        gc.set_threshold(GARBAGE_OBJECTS)
 
         async def run() -> str | None:
             watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rich.text import Text
 
+from saia_tui import moments
+
+FOREVER = float("inf")
+TICK_S = 0.001
+"""So that a label is made after the moment at which it changes, not at it."""
 GAP = 2
 """Cells between two columns."""
 
@@ -15,15 +21,48 @@ NARROWEST = 6
 """No column that may grow becomes smaller."""
 
 
-@dataclass(frozen=True, slots=True)
 class Sight:
-    """What cells need beside their row: the engine's clock, and the recent rate of each service."""
+    """What cells need beside their row: the engine's clock, and the recent rate of each service.
 
-    now: float
-    """0 until the engine first gave its state."""
-    rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    slurm_late: bool = False
-    """Slurm's last good answer is older than two polls."""
+    It notes how long what it told holds, so that a cell is made anew only when it may look different.
+    """
+
+    __slots__ = ("_now", "_rates", "slurm_late", "until")
+
+    def __init__(
+        self,
+        now: float,
+        rates: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        slurm_late: bool = False,
+    ) -> None:
+        self._now = now
+        self._rates = rates
+        self.slurm_late = slurm_late
+        """Slurm's last good answer is older than two polls."""
+        self.until = FOREVER
+        """By the engine's clock: up to then a cell that asked holds. Whoever makes a cell sets it to FOREVER first."""
+
+    @property
+    def now(self) -> float:
+        """0 until the engine first gave its state. Holds for a second."""
+        self._holds_until(self._now // 1 + 1)
+        return self._now
+
+    @property
+    def rates(self) -> Mapping[str, Sequence[float]]:
+        self._holds_until(self._now // 1 + 1)
+        return self._rates
+
+    def distance(self, at: float) -> float:
+        """Seconds from now to a moment; negative if it has passed. For labels of `moments`, which change by the
+        minute but for the last two before the moment."""
+        distance = at - self._now
+        fine = 0 < distance <= moments.SECONDS_SHOWN_BELOW_S
+        self._holds_until(self._now + (distance % 1 if fine else distance % 60) + TICK_S)
+        return distance
+
+    def _holds_until(self, at: float) -> None:
+        self.until = min(self.until, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +74,7 @@ class Column:
     """Of row, sight and width."""
     width: int
     sort: Callable[[Any], Any] | None = None
+    """The value to sort by; None or not a number: unknown, which comes last in both directions."""
     grow: int = 0
     """Share of the width that is left over."""
     limit: int = 400

@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
-from saia_engine.client import ClientError, Intent, Tables
+from saia_engine.client import ClientError, EventPage, Intent, Tables
 from saia_engine.view import Change, EngineView, LogPiece
 from saia_tui.columns import Sight
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
 RATES_KEPT = 120
+SOON_ABOVE = 2000
+"""Rows; whoever brings so many at once has filled the table."""
 LATE_POLLS = 2
 
 
@@ -38,6 +40,15 @@ class Engine(Protocol):
     async def config_diff(self) -> dict[str, Any]: ...
     async def apply_config(self, **intent: Unpack[Intent]) -> Any: ...
     async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> Any: ...
+    async def revoke_key(self, proxy: str, key: str, **intent: Unpack[Intent]) -> Any: ...
+    async def restore_key(self, proxy: str, key: str, **intent: Unpack[Intent]) -> Any: ...
+    async def limit_key(
+        self, proxy: str, key: str, limits: dict[str, int | None], **intent: Unpack[Intent]
+    ) -> Any: ...
+    async def events(
+        self, before: int | None = None, most: int = 200, *, operators: bool = False, severity: str = ""
+    ) -> EventPage: ...
+    async def history(self, table: str, row: str = "") -> dict[str, Any]: ...
     async def acknowledge(self, alarm: str, **intent: Unpack[Intent]) -> Any: ...
     async def unacknowledge(self, alarm: str, **intent: Unpack[Intent]) -> Any: ...
     async def instance_story(self, instance: str) -> dict[str, Any]: ...
@@ -80,6 +91,10 @@ class Feed:
         self._monotonic = monotonic
         self._heard_at = monotonic()
         self._changed: dict[str, set[str] | None] = {}
+        self._filling: set[str] = set()
+        """Tables of whose snapshot not all is here."""
+        self.on_filled: Callable[[], None] = lambda: None
+        """Called when a table is there for the first time, or anew."""
 
     @property
     def monotonic(self) -> float:
@@ -126,11 +141,19 @@ class Feed:
             self._heard_at = self._monotonic()
         if not self.link.up:
             self.link = Link(up=True)
-        known = self._changed.setdefault(change.table, set())
         if change.reset:
+            self._filling.add(change.table)
+        if change.more:
+            return
+        known = self._changed.setdefault(change.table, set())
+        if change.table in self._filling:
+            self._filling.discard(change.table)
             self._changed[change.table] = None
+            self.on_filled()
         elif known is not None:
             known.update(change.set, change.gone)
+            if len(change.set) > SOON_ABOVE:
+                self.on_filled()
 
     def collect(self) -> dict[str, set[str] | None]:
         """Keys that changed since the last call, by table; None: all of them."""

@@ -18,7 +18,7 @@ from saia_tui.palette import STYLES
 
 ROOMY = 100
 """Columns from which the tabs stand further apart."""
-VIEWS = ("overview", "services", "jobs", "nodes", "proxies", "events")
+VIEWS = ("overview", "services", "jobs", "nodes", "requests", "events", "proxies")
 
 
 def status_line(

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from saia_engine.client import ClientError, NeedsConfirmation
 from saia_tui.actions import ACTIONS
-from saia_tui.acts import on_config, on_instances, on_nodes, on_proxies, on_services
+from saia_tui.acts import on_config, on_instances, on_keys, on_nodes, on_proxies, on_services
 from saia_tui.acts.act import Act, unfit
 from saia_tui.acts.plan import Decide, Plan, plan
 from saia_tui.arming import Arming
@@ -24,6 +24,7 @@ from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
 from saia_tui.windows.confirm import ConfirmWindow
 from saia_tui.windows.hours import HoursWindow
+from saia_tui.windows.key_limits import KeyLimitsWindow
 from saia_tui.windows.outcomes import Outcome, outcomes_page
 from saia_tui.windows.pages import Page
 from saia_tui.windows.revisions import RevisionsWindow
@@ -168,6 +169,23 @@ class Operating(App[str]):
         if names:
             on = not all(self.feed.tables.proxies[name].maintenance for name in names)
             self._ask(lambda tables, name, now: on_proxies.maintenance(tables, name, now, on), names)
+
+    def action_revoke_key(self) -> None:
+        names = self._chosen("revoke_key")
+        if names:
+            revoke = not all(self.feed.tables.keys[name].revoked for name in names)
+            self._ask(lambda tables, name, now: on_keys.revocation(tables, name, now, revoke), names)
+
+    async def action_limit_key(self) -> None:
+        names = self._chosen("limit_key")
+        if not names:
+            return
+
+        def asked(limits: on_keys.Limits | None) -> None:
+            if limits is not None:
+                self._ask(lambda tables, name, now: on_keys.limiting(tables, name, now, limits), names)
+
+        await self.push_screen(KeyLimitsWindow([self.feed.tables.keys[name] for name in names]), asked)
 
     def action_rollback(self) -> None:
         names = self._chosen("rollback")

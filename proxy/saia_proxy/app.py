@@ -19,6 +19,7 @@ from saia_proxy.keys import Keyring, may_use
 from saia_proxy.metrics import CONTENT_TYPE, Metrics
 from saia_proxy.records import Records
 from saia_proxy.routing import Offer, RoutingTable
+from saia_proxy.telemetry import Telemetry
 
 CLIENT_GONE_STATUS = 499
 _OF_OPERATORS = frozenset({"/healthz", "/metrics"})
@@ -34,6 +35,7 @@ class App:
         table: RoutingTable,
         orders: Orders,
         metrics: Metrics,
+        telemetry: Telemetry,
         records: Records,
         scrapers: Sequence[str],
         trusts: bool,
@@ -44,6 +46,7 @@ class App:
         self._table = table
         self._orders = orders
         self._metrics = metrics
+        self._telemetry = telemetry
         self._records = records
         self._trusts = trusts
         self._scrapers = tuple(ip_network(network) for network in scrapers)
@@ -51,6 +54,7 @@ class App:
         self._log = get_logger("app")
 
     async def __call__(self, exchange: Exchange) -> None:
+        self._telemetry.begin(exchange)
         self._records.began()
         try:
             await self._serve(exchange)

@@ -103,6 +103,7 @@ class Exchange:
         self.bytes_out = self.events = 0
         self.taken_at: float | None = None
         self.answered_at: float | None = None
+        self.first_event_at: float | None = None
         self.begun = self.held = False
         self.gone = False
         self.outcome = "ok"
@@ -249,6 +250,8 @@ class Exchange:
             self._failure += data[: LARGEST_ERROR - len(self._failure)]
             return
         if self._is_events:
+            if not self.events:
+                self.first_event_at = monotonic()
             self.events += data.count(b"\n\n")
         self._write(data)
         if self._connection.write_paused:
@@ -259,6 +262,8 @@ class Exchange:
         if self._failure is not None or self._connection.write_paused or not self._chunked:
             return False
         if self._is_events:
+            if not self.events:
+                self.first_event_at = monotonic()
             self.events += data.count(b"\n\n")
         self._write(data)
         return True

@@ -76,6 +76,7 @@ class Board:
     """The counts of all keys in all workers, in memory that they share; made before they are."""
 
     def __init__(self, keys: Iterable[ApiKey], workers: int = 1) -> None:
+        self.started_at = time.time()
         names = [key.name for key in keys]
         size = len(_Cell)
         cells = memoryview(mmap.mmap(-1, max(1, len(names) * workers * size) * 8)).cast("Q")

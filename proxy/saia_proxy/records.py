@@ -12,6 +12,7 @@ from time import monotonic
 from saia_proxy import access_log
 from saia_proxy.exchange import Exchange
 from saia_proxy.metrics import Metrics
+from saia_proxy.telemetry import Telemetry
 
 SOON_S = 0.005
 
@@ -19,8 +20,11 @@ SOON_S = 0.005
 class Records:
     """`models` are those that there are: no other text becomes a label."""
 
-    def __init__(self, metrics: Metrics, models: Callable[[], Container[str]]) -> None:
+    def __init__(
+        self, metrics: Metrics, models: Callable[[], Container[str]], telemetry: Telemetry | None = None
+    ) -> None:
         self._metrics = metrics
+        self._telemetry = telemetry
         self._models = models
         self._loop = asyncio.get_running_loop()
         self._ended: list[Exchange] = []
@@ -37,6 +41,8 @@ class Records:
         if told:
             exchange.ended_at = monotonic()
             self._ended.append(exchange)
+        elif self._telemetry is not None:
+            self._telemetry.drop(exchange)
         self._soon()
 
     def flush(self) -> None:
@@ -49,6 +55,8 @@ class Records:
         self._metrics.in_flight.set(self._under_way)
         for exchange in ended:
             self._metrics.finished(exchange, exchange.model if exchange.model in models else "")
+            if self._telemetry is not None:
+                self._telemetry.end(exchange)
         access_log.finished(ended)
 
     def _soon(self) -> None:

@@ -18,6 +18,7 @@ import uvloop
 from saia_engine.edge import collector
 from saia_engine.edge.lifeline import follow
 from saia_engine.edge.logs import get_logger
+from saia_engine.wire.messages import Metrics as Told
 from saia_proxy.admin import Orders
 from saia_proxy.app import App
 from saia_proxy.body import Buffers
@@ -30,7 +31,9 @@ from saia_proxy.metrics import Metrics
 from saia_proxy.queue import Queue
 from saia_proxy.quota import Board, Quotas
 from saia_proxy.records import Records
+from saia_proxy.relay import VERSION
 from saia_proxy.routing import RoutingTable
+from saia_proxy.telemetry import Telemetry
 from saia_proxy.transports import LIFELINE, Connect, openssh
 from saia_proxy.tunnel import Tunnel
 from saia_proxy.workers import Keeper
@@ -154,7 +157,12 @@ async def serve(
     shared = board or Board(config.keys)
     orders = Orders(config.server.state_dir, names, worker)
     quotas = Quotas(shared, worker, limits=orders.limits)
+    telemetry = Telemetry(table)
     unconnected, connected = set(names), asyncio.Event()
+
+    def told() -> Told:
+        keys = states(config.keys, shared, orders)
+        return Told(VERSION, table.demand(), keys, shared.started_at, telemetry.counter, telemetry.told())
 
     def linked(upstream: str, change: int) -> None:
         metrics.connected.labels(upstream).inc(change)
@@ -168,7 +176,7 @@ async def serve(
             connect(upstream, config.timeouts.connect_s),
             table=table,
             orders=orders,
-            keys=lambda: states(config.keys, shared, orders),
+            metrics=told,
             connections=upstream.connections,
             on_link=functools.partial(linked, upstream.name),
             on_round_trip=metrics.round_trip.labels(upstream.name).observe,
@@ -192,13 +200,14 @@ async def serve(
         max_body=config.server.max_body_bytes,
         buffers=Buffers(config.server.max_buffered_bytes),
     )
-    records = Records(metrics, lambda: table.models)
+    records = Records(metrics, lambda: table.models, telemetry)
     app = App(
         forwarder=forwarder,
         keys=keys,
         table=table,
         orders=orders,
         metrics=metrics,
+        telemetry=telemetry,
         records=records,
         scrapers=config.server.metrics_from,
         trusts=bool(config.server.trusted_proxies),

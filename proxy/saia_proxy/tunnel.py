@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from saia_engine.wire.messages import Applied, KeyState, Metrics, Open, Routes
+from saia_engine.wire.messages import Applied, Metrics, Open, Routes
 from saia_engine.wire.mux import MuxClosed, Stream
 from saia_proxy.admin import Orders
 from saia_proxy.line import BACKOFF, Backoff, Line
@@ -23,8 +23,8 @@ class Tunnel:
     """Owns the connections to one upstream. `run` keeps them; `open` starts a request on one.
 
     `on_link` is told +1 as one is connected, and -1 as one is lost; `on_round_trip` how many seconds a
-    ping took on one. A gate that was upgraded gets new ones, and has `longest_s` for the streams of the old. `keys` is
-    what is told of API keys.
+    ping took on one. A gate that was upgraded gets new ones, and has `longest_s` for the streams of the old.
+    `metrics` is what is told of us.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Tunnel:
         *,
         table: RoutingTable,
         orders: Orders,
-        keys: Callable[[], list[KeyState]] = list,
+        metrics: Callable[[], Metrics] = lambda: Metrics(VERSION),
         connections: int = 1,
         on_link: Callable[[int], object] = lambda change: None,
         on_round_trip: Callable[[float], None] = lambda seconds: None,
@@ -45,7 +45,7 @@ class Tunnel:
         self.name = name
         self._table = table
         self._orders = orders
-        self._keys = keys
+        self._metrics = metrics
         self._on_link = on_link
         self._on_round_trip = on_round_trip
         self._lines = [
@@ -154,7 +154,7 @@ class Tunnel:
             self._acknowledge()
 
     def _tell_metrics(self) -> None:
-        """The engine adds up what relays tell, so one alone tells of queue and keys."""
-        whole, brief = Metrics(VERSION, self._table.demand(), self._keys()), Metrics(VERSION)
+        """The engine adds up what relays tell, so one alone tells more than the version."""
+        whole, brief = self._metrics(), Metrics(VERSION)
         for relay in tuple(self._relays):
             relay.mux.control(whole if relay is self._teller else brief)

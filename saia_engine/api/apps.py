@@ -23,6 +23,7 @@ from saia_engine.api.peers import caller
 from saia_engine.api.port import Answer, Engine, Order, Refused
 from saia_engine.edge.logs import get_logger
 from saia_engine.edge.text import clean
+from saia_engine.model import Severity
 from saia_engine.view import API_VERSION, EngineView
 
 LARGEST_BODY = 4096
@@ -30,6 +31,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
 _ALARM = re.compile(r"[a-z_-]{1,63}:[!-~]{1,200}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_HISTORY = re.compile(r"traffic|keys")
+LONGEST_ROW = 300
+SEVERITIES = tuple(str(each) for each in (Severity.INFO, Severity.WARNING, Severity.CRITICAL))
 
 log = get_logger("api")
 
@@ -154,6 +158,17 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         await allowed(request, "read the journal")
         return await _answer(engine.revisions(_param(request, "service", _NAME)))
 
+    async def events(request: Request) -> Response:
+        await allowed(request, "read the journal")
+        asked = _query(request, bodies.Events)
+        severities = SEVERITIES[SEVERITIES.index(asked.severity) :] if asked.severity else ()
+        return await _answer(engine.events(asked.before, asked.most, asked.uid == "any", severities))
+
+    async def history(request: Request) -> Response:
+        await allowed(request, "read the state")
+        table = _param(request, "table", _HISTORY)
+        return await _answer(engine.history(table, request.query_params.get("row", "")[:LONGEST_ROW]))
+
     async def maintenance(request: Request) -> Response:
         proxy = _param(request, "proxy", _NAME)
         order, asked = await order_of(request, "set the maintenance of", proxy, bodies.Maintenance)
@@ -199,6 +214,8 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         ),
         Route("/v1/services/{service}/revisions", revisions),
         Route("/v1/services/{service}/story", service_story),
+        Route("/v1/events", events),
+        Route("/v1/history/{table}", history),
         Route("/v1/instances", known_instances),
         Route("/v1/instances/{instance}/story", instance_story),
         Route("/v1/instances/{instance}/log", instance_log),
@@ -254,6 +271,13 @@ async def _body(request: Request, kind: type[_Body]) -> _Body:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.DecodeError as exc:
         raise Refused("bad_request", f"the body can't be used: {exc}", 400) from exc
+
+
+def _query(request: Request, kind: type[_Body]) -> _Body:
+    try:
+        return msgspec.convert(dict(request.query_params), kind, strict=False)
+    except msgspec.ValidationError as exc:
+        raise Refused("bad_request", f"the question can't be used: {exc}", 400) from exc
 
 
 async def _bounded(request: Request, most: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -16,6 +16,7 @@ MOST_PER_MINUTE = 10_000_000
 SHORTEST_EXCLUSION_S = 60.0
 LONGEST_EXCLUSION_S = 365 * 86400.0
 LONGEST_REASON = 200
+MOST_EVENTS = 500
 
 Words = Annotated[str, Meta(max_length=LONGEST_REASON)]
 
@@ -113,3 +114,14 @@ class KeyLimits(Intent, kw_only=True):
     def changes(self) -> dict[str, int | None]:
         both = {"concurrency": self.concurrency, "per_minute": self.per_minute}
         return {name: limit for name, limit in both.items() if not isinstance(limit, UnsetType)}
+
+
+class Events(msgspec.Struct, forbid_unknown_fields=True):
+    """The query of `GET /v1/events`."""
+
+    before: Annotated[int, Meta(ge=0, le=2**53)] = 2**53
+    most: Annotated[int, Meta(ge=1, le=MOST_EVENTS)] = 200
+    uid: Literal["", "any"] = ""
+    """`any`: what an operator caused."""
+    severity: Literal["", "info", "warning", "critical"] = ""
+    """At least."""

@@ -91,10 +91,10 @@ class Hub:
 
     def _snapshot(self) -> Iterator[bytes]:
         for table, rows in self._encoded.items():
-            rest = iter(rows.items())
-            yield _body(table, dict(islice(rest, ROWS_A_LINE)), [], reset=True)
-            while chunk := dict(islice(rest, ROWS_A_LINE)):
-                yield _body(table, chunk, [])
+            rest, last = iter(rows.items()), max(0, len(rows) - 1) // ROWS_A_LINE
+            for number in range(last + 1):
+                chunk = dict(islice(rest, ROWS_A_LINE))
+                yield _body(table, chunk, [], reset=number == 0, more=number < last)
 
 
 class _Follower:
@@ -133,7 +133,9 @@ class _Follower:
         return True
 
 
-def _body(table: str, rows: dict[str, msgspec.Raw], gone: list[str], *, reset: bool = False) -> bytes:
+def _body(
+    table: str, rows: dict[str, msgspec.Raw], gone: list[str], *, reset: bool = False, more: bool = False
+) -> bytes:
     """A change without its `seq`, which differs by connection."""
     change: dict[str, object] = {"table": table}
     if rows:
@@ -142,6 +144,8 @@ def _body(table: str, rows: dict[str, msgspec.Raw], gone: list[str], *, reset: b
         change["gone"] = gone
     if reset:
         change["reset"] = True
+    if more:
+        change["more"] = True
     return _encoder.encode(change)
 
 

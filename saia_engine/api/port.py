@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -139,6 +139,14 @@ class Engine(Protocol):
 
     def plan(self) -> Answer:
         """See `view.plan_rows`."""
+        ...
+
+    def events(self, before: int, most: int, operators: bool, severities: Sequence[str]) -> Answer:
+        """See `store.Store.events_before`."""
+        ...
+
+    def history(self, table: str, row: str) -> Answer:
+        """See `telemetry.Telemetry.history`; `row` may be empty."""
         ...
 
     def report(self, report: GateReport) -> Answer:

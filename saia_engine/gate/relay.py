@@ -47,7 +47,7 @@ class Relay:
         self._upstreams = Upstreams(self._publish)
         self._tally = Tally()
         self._reporter = Reporter(
-            proxy, self._tally, socket=lambda: self._file.table.gate_socket, services=self._service_names
+            proxy, self._tally, socket=lambda: self._file.table.gate_socket, services=self._services
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._published: Routes | None = None
@@ -60,6 +60,7 @@ class Relay:
             program=program,
             on_control=self._heard,
             on_open=self._opened,
+            on_round_trip=self._tally.round_trip,
             alone=self._alone,
             max_streams=self._limits.streams,
             buffer_limit=self._limits.memory_mib * MIB,
@@ -149,8 +150,9 @@ class Relay:
             await asyncio.sleep(0.5)
             self._publish()
 
-    def _service_names(self) -> list[str]:
-        return [name for name in self._file.table.services if may_reach(self._limits, name)]
+    def _services(self) -> dict[str, tuple[str, ...]]:
+        services = self._file.table.services
+        return {name: service.models for name, service in services.items() if may_reach(self._limits, name)}
 
     def _heard(self, message: Control) -> None:
         if isinstance(message, Applied):

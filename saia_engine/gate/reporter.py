@@ -7,14 +7,14 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 from msgspec.structs import replace
 
 from saia_engine.edge.text import clean
 from saia_engine.gate.http1 import BadResponse, Connection, ConnectionLost
-from saia_engine.wire.messages import Admin, Applied, KeyState, Metrics
+from saia_engine.wire.messages import REASONS, Admin, Applied, KeyState, Metrics, TrafficCount
 
 INTERVAL_S = 1.0
 LEAST_INTERVAL_S = 0.05
@@ -43,6 +43,10 @@ class Report(msgspec.Struct):
     version: str = ""
     queued: dict[str, int] = {}
     keys: list[KeyState] = []
+    started_at: float = 0.0
+    counter: str = ""
+    traffic: list[TrafficCount] = []
+    round_trip_s: float | None = None
     wait_s: float = 0.0
 
 
@@ -55,13 +59,26 @@ class Tally:
         self.errors: Counter[str] = Counter()
         self.applied = Applied()
         self.metrics = Metrics()
+        self.round_trip_s: float | None = None
+
+    def round_trip(self, seconds: float) -> None:
+        """A ping to the proxy was answered after so long."""
+        self.round_trip_s = seconds
 
 
 class Reporter:
-    """Owns the connection to `gate.sock`. While the engine is down it just tries again."""
+    """Owns the connection to `gate.sock`. While the engine is down it just tries again.
+
+    `services` are those that the proxy may reach, each with its models.
+    """
 
     def __init__(
-        self, proxy: str, tally: Tally, *, socket: Callable[[], str], services: Callable[[], Iterable[str]]
+        self,
+        proxy: str,
+        tally: Tally,
+        *,
+        socket: Callable[[], str],
+        services: Callable[[], Mapping[str, Collection[str]]],
     ) -> None:
         self.admin: Admin | None = None
         """The newest word of the engine."""
@@ -109,7 +126,7 @@ class Reporter:
             self.on_admin(admin)
 
     def report(self) -> Report:
-        tally, services = self._tally, set(self._services())
+        tally, services = self._tally, self._services()
         return Report(
             proxy=self._proxy,
             relay=self._relay,
@@ -126,6 +143,10 @@ class Reporter:
                 name: _count(number) for name, number in tally.metrics.queued.items() if name in services
             },
             keys=[replace(row, models=clean(row.models, LONGEST_MODELS)) for row in tally.metrics.keys],
+            started_at=tally.metrics.started_at,
+            counter=tally.metrics.counter,
+            traffic=_traffic(tally.metrics.traffic, services),
+            round_trip_s=tally.round_trip_s,
             wait_s=WAIT_S if self.admin else 0.0,
         )
 
@@ -160,6 +181,15 @@ class Reporter:
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
+
+
+def _traffic(rows: Iterable[TrafficCount], services: Mapping[str, Collection[str]]) -> list[TrafficCount]:
+    """Those of what there is: a proxy's word, of a size that the engine takes."""
+    return [
+        replace(row, failed={reason: row.failed[reason] for reason in REASONS if reason in row.failed})
+        for row in rows
+        if row.model in ("", *services.get(row.service, ())) and (not row.service or row.service in services)
+    ]
 
 
 def _count(number: int) -> int:

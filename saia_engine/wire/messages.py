@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from saia_engine.wire import frames
 from saia_engine.wire.frames import WireError
+from saia_engine.wire.histogram import CLASSES
 
 WIRE_VERSION: Final = frames.WIRE_VERSION
 
@@ -174,6 +175,42 @@ class Applied(Message, frozen=True, tag="applied"):
     admin_revision: Count = 0
 
 
+MOST_TRAFFIC: Final = 200
+"""Rows of traffic in one message."""
+LONGEST_MODEL: Final = 200
+REASONS: Final = ("busy", "away", "service", "lost", "timeout", "proxy", "limit", "client", "gone")
+"""Why a request got no good answer: its queue was full; nothing was ready or within reach; its instance answered 5xx;
+the instance or the way to it was lost; it took too long; the proxy failed; its key's limit; the request itself (4xx);
+its client went away."""
+FAULTS: Final = frozenset({"busy", "away", "service", "lost", "timeout", "proxy"})
+"""Those that are no client's doing."""
+Histogram = Annotated[list[Count], Meta(max_length=CLASSES)]
+"""Counts by `histogram.BOUNDS_S`; zeros at the end are left out."""
+CounterId = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{16})?\Z")]
+Moment = Annotated[float, Meta(ge=0, le=1e11)]
+
+
+class TrafficCount(Message, frozen=True):
+    """One worker's requests of one model of one service, since that worker's start; both names are empty for those
+    that reached no service."""
+
+    service: Annotated[str, Meta(max_length=64)] = ""
+    model: Annotated[str, Meta(max_length=LONGEST_MODEL)] = ""
+    requests: Count = 0
+    """Ended."""
+    failed: Annotated[dict[Annotated[str, Meta(max_length=16)], Count], Meta(max_length=16)] = {}
+    """Those of them without a good answer, by `REASONS`."""
+    tokens: Count = 0
+    """Server-sent events, also of streams that go on: of most servers one for each token."""
+    in_flight: Count = 0
+    first_token: Histogram = []
+    """Of streams, from an instance that may take the request to the first event."""
+    answer: Histogram = []
+    """Of other requests, from there to the beginning of the answer."""
+    waited: Histogram = []
+    """From a request's arrival to an instance that may take it."""
+
+
 class Metrics(Message, frozen=True, tag="metrics"):
     """Proxy to gate, each second: its own word, for display and demand."""
 
@@ -181,6 +218,11 @@ class Metrics(Message, frozen=True, tag="metrics"):
     queued: dict[str, Count] = {}
     """Requests waiting, by service."""
     keys: Annotated[list[KeyState], Meta(max_length=MOST_KEYS)] = []
+    started_at: Moment = 0.0
+    """When the proxy began, by its own clock: counts of keys go on since then."""
+    counter: CounterId = ""
+    """Who counted `traffic`: one worker, from its start to its end, whichever connection tells of it."""
+    traffic: Annotated[list[TrafficCount], Meta(max_length=MOST_TRAFFIC)] = []
 
 
 Control = Routes | Admin | Renew | Applied | Metrics

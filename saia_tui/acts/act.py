@@ -19,6 +19,11 @@ FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "instances": lambda row: {"state": row.state, "generation": row.generation},
     "nodes": lambda row: {"excluded": row.excluded_until is not None},
     "proxies": lambda row: {"maintenance": row.maintenance},
+    "keys": lambda row: {
+        "revoked": row.revoked,
+        "concurrency": row.ordered_concurrency,
+        "per_minute": row.ordered_per_minute,
+    },
 }
 """By table: what fixes the version of a row, in the words of the API's `expect`."""
 

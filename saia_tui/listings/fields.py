@@ -23,13 +23,13 @@ def rank(word: str, order: tuple[str, ...]) -> int:
 def until(at: float | None, sight: Sight) -> Text:
     if at is None:
         return known(None)
-    left = at - sight.now
+    left = sight.distance(at)
     style = "warn" if left < URGENT_S else "" if left < SOON_S else "quiet"
     return text(moments.countdown(left), style)
 
 
 def since(at: float | None, sight: Sight) -> Text:
-    return known(moments.age(None if not at else max(0.0, sight.now - at)), "quiet")
+    return known(moments.age(None if not at else max(0.0, -sight.distance(at))), "quiet")
 
 
 def mean_use(row: InstanceView | NodeView) -> float | None:

@@ -50,10 +50,6 @@ def _gpu_use(row: InstanceView, sight: Sight, width: int) -> Text:
     return meter(mean_use(row), max(2, width - 5))
 
 
-def _end_order(row: InstanceView) -> tuple[bool, float]:
-    return (row.end is None, row.end or 0.0)
-
-
 def _instance_order(row: InstanceView) -> tuple[object, ...]:
     """What is in trouble, then what ends next, then what ended last."""
     if row.state in ENDED:
@@ -82,7 +78,7 @@ INSTANCES = Listing(
             "ENDS IN",
             lambda row, s, w: until(row.end if is_live(row) else None, s),
             7,
-            _end_order,
+            lambda r: r.end if is_live(r) else None,
             right=True,
         ),
         Column("NODE", lambda row, s, w: known(row.node), 10, lambda r: r.node, grow=1, limit=20),
@@ -91,17 +87,17 @@ INSTANCES = Listing(
             "OPEN",
             lambda row, s, w: known(row.open_connections),
             5,
-            lambda r: -1 if r.open_connections is None else r.open_connections,
+            lambda r: r.open_connections,
             right=True,
         ),
-        Column("GPU USE", _gpu_use, 11, lambda r: mean_use(r) or 0.0, drop=2),
+        Column("GPU USE", _gpu_use, 11, mean_use, drop=2),
         Column("MEMORY", memory, 9, drop=5, right=True),
         Column("SINCE", lambda row, s, w: since(row.since, s), 7, lambda r: r.since, drop=3, right=True),
         Column(
             "ADMITS",
             lambda row, s, w: until(row.admit_until, s),
             7,
-            lambda r: r.admit_until or 0,
+            lambda r: r.admit_until,
             drop=6,
             right=True,
         ),

@@ -9,7 +9,7 @@ from saia_engine.view import JobView
 from saia_tui import moments
 from saia_tui.cells import count, known, text
 from saia_tui.columns import Column, Listing, Sight
-from saia_tui.listings.fields import FOREVER, since, until
+from saia_tui.listings.fields import since, until
 
 
 def _job_state(row: JobView, sight: Sight, width: int) -> Text:
@@ -48,7 +48,7 @@ JOBS = Listing(
             "ENDS IN",
             lambda row, s, w: until(row.end_time, s),
             7,
-            lambda r: r.end_time or FOREVER,
+            lambda r: r.end_time,
             right=True,
         ),
         Column("NODES (REASON)", _where, 14, lambda r: r.nodes or r.reason, grow=3, limit=40),
@@ -58,7 +58,7 @@ JOBS = Listing(
             "STARTED",
             lambda row, s, w: since(row.start_time, s),
             7,
-            lambda r: r.start_time or 0,
+            lambda r: r.start_time,
             drop=4,
             right=True,
         ),
@@ -74,7 +74,7 @@ JOBS = Listing(
             "LIMIT",
             lambda row, s, w: known(moments.age(row.time_limit_s), "quiet"),
             7,
-            lambda r: r.time_limit_s or FOREVER,
+            lambda r: r.time_limit_s,
             drop=6,
             right=True,
         ),

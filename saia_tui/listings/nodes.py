@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 
+from saia_engine.model import Gpu
 from saia_engine.view import NodeView
-from saia_tui.cells import count, gpu_cells, known, meter, text
+from saia_tui.cells import count, gpu_cells, gpu_marks, heat_cells, known, meter, text
 from saia_tui.columns import Column, Listing, Sight
 from saia_tui.listings.fields import mean_use, memory
 
@@ -20,9 +23,28 @@ def _reason(row: NodeView, sight: Sight, width: int) -> Text:
 
 
 def _gpus(row: NodeView, sight: Sight, width: int) -> Text:
+    """What each GPU is, and how busy ours are."""
     if not row.gpus:
         return text("no GPUs", "faint")
-    return gpu_cells(row.gpus, row.gpus_ours, row.gpus_allocated, width, usable=row.usable)
+    return _heat(row, [gpu.utilisation_percent for gpu in row.live], width)
+
+
+def _memory_heat(row: NodeView, sight: Sight, width: int) -> Text:
+    if not row.live:
+        return known(None)
+    return _heat(row, [_memory_percent(gpu) for gpu in row.live], width)
+
+
+def _heat(row: NodeView, percents: Sequence[float | None], width: int) -> Text:
+    if row.gpus > width:
+        return gpu_cells(row.gpus, row.gpus_ours, row.gpus_allocated, width, usable=row.usable)
+    marks = gpu_marks(row.gpus, row.gpus_ours, row.gpus_allocated, usable=row.usable)
+    return heat_cells(marks, percents, width)
+
+
+def _memory_percent(gpu: Gpu) -> float | None:
+    used, total = gpu.memory_used_mib, gpu.memory_total_mib
+    return used / total * 100 if used is not None and total else None
 
 
 NODES = Listing(
@@ -31,7 +53,7 @@ NODES = Listing(
     columns=(
         Column("NODE", lambda row, s, w: text(row.name, "strong"), 10, lambda r: r.name, grow=1, limit=20),
         Column("STATE", _node_state, 13, lambda r: (r.usable, r.state), grow=1, limit=20),
-        Column("GPUS", _gpus, 8, lambda r: r.gpus - r.gpus_allocated),
+        Column("GPUS", _gpus, 8, lambda r: r.gpus - r.gpus_allocated, grow=3, limit=32),
         Column(
             "USED",
             lambda row, s, w: text(f"{row.gpus_allocated}/{row.gpus}", "quiet") if row.gpus else known(None),
@@ -51,9 +73,10 @@ NODES = Listing(
             "LIVE USE",
             lambda row, s, w: meter(mean_use(row), max(2, w - 5)),
             13,
-            lambda r: mean_use(r) or -1.0,
+            mean_use,
         ),
         Column("MEMORY", memory, 9, drop=4, right=True),
+        Column("MEM HEAT", _memory_heat, 8, drop=6, grow=3, limit=32),
         Column("TYPE", lambda row, s, w: known(row.gpu_type, "quiet"), 6, lambda r: r.gpu_type, drop=2),
         Column(
             "CPUS",

@@ -8,6 +8,7 @@ from saia_engine.view import ProxyView
 from saia_tui.cells import count, join, known, text
 from saia_tui.columns import Column, Listing, Sight
 from saia_tui.listings.fields import since
+from saia_tui.listings.links import round_trip, routes
 
 
 def _connection(row: ProxyView, sight: Sight, width: int) -> Text:
@@ -32,12 +33,13 @@ PROXIES = Listing(
         Column("PROXY", lambda row, s, w: text(row.name, "strong"), 10, lambda r: r.name, grow=1, limit=20),
         Column("LINK", _connection, 11, lambda r: r.connected),
         Column("FOR", lambda row, s, w: since(row.connected_since, s), 7, right=True),
-        Column("MAINTENANCE", _maintenance, 16, lambda r: (r.maintenance, r.orders_acked)),
+        Column("MAINTENANCE", _maintenance, 15, lambda r: (r.maintenance, r.orders_acked)),
         Column("OPEN", lambda row, s, w: count(row.in_flight), 6, lambda r: r.in_flight, right=True),
-        Column("ROUTES", lambda row, s, w: known(row.routes_generation or None), 6, right=True),
+        Column("RTT", round_trip, 6, lambda r: -(r.round_trip_s or 0), drop=1, right=True),
+        Column("ROUTES", routes, 8, lambda r: r.routes_generation, right=True),
         Column("RELAYS", lambda row, s, w: count(row.relays), 6, lambda r: r.relays, drop=2, right=True),
         Column(
-            "REQUESTS", lambda row, s, w: count(row.requests), 10, lambda r: r.requests, drop=1, right=True
+            "REQUESTS", lambda row, s, w: count(row.requests), 10, lambda r: r.requests, drop=2, right=True
         ),
         Column("QUEUE~", lambda row, s, w: count(row.said_queue, "warn"), 6, drop=3, right=True),
         Column("VERSION~", lambda row, s, w: known(row.said_version, "quiet"), 8, drop=2),

@@ -7,7 +7,7 @@ from rich.text import Text
 from saia_engine.view import ServiceView
 from saia_tui.cells import count, join, sparkline, state_cell, text
 from saia_tui.columns import Column, Listing, Sight
-from saia_tui.listings.fields import FOREVER, rank, until
+from saia_tui.listings.fields import rank, until
 from saia_tui.palette import state
 
 WORST_SERVICE = ("down", "degraded", "removed", "paused", "ok", "stopped")
@@ -67,7 +67,7 @@ SERVICES = Listing(
             "ENDS IN",
             lambda row, s, w: until(row.next_end, s),
             7,
-            lambda r: r.next_end or FOREVER,
+            lambda r: r.next_end,
             right=True,
         ),
         Column("REQ/S", _rate, 5, lambda r: r.requests_per_s, right=True),
@@ -79,7 +79,7 @@ SERVICES = Listing(
         Column(
             "REQUESTS", lambda row, s, w: count(row.requests), 9, lambda r: r.requests, drop=7, right=True
         ),
-        Column("OVERRIDE", _override, 18, lambda r: r.override_at or 0, drop=8),
+        Column("OVERRIDE", _override, 18, lambda r: r.override_at, drop=8),
         Column("MODELS", lambda row, s, w: text(" ".join(row.models), "quiet"), 12, grow=2, limit=32, drop=9),
     ),
     order=lambda row: (rank(row.status, WORST_SERVICE), row.name),

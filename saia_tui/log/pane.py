@@ -219,10 +219,7 @@ class LogPane(Widget, can_focus=True):
         return len(self._fold(row.text)) if self.wrap and not isinstance(row, Notice) else 1
 
     def _fold(self, words: str) -> list[str]:
-        width = max(2, self.size.width - 1)
-        if words.isascii():
-            return [words[at : at + width] for at in range(0, len(words), width)] or [""]
-        return [words] if cell_len(words) <= width else chop_cells(words, width)
+        return fold_hard(words, max(2, self.size.width - 1))
 
     # ------------------------------------------------------------ events
 
@@ -237,3 +234,10 @@ class LogPane(Widget, can_focus=True):
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         self.move_lines(3)
+
+
+def fold_hard(words: str, width: int) -> list[str]:
+    """Clean words in lines of at most `width` cells (2 or more), cut wherever a line is full; never none."""
+    if words.isascii():
+        return [words[at : at + width] for at in range(0, len(words), width)] or [""]
+    return [words] if cell_len(words) <= width else chop_cells(words, width)

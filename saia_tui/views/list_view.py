@@ -23,7 +23,8 @@ class ListView(View):
     def caption(self) -> str:
         rows = self.first.rows
         shown = len(rows.keys)
-        return f"{shown:,}" if shown == rows.total else f"{shown:,} of {rows.total:,}"
+        count = f"{shown:,}" if shown == rows.total else f"{shown:,} of {rows.total:,}"
+        return f"{count}  {self.marks}" if self.marks else count
 
 
 class JobsView(ListView):

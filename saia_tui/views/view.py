@@ -61,4 +61,13 @@ class View(Container):
 
     def caption(self) -> str:
         """A few words at the right of the tabs."""
-        return ""
+        return self.marks
+
+    @property
+    def marks(self) -> str:
+        """How many rows are marked; empty where none is."""
+        seen = sum(len(table.rows.marked) for table in self.tables)
+        unseen = sum(table.rows.marked_unseen for table in self.tables)
+        if not seen and not unseen:
+            return ""
+        return f"{seen:,} marked" + (f" and {unseen:,} out of sight" if unseen else "")

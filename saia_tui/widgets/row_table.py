@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 from rich.segment import Segment
-from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import BindingType
@@ -18,20 +17,17 @@ from textual.strip import Strip
 from saia_tui.actions import bindings
 from saia_tui.cells import join, text
 from saia_tui.columns import GAP, Column, Listing, Sight, fit
+from saia_tui.export import as_csv, as_json
 from saia_tui.ordered_rows import OrderedRows
-from saia_tui.palette import STYLES, on_cursor
+from saia_tui.widgets.row_lines import MARGIN, LineLook, RowLines, strip
 from saia_tui.widgets.segments import cell_segments
 
-CURSOR_MARK = "▸ "
-STALE_MARK = "≈"
-"""Before a row that is older than it should be."""
-MARGIN = len(CURSOR_MARK)
 SCROLLBAR = 1
 """Kept free, so that columns stay where they are when the rows outgrow the screen."""
 
 
 class RowTable(ScrollView, can_focus=True):
-    """Shows a listing. The cursor belongs to a key, and stays on it through insert, sort and filter."""
+    """Shows a listing. Cursor and marks belong to keys, and stay on them through insert, sort and filter."""
 
     DEFAULT_CSS = """
     RowTable { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; background: $background; }
@@ -66,7 +62,12 @@ class RowTable(ScrollView, can_focus=True):
         self.rows = OrderedRows(listing, where)
         self.stale = False
         self._sight = sight
-        self._columns: list[tuple[Column, int]] = []
+        self.columns: list[tuple[Column, int]] = []
+        """Those that are shown, each with its width."""
+        self._wanted: Sequence[Column] = listing.columns
+        self._lines = RowLines()
+        self._line_looks: dict[tuple[bool, bool, bool], LineLook] = {}
+        """By whether a line has the cursor, a mark, and is stale."""
         self._painted: dict[int, Strip] = {}
 
     # ------------------------------------------------------------ rows
@@ -87,7 +88,7 @@ class RowTable(ScrollView, can_focus=True):
 
     def sort_next(self, step: int = 1) -> None:
         """Sort by the next column that is shown and sorts; after the last comes the listing's own order."""
-        choices: list[Column | None] = [None, *(column for column, _ in self._columns if column.sort)]
+        choices: list[Column | None] = [None, *(column for column, _ in self.columns if column.sort)]
         at = choices.index(self.rows.sort) if self.rows.sort in choices else 0
         self.rows.sort_by(choices[(at + step) % len(choices)])
         self._settle(True)
@@ -95,6 +96,23 @@ class RowTable(ScrollView, can_focus=True):
     def sort_reverse(self) -> None:
         self.rows.sort_by(self.rows.sort, reverse=not self.rows.reverse)
         self._settle(True)
+
+    def show_columns(self, columns: Sequence[Column]) -> None:
+        """These, in this order, as far as there is room."""
+        self._wanted = columns
+        self._fit(self.size.width)
+        self.refresh()
+
+    def _fit(self, width: int) -> None:
+        self.columns = fit(self._wanted, width - MARGIN - SCROLLBAR)
+        self._lines.show_columns(self.columns)
+        self._line_looks.clear()
+        self._painted.clear()
+
+    def exported(self, kind: str) -> str:
+        """All rows that the filter lets through: `csv` of the columns shown, or `json` of all fields."""
+        rows = (self.rows[key] for key in self.rows.keys)
+        return as_json(rows) if kind == "json" else as_csv(rows, self.columns, self._sight())
 
     def sort_on(self, name: str | None, *, reverse: bool = False) -> None:
         """Sort by the column of that name; None is the listing's own order."""
@@ -118,83 +136,94 @@ class RowTable(ScrollView, can_focus=True):
 
     def _settle(self, resized: bool) -> None:
         if resized:
-            self.virtual_size = Size(self.size.width, len(self.rows.keys) + 1)
+            self._fit_scrollbar()
         self._keep_cursor_in_sight()
         self.repaint()
         self.post_message(self.Arranged(self))
 
+    def _fit_scrollbar(self) -> None:
+        """To the number of rows, without a layout of the whole screen unless the bar comes or goes."""
+        (width, height), lines = self.size, len(self.rows.keys) + 1
+        if (lines > height) != self.show_vertical_scrollbar:
+            self.virtual_size = Size(width, lines)
+            return
+        self.set_reactive(cast(Any, RowTable.virtual_size), Size(width, lines))
+        bar = self.vertical_scrollbar
+        if self.show_vertical_scrollbar and abs(lines - bar.window_virtual_size) * height > lines:
+            bar.window_virtual_size = lines  # where it would look the same it is not painted again
+        if self.scroll_y > self.max_scroll_y:
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
+
     # ------------------------------------------------------------ painting
 
     def repaint(self) -> None:
-        """Refresh the visible lines that look different from what was painted; time passing counts."""
+        """Refresh the visible cells that look different from what was painted; time passing counts."""
         if not self.display or not self.size:
             return
-        for y in range(self.size.height):
-            if self._line(y) != self._painted.get(y):
-                self.refresh(Region(0, y, self.size.width, 1))
+        (width, height), sight = self.size, self._sight()
+        regions = []
+        for y in range(height):
+            line, painted = self._line(y, sight), self._painted.get(y)
+            if painted is None:
+                regions.append(Region(0, y, width, 1))
+            elif line is not painted and line != painted:
+                regions += [Region(x, y, end - x, 1) for x, end in self._lines.differences(painted, line)]
+        if regions:
+            self.refresh(*regions)
 
     def forget_painted(self) -> None:
         """Paint every line anew: the look changed."""
         self._painted.clear()
+        self._line_looks.clear()
+        self._lines.forget()
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        strip = self._painted[y] = self._line(y)
-        return strip
+        line = self._painted[y] = self._line(y, self._sight())
+        return line
 
-    def _line(self, y: int) -> Strip:
-        width = self.size.width
+    def notify_style_update(self) -> None:
+        """Colours may be others now."""
+        super().notify_style_update()
+        self._line_looks.clear()
+        self._lines.forget()
+
+    def _look(self, key: str | None = None, stale: bool = False) -> LineLook:
+        chosen = key is not None and key == self.rows.cursor and self.has_focus
+        marked = key is not None and self.rows.is_marked(key)
+        kind = (chosen, marked, stale)
+        look = self._line_looks.get(kind)
+        if look is None:
+            # Asking for the style costs more than all the rest of a line.
+            look = self._line_looks[kind] = LineLook(self.size.width, self.rich_style, *kind)
+        return look
+
+    def _line(self, y: int, sight: Sight) -> Strip:
         if not self.rows.total:
-            return self._nothing(width) if y == 0 else Strip.blank(width, self.rich_style)
+            return self._nothing(sight) if y == 0 else self._said(Text())
         if y == 0:
-            return self._header(width)
-        index = self.scroll_offset.y + y - 1
+            return self._lines.header(self._look(), self.rows.sort, self.rows.reverse)
+        index = int(self.scroll_y) + y - 1
         if index < len(self.rows.keys):
-            return self._row(self.rows.keys[index], width)
+            key = self.rows.keys[index]
+            row = self.rows[key]
+            stale = self.stale or self.listing.stale(row, sight)
+            return self._lines.row(key, row, sight, sight.now, self._look(key, stale))
         note = f"Nothing matches {self.rows.filter!r}: Esc shows all again." if index == 0 else ""
-        return self._strip(
-            [Segment(" " * MARGIN), *cell_segments(text(note, "quiet"), width - MARGIN, False)], width
-        )
+        return self._said(text(note, "quiet"))
 
-    def _nothing(self, width: int) -> Strip:
+    def _nothing(self, sight: Sight) -> Strip:
         """One line instead of an empty table; no claim before the engine gave its state."""
-        if not self._sight().now:
-            return Strip.blank(width, self.rich_style)
-        line = join(
-            text(f"{self.listing.title}  ", "title"), text(self.listing.empty, self.listing.empty_style)
+        if not sight.now:
+            return self._said(Text())
+        return self._said(
+            join(text(f"{self.listing.title}  ", "title"), text(self.listing.empty, self.listing.empty_style))
         )
-        return self._strip([Segment(" " * MARGIN), *cell_segments(line, width - MARGIN, False)], width)
 
-    def _header(self, width: int) -> Strip:
-        segments = [Segment(" " * MARGIN, STYLES["header"])]
-        for number, (column, cells) in enumerate(self._columns):
-            name = column.name
-            if column is self.rows.sort:
-                name += "▴" if self.rows.reverse else "▾"
-            style = STYLES["title" if number == 0 else "header"]
-            segments += cell_segments(Text(name, style, end=""), cells, column.right)
-            segments.append(Segment(" " * GAP, STYLES["header"]))
-        return self._strip(segments, width)
-
-    def _row(self, key: str, width: int) -> Strip:
-        sight, row = self._sight(), self.rows[key]
-        chosen = key == self.rows.cursor and self.has_focus
-        stale = self.stale or self.listing.stale(row, sight)
-        mark = CURSOR_MARK[0] if chosen else " "
-        segments = [Segment(mark, STYLES["key"]), Segment(STALE_MARK if stale else " ", STYLES["warn"])]
-        for column, cells in self._columns:
-            segments += cell_segments(column.cell(row, sight, cells), cells, column.right)
-            segments.append(Segment(" " * GAP))
-        if stale:
-            segments = [Segment(part.text, (part.style or Style()) + STYLES["stale"]) for part in segments]
-        if not chosen:
-            return self._strip(segments, width)
-        lifted = [Segment(part.text, on_cursor(part.style)) for part in segments]
-        return self._strip(lifted, width, STYLES["cursor"])
-
-    def _strip(self, segments: list[Segment], width: int, background: Style | None = None) -> Strip:
-        background = background or Style(bgcolor=self.rich_style.bgcolor)
-        return Strip(segments).adjust_cell_length(width).apply_style(background)
+    def _said(self, words: Text) -> Strip:
+        """A line that is no row."""
+        look = self._look()
+        return strip([Segment(" " * MARGIN), *cell_segments(words, look.width - MARGIN, False)], look)
 
     # ------------------------------------------------------------ moving
 
@@ -228,6 +257,21 @@ class RowTable(ScrollView, can_focus=True):
     def action_bottom(self) -> None:
         self._move_to(len(self.rows.keys) - 1)
 
+    def action_mark(self) -> None:
+        """Mark the row under the cursor, or take its mark away, and go on to the next."""
+        if self.rows.cursor is not None:
+            self.rows.toggle_mark(self.rows.cursor)
+            self.action_move(1)
+            self.post_message(self.Arranged(self))
+
+    def action_mark_all(self) -> None:
+        self.rows.mark_all()
+        self._settle(False)
+
+    def action_clear_marks(self) -> None:
+        self.rows.clear_marks()
+        self._settle(False)
+
     def action_choose(self) -> None:
         if self.rows.cursor is not None:
             self.post_message(self.Chosen(self, self.rows.cursor))
@@ -235,11 +279,19 @@ class RowTable(ScrollView, can_focus=True):
     # ------------------------------------------------------------ events
 
     def on_resize(self, event: events.Resize) -> None:
-        self._columns = fit(self.listing.columns, event.size.width - MARGIN - SCROLLBAR)
-        self._painted.clear()
+        self._fit(event.size.width)
         self.virtual_size = Size(event.size.width, len(self.rows.keys) + 1)
         self._keep_cursor_in_sight()
         self.refresh()
+
+    def _sort_by_name_at(self, x: int) -> None:
+        """A click on a column's name sorts by it, a second one turns the order round."""
+        at = MARGIN
+        for column, width in self.columns:
+            if at <= x < at + width and column.sort is not None:
+                self.rows.sort_by(column, reverse=column is self.rows.sort and not self.rows.reverse)
+                self._settle(True)
+            at += width + GAP
 
     def on_focus(self) -> None:
         self.repaint()
@@ -249,6 +301,7 @@ class RowTable(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         if event.y == 0:
+            self._sort_by_name_at(event.x)
             return
         index = self.scroll_offset.y + event.y - 1
         if index < len(self.rows.keys):

@@ -14,6 +14,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from saia_engine.model import Gpu
 from saia_tui import moments
 from saia_tui.actions import ACTIONS, shown_keys
 from saia_tui.cells import join, text
@@ -21,7 +22,8 @@ from saia_tui.windows.window import Window, facts, label
 
 TIMES = (
     "since", "started_at", "ready_since", "end", "admit_until", "drain_by", "submit_time", "start_time",
-    "end_time", "connected_since", "at", "next_end", "override_at", "paused_at", "excluded_until",
+    "end_time", "connected_since", "at", "next_end", "override_at", "ordered_at", "said_started_at",
+    "paused_at", "excluded_until",
 )  # fmt: skip
 MARKS = (
     ("● ok, ready", "ok"), ("▲ degraded, unready", "warn"), ("✖ down, failed", "bad"), ("◑ starting", "busy"),
@@ -107,13 +109,19 @@ def _shown(name: str, value: Any, now: float) -> str:
     if name in TIMES and isinstance(value, int | float):
         return _moment(float(value), now) if value else ""
     if isinstance(value, list):
-        return ", ".join(_gpu(each) if not isinstance(each, str) else each for each in value)
+        return ", ".join(_part(each) for each in value)
     return str(value)
 
 
 def _moment(at: float, now: float) -> str:
     distance = f"in {moments.countdown(at - now)}" if at > now else f"{moments.age(now - at)} ago"
     return f"{moments.stamp(at)}  ({distance})"
+
+
+def _part(each: Any) -> str:
+    if isinstance(each, str):
+        return each
+    return _gpu(each) if isinstance(each, Gpu) else str(getattr(each, each.__struct_fields__[0]))
 
 
 def _gpu(gpu: Any) -> str:

@@ -33,7 +33,7 @@ def test_it_shows_resizes_acts_and_leaves(short: Path, served: Serve) -> None:
         screen = window.wait("● acting", "✖ down", "▲ degraded", "chat-large", "W arm")
         assert len(screen.splitlines()) == 24
         window.resize(200, 60)
-        window.wait("LIVE USE", "PROXY", "INSTANCE", "■■■▣")
+        window.wait("LIVE USE", "PROXY", "INSTANCE", "██░▣")
         window.resize(80, 24)
         window.until(lambda text: "LIVE USE" not in text and "ALARM" in text, "the small layout")
         window.press("3")

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import msgspec
 
-from saia_engine.client import ClientError, EngineUnreachable, Intent, NotFound
+from saia_engine.client import ClientError, EngineUnreachable, EventPage, Intent, NotFound
 from saia_engine.view import Change, LogPiece
 from tests.tui import sample
 
@@ -47,9 +47,11 @@ class FakeEngine:
         self.intents: list[tuple[Any, ...]] = []
         self.reasons: list[str] = []
         self.expected: list[dict[str, Any]] = []
-        self.history: dict[str, Any] = HISTORY
+        self.revision_history: dict[str, Any] = HISTORY
         self.diff: dict[str, Any] = DIFF
         self.refuse: list[ClientError] = []
+        self.asked: list[tuple[Any, ...]] = []
+        """Questions other than for the stream."""
         self.reachable = True
         self.printed: bytes | bytearray | None = b"loading\nready\n"
         self.files = 1
@@ -106,7 +108,7 @@ class FakeEngine:
         self._take(intent, "unpin", service)
 
     async def revisions(self, service: str) -> dict[str, Any]:
-        return {**self.history, "service": service}
+        return {**self.revision_history, "service": service}
 
     async def exclude(self, node: str, for_s: float, **intent: Unpack[Intent]) -> None:
         self._take(intent, "exclude", node, for_s)
@@ -122,6 +124,29 @@ class FakeEngine:
 
     async def maintenance(self, proxy: str, on: bool, **intent: Unpack[Intent]) -> None:
         self._take(intent, "maintenance", proxy, on)
+
+    async def revoke_key(self, proxy: str, key: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "revoke_key", proxy, key)
+
+    async def restore_key(self, proxy: str, key: str, **intent: Unpack[Intent]) -> None:
+        self._take(intent, "restore_key", proxy, key)
+
+    async def limit_key(
+        self, proxy: str, key: str, limits: dict[str, int | None], **intent: Unpack[Intent]
+    ) -> None:
+        self._take(intent, "limit_key", proxy, key, limits)
+
+    async def events(
+        self, before: int | None = None, most: int = 200, *, operators: bool = False, severity: str = ""
+    ) -> EventPage:
+        self.asked.append(("events", before, operators, severity))
+        if self.refuse:
+            raise self.refuse.pop(0)
+        return sample.older(before, most, operators=operators, severity=severity)
+
+    async def history(self, table: str, row: str = "") -> dict[str, Any]:
+        self.asked.append(("history", table, row))
+        return sample.history(table, row, self.tables)
 
     async def acknowledge(self, alarm: str, **intent: Unpack[Intent]) -> None:
         self._take(intent, "acknowledge", alarm)

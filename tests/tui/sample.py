@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from saia_engine.client import EventPage
 from saia_engine.model import Gpu
 from saia_engine.view import (
     AlarmView,
@@ -21,9 +22,12 @@ from saia_engine.view import (
     EventView,
     InstanceView,
     JobView,
+    KeyView,
+    LinkView,
     NodeView,
     ProxyView,
     ServiceView,
+    TrafficView,
 )
 from saia_tui.picture import draw
 
@@ -159,14 +163,84 @@ def nodes() -> Rows:
 
 
 def proxies() -> Rows:
+    links = [
+        LinkView("8a1f03bb", 8122, "192.0.2.17 50312", NOW - 260_000, 0.0214, 418, 0, 30),
+        LinkView("c0d4e5f6", 8130, "192.0.2.17 50340", NOW - 1800, 0.0198, 418, 0, 19),
+    ]
+    campus = [LinkView("41b2aa90", 9001, "198.51.100.4 41822", NOW - 1300, 0.184, 417, 1, 0, False)]
     rows = [
         ProxyView("cloud", ["*"], True, NOW - 260_000, 2, "192.0.2.17 50312", 418, 49, 1_690_112, False, True,
-                  "0.1.0", 0),
+                  "0.1.0", 0, 2, 1, 4, 0.0214, 0, links, NOW - 400_000),
         ProxyView("campus", ["embed", "chat-small"], True, NOW - 1300, 1, "198.51.100.4 41822", 417, 0, 8_120,
-                  True, False, "0.1.0", 3, keys_ordered=2, keys_revoked=1, said_keys=12),
+                  True, False, "0.1.0", 3, 2, 1, 12, 0.184, 1, campus, NOW - 86_000),
         ProxyView("dmz", ["*"], False, None, 0, "", 0, 0, 0, False, False, silent_since=NOW - 660),
     ]  # fmt: skip
     return {row.name: row for row in rows}
+
+
+def traffic() -> Rows:
+    rows = [
+        TrafficView("chat-large", "", ["llama-3.3-70b", "gpt-4o"], 6.4, 0.31, 812.0, 0.41, 2.6, 3.2, 9.8, 1.9,
+                    14, 3, {"timeout": 11, "lost": 4, "client": 9}, 91_204),
+        TrafficView("chat-large", "llama-3.3-70b", ["llama-3.3-70b"], 5.9, 0.31, 790.0, 0.43, 2.7, 3.1, 9.7, 1.9,
+                    13, 0, {"timeout": 11, "lost": 4, "client": 2}, 88_790),
+        TrafficView("chat-large", "gpt-4o", ["gpt-4o"], 0.5, 0.0, 22.0, 0.38, 1.1, 3.4, 9.9, 1.4, 1, 0,
+                    {"client": 7}, 2414),
+        TrafficView("chat-small", "", ["qwen-3-8b"], 22.8, 0.0, 3120.0, 0.062, 0.18, 0.9, 2.2, 0.004, 31, 0,
+                    {"gone": 2}, 402_118),
+        TrafficView("embed", "", ["e5-large"], 41.2, 0.0, 0.0, None, None, 0.031, 0.074, 0.002, 4, 0, {}, 1_204_551),
+        TrafficView("images", "", ["flux-1"], 0.05, 0.05, 0.0, None, None, None, None, None, 0, 2, {"away": 3}, 812),
+        TrafficView("whisper", "", ["whisper-3"], 0.0, 0.0, 0.0, requests=77),
+        TrafficView("", "", [], 0.8, 0.0, 0.0, failed={"client": 47}, requests=9120),
+    ]  # fmt: skip
+    troubled = ("chat-large", "images")
+    rows = [msgspec.structs.replace(row, troubled=row.service in troubled) for row in rows]
+    return {_traffic_key(row): row for row in rows}
+
+
+def _traffic_key(row: TrafficView) -> str:
+    return (f"{row.service}/{row.model}" if row.model else row.service) or "-"
+
+
+def keys() -> Rows:
+    rows = [
+        KeyView("cloud", "chat-ui", True, True, False, None, None, None, None, "*", 64, 0, 21, 1_204_113, 0, 38.1, 0.0),
+        KeyView("cloud", "anna-notebook", True, True, False, 4, None, 1004, NOW - 3000, "llama-3.3-70b", 4, 60, 4,
+                20_116, 812, 1.9, 0.7),
+        KeyView("cloud", "leaked-2025", True, True, True, None, None, 1001, NOW - 90_000, "*", 0, 60, 0, 8119, 4402,
+                0.0, 2.1),
+        KeyView("cloud", "batch", True, True, False, None, None, None, None, "service:embed", 0, 0, 7, 404_101, 0,
+                31.0, 0.0),
+        KeyView("campus", "wiki", True, False, False, None, 30, 1004, NOW - 20, "qwen-3-8b", 0, 60, 0, 8120, 3, 0.0,
+                0.0),
+        KeyView("campus", "intern", False, True, True, None, None, 1004, NOW - 500),
+    ]  # fmt: skip
+    return {f"{row.proxy}/{row.name}": row for row in rows}
+
+
+def history(table: str, row: str, tables: dict[str, Rows] | None = None) -> dict[str, Any]:
+    """The last hour as the engine tells it, made of waves around the present figures."""
+    rows = (tables or state())[table]
+
+    def past(now: float | None, phase: int) -> list[float | None]:
+        if now is None:
+            return [None] * 360
+        return [
+            now * (0.6 + 0.3 * math.sin(step / 25 + phase) + 0.1 * math.sin(step * 1.7))
+            for step in range(360)
+        ]
+
+    frame = {"step_s": 10.0, "end": NOW}
+    if not row:
+        return frame | {"rows": {key: past(each.requests_per_s, len(key)) for key, each in rows.items()}}
+    names = ("requests_per_s", "refused_per_s") if table == "keys" else (
+        "requests_per_s", "errors_per_s", "tokens_per_s", "first_token_p50_s", "first_token_p95_s", "answer_p95_s",
+        "waited_p95_s", "in_flight", "queued",
+    )  # fmt: skip
+    figures = {name: past(getattr(rows[row], name), number) for number, name in enumerate(names)}
+    for why, count in getattr(rows[row], "failed", {}).items():
+        figures[f"failed:{why}"] = past(count / 60, len(why))
+    return frame | {"row": row, "figures": figures}
 
 
 def alarms() -> Rows:
@@ -211,6 +285,25 @@ def events() -> Rows:
     return {str(row.seq): row for row in rows}
 
 
+OLDEST = 300
+"""Number of the first event that the journal still has."""
+
+
+def older(before: int | None, most: int, *, operators: bool, severity: str) -> EventPage:
+    """The journal: an operator's act each tenth, a warning each seventh."""
+    found = []
+    for seq in range((before or 901) - 1, OLDEST - 1, -1):
+        uid, grade = (1004 if seq % 10 == 0 else None), ("warning" if seq % 7 == 0 else "info")
+        if (operators and uid is None) or (severity and grade != severity):
+            continue
+        found.append(
+            EventView(seq, NOW - (900 - seq) * 900, "scaled", grade, "embed", f"old event {seq}", uid)
+        )
+        if len(found) == most:
+            return EventPage(found, seq)
+    return EventPage(found, 0)
+
+
 def story(instance: str) -> dict[str, Any]:
     """What the journal tells of an instance, the oldest event first."""
     told = [
@@ -238,6 +331,8 @@ def state() -> dict[str, Rows]:
         "jobs": jobs(),
         "nodes": nodes(),
         "proxies": proxies(),
+        "traffic": traffic(),
+        "keys": keys(),
         "alarms": alarms(),
         "events": events(),
     }

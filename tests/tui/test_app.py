@@ -39,7 +39,7 @@ async def test_the_worst_stands_first_without_a_key_pressed() -> None:
 @pytest.mark.parametrize(
     ("key", "word"),
     [("1", "SERVICE"), ("2", "SERVICE"), ("i", "INSTANCE"), ("3", "NODES (REASON)"), ("4", "LIVE USE"),
-     ("5", "MAINTENANCE"), ("6", "EVENT")],
+     ("5", "TTFT p50"), ("6", "EVENT"), ("7", "MAINTENANCE")],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 async def test_a_number_goes_to_each_screen(key: str, word: str, size: tuple[int, int]) -> None:
@@ -133,7 +133,7 @@ async def test_a_target_that_is_gone_or_changed_is_refused() -> None:
 async def test_maintenance_and_the_end_of_an_override() -> None:
     engine = FakeEngine()
     async with shown(engine) as (app, pilot):
-        await pilot.press("5", "down", "down", "m")
+        await pilot.press("7", "down", "down", "m")
         await until(pilot, lambda: isinstance(app.screen, ConfirmWindow))
         assert "off → on" in words(app)
         await pilot.press("y")
@@ -208,12 +208,19 @@ async def test_the_filter_finds_and_escape_shows_all_again() -> None:
         await until(pilot, lambda: "ours: 10" in words(app))
 
 
-async def test_enter_on_a_proxy_tells_of_its_keys_and_whether_it_obeys() -> None:
-    async with shown(FakeEngine()) as (app, pilot):
-        await pilot.press("5", "down", "enter")
+async def test_enter_on_a_proxy_in_the_overview_tells_of_its_keys_and_whether_it_obeys() -> None:
+    async with shown(FakeEngine(), (200, 60)) as (app, pilot):
+        app.screen.query_one("Overview #proxies").focus()
+        await pilot.press("down", "enter")
         await until(pilot, lambda: isinstance(app.screen, Page))
         told = " ".join(words(app).split())
-        for fact in ("orders acked False", "keys ordered 2", "keys revoked 1", "said keys 12"):
+        for fact in (
+            "orders acked False",
+            "keys ordered 2",
+            "keys revoked 1",
+            "said keys 12",
+            "links 41b2aa90",
+        ):
             assert fact in told
 
 
@@ -276,6 +283,7 @@ async def test_any_size_of_terminal_is_borne(size: tuple[int, int]) -> None:
             "4",
             "5",
             "6",
+            "7",
             "1",
             "s",
             "escape",
@@ -291,6 +299,34 @@ async def test_a_damaged_file_of_settings_is_said_and_stops_nothing(tmp_path: Pa
     (tmp_path / "tui.json").write_text("{")
     async with shown(FakeEngine(), kept=Kept(tmp_path / "tui.json")) as (app, _):
         assert any("tui.json is passed over" in note for note in toasts(app))
+
+
+async def test_marks_are_made_by_space_shown_by_a_sign_and_counted() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("3", "space", "down", "space")
+        table = app.table
+        assert list(table.rows.marked) == [table.rows.keys[0], table.rows.keys[2]] and table.rows.index == 3
+        await until(pilot, lambda: "2 marked" in words(app))
+        assert sum(line.startswith((" *", "▸*")) for line in words(app).splitlines()) == 2
+        await pilot.press("slash", *"nothing", "enter")
+        await until(pilot, lambda: "2 out of sight" in words(app))
+        await pilot.press("escape", "asterisk")
+        await until(pilot, lambda: f"{table.rows.total} marked" in words(app))
+        await pilot.press("minus")
+        await until(pilot, lambda: "marked" not in words(app))
+
+
+async def test_a_bad_filter_is_said_below_it_and_changes_nothing() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("3", "slash", *"state=running")
+        await until(pilot, lambda: 0 < len(app.table.rows.keys) < app.table.rows.total)
+        before = list(app.table.rows.keys)
+        await pilot.press("space", *"~(a+)+$")
+        await until(pilot, lambda: "could take for ever" in words(app))
+        assert app.table.rows.keys == before
+        await pilot.press("enter")
+        await until(pilot, lambda: "could take for ever" not in words(app))
+        assert app.query_one("#filter", Input).value == app.table.rows.filter == "state=running ~(a+)"
 
 
 async def test_an_alarm_is_taken_up_without_a_window_and_left_again() -> None:

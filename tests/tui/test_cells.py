@@ -5,7 +5,7 @@ from unicodedata import category
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saia_tui.cells import gpu_cells, meter, sparkline, text
+from saia_tui.cells import gpu_cells, gpu_marks, heat_cells, meter, sparkline, text
 from saia_tui.columns import Sight
 from saia_tui.listings import JOBS
 from saia_tui.widgets.segments import cell_segments
@@ -37,6 +37,14 @@ def test_gpu_cells_tell_ours_others_and_free() -> None:
     assert gpu_cells(4, 2, 3, 8).plain == "■■▣□"
     assert gpu_cells(4, 0, 0, 8, usable=False).plain == "××××"
     assert gpu_cells(16, 2, 3, 8).plain == "2+1/16"
+
+
+def test_heat_shows_how_busy_each_of_our_gpus_is() -> None:
+    marks = gpu_marks(6, 4, 5)
+    assert marks == "■■■■▣□"
+    assert heat_cells(marks, [0.0, 12.0, 88.0, None], 8).plain == "·░█■▣□"
+    assert heat_cells(marks, [0.0, 12.0, 100.0, None], 24).plain == "·0  ░12 █100■   ▣   □   "
+    assert heat_cells(gpu_marks(2, 0, 0, usable=False), [], 4).plain == "××"
 
 
 def test_sparkline_is_as_wide_as_asked() -> None:

@@ -68,3 +68,19 @@ def test_rates_are_sampled_while_the_link_is_up() -> None:
     feed.link = replace(feed.link, up=False)
     feed.sample_rates()
     assert len(feed.rates["embed"]) == 2
+
+
+def test_a_snapshot_in_several_lines_is_shown_only_whole() -> None:
+    feed, filled = Feed(FakeEngine()), []
+    for change in sample.changes():
+        feed.apply(change)
+    feed.collect()
+    feed.on_filled = lambda: filled.append(1)
+    before = dict(feed.tables.jobs)
+    rows = {key: msgspec.Raw(sample.encode(row)) for key, row in before.items()}
+    first, *others = rows
+    feed.apply(Change(9, "jobs", {first: rows[first]}, reset=True, more=True))
+    assert feed.tables.jobs == before and feed.collect() == {} and not filled
+    feed.apply(Change(10, "jobs", {key: rows[key] for key in others[:3]}))
+    assert list(feed.tables.jobs) == [first, *others[:3]]
+    assert feed.collect() == {"jobs": None} and filled

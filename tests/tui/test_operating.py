@@ -315,7 +315,7 @@ async def test_a_revision_is_chosen_from_its_history() -> None:
 async def test_a_rollback_is_ended_from_the_same_list() -> None:
     engine = FakeEngine()
     pin = {"revision": "aaaa00000001", "instead_of": "cccc00000003"}
-    engine.history = {**HISTORY, "asked_for": "aaaa00000001", "pin": pin}
+    engine.revision_history = {**HISTORY, "asked_for": "aaaa00000001", "pin": pin}
     row = sample.services()["embed"]
     engine.tables["services"]["embed"] = msgspec.structs.replace(
         row, revision="aaaa00000001", pinned_to="aaaa00000001"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from saia_engine.view import JobView
 from saia_tui.listings import JOBS
 from saia_tui.ordered_rows import OrderedRows
@@ -94,4 +96,62 @@ def test_through_random_changes_the_cursor_keeps_its_id_and_the_order_holds() ->
         assert ordered.keys[ordered.index] == mine
     assert set(ordered.keys) == set(rows)
     ranks = [ordered._rank(rows[key]) for key in ordered.keys]
-    assert ranks == sorted(ranks)
+    known = [rank for rank in ranks if rank is not None]
+    assert known == sorted(known) and ranks[len(known) :] == [None] * (len(ranks) - len(known))
+
+
+def test_what_is_unknown_comes_last_in_both_directions() -> None:
+    rows = {
+        str(n): JobView(n, "x", "anna", "RUNNING", end_time=end)
+        for n, end in enumerate([3.0, None, 1.0, None])
+    }
+    ordered = OrderedRows(JOBS)
+    ordered.take(rows)
+    ends = next(column for column in JOBS.columns if column.name == "ENDS IN")
+    ordered.sort_by(ends)
+    assert ordered.keys == ["2", "0", "1", "3"]
+    ordered.sort_by(ends, reverse=True)
+    assert ordered.keys == ["0", "2", "1", "3"]
+
+
+def test_numbers_sort_as_numbers() -> None:
+    rows = {str(n): job(n) for n in (9, 10, 100)}
+    ordered = OrderedRows(JOBS)
+    ordered.take(rows)
+    ordered.sort_by(JOBS.columns[0])
+    assert ordered.keys == ["9", "10", "100"]
+
+
+def test_marks_come_in_the_order_shown_and_go_with_their_rows() -> None:
+    ordered, rows = filled()
+    for key in ("1", "3", "0"):
+        ordered.toggle_mark(key)
+    assert list(ordered.marked) == ["3", "1", "0"]
+    ordered.toggle_mark("1")
+    ordered.toggle_mark("nobody")
+    assert list(ordered.marked) == ["3", "0"] and ordered.is_marked("3")
+    del rows["3"]
+    ordered.take(rows, ["3"])
+    rows["3"] = job(3)
+    ordered.take(rows, ["3"])
+    assert list(ordered.marked) == ["0"]
+
+
+def test_what_a_filter_hides_is_not_among_the_marked_until_it_shows_again() -> None:
+    rows = {"1": job(1, "train"), "2": job(2, "eval")}
+    ordered = OrderedRows(JOBS)
+    ordered.take(rows)
+    ordered.mark_all()
+    ordered.filter_by("train")
+    assert list(ordered.marked) == ["1"] and ordered.marked_unseen == 1
+    ordered.filter_by("")
+    assert list(ordered.marked) == ["2", "1"] and ordered.marked_unseen == 0
+
+
+def test_a_filter_that_takes_too_long_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saia_tui.filters.BUDGET_S", 0.0)
+    ordered, rows = filled()
+    ordered.filter_by("train")
+    ordered.filter_by("~nothing")
+    assert "took too long" in ordered.fault and ordered.filter == "train"
+    assert len(ordered.keys) == len(rows)

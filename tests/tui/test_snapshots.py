@@ -37,7 +37,7 @@ def after(*keys: str) -> Callable[[Pilot[Any]], Any]:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("key", "12i3456")
+@pytest.mark.parametrize("key", "12i34567")
 def test_screen(snap_compare: Compare, size: tuple[int, int], key: str) -> None:
     assert snap_compare(make(FakeEngine(), armed=False), terminal_size=size, run_before=after(key))
 

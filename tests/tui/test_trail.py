@@ -130,3 +130,11 @@ async def test_a_job_of_ours_leads_to_its_instance_and_any_other_to_its_fields()
         await until(pilot, lambda: "jobs › " in words(app) and "[3 Jobs]" in words(app))
         await pilot.press("escape", "end", "enter")
         await until(pilot, lambda: isinstance(app.screen, Page))
+
+
+async def test_keys_typed_ahead_go_where_the_way_leads() -> None:
+    async with shown(FakeEngine()) as (app, pilot):
+        await pilot.press("2")
+        for key in ("i", "enter", "l"):
+            app.simulate_key(key)
+        await until(pilot, lambda: "instances › chat-large.a81f log" in words(app))

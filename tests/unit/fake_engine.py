@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -421,6 +421,26 @@ class FakeEngine:
     def keys(self, proxy: str) -> dict[str, Any]:
         self._known(self.in_maintenance, proxy)
         return KEYS
+
+    def events(self, before: int, most: int, operators: bool, severities: Sequence[str]) -> dict[str, Any]:
+        found = [
+            EventView(
+                seq=seq,
+                at=0.0,
+                code="scale",
+                severity="info",
+                subject="chat",
+                text=f"{operators} {severities}",
+            )
+            for seq in range(min(before, 1000) - 1, 0, -1)
+        ]
+        return {"events": found[:most], "before": found[most - 1].seq if len(found) >= most else 0}
+
+    def history(self, table: str, row: str) -> dict[str, Any]:
+        if row:
+            self._known({"chat": 0, "cloud/al ice": 0}, row)
+            return {"step_s": 10.0, "end": 100.0, "row": row, "figures": {"requests_per_s": [1.0, None]}}
+        return {"step_s": 10.0, "end": 100.0, "rows": {table: [0.5]}}
 
     def plan(self) -> dict[str, Any]:
         return {

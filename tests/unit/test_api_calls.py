@@ -53,7 +53,18 @@ async def ask(
 async def test_state_is_all_tables(api: Served):
     status, state = await ask(api, "GET", "/v1/state")
     assert status == 200
-    assert set(state) == {"engine", "services", "instances", "jobs", "nodes", "proxies", "alarms", "events"}
+    assert set(state) == {
+        "engine",
+        "services",
+        "instances",
+        "jobs",
+        "nodes",
+        "proxies",
+        "traffic",
+        "keys",
+        "alarms",
+        "events",
+    }
     assert state["services"]["chat"]["replicas"] == 2
 
 
@@ -150,6 +161,15 @@ async def test_keys_are_ordered_one_by_one(api: Served):
     assert engine._events[-1] == (os.geteuid(), "key-ordered", "cloud")
     assert (await ask(api, "GET", "/v1/proxies/cloud/keys"))[1]["keys"][1]["name"] == "carol"
     assert (await ask(api, "GET", "/v1/proxies/nosuch/keys"))[0] == 404
+
+
+async def test_the_past_is_told_of_all_rows_or_of_one(api: Served):
+    status, answer = await ask(api, "GET", "/v1/history/traffic")
+    assert (status, answer["rows"]) == (200, {"traffic": [0.5]})
+    assert (await ask(api, "GET", "/v1/history/keys?row=cloud%2Fal%20ice"))[1]["row"] == "cloud/al ice"
+    assert (await ask(api, "GET", "/v1/history/traffic?row=" + "x" * 5000))[0] == 404
+    for table in ("jobs", "traffic%2Fx", "..", "TRAFFIC"):
+        assert (await ask(api, "GET", f"/v1/history/{table}"))[0] == 404
 
 
 async def test_a_freeze_ends_by_a_confirmed_word_only(api: Served):
@@ -324,7 +344,7 @@ async def test_a_wrong_method_is_refused(api: Served):
 
 
 async def test_a_large_body_is_not_read_whole(api: Served):
-    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 600_000)):
+    for gate, path, size in ((False, "/v1/services/chat/scale", 5000), (True, "/v1/report", 1_100_000)):
         status, answer = await ask(api, "POST", path, raw=b" " * size, gate=gate)
         assert (status, answer["error"]["code"]) == (413, "too_large")
 

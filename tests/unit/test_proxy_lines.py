@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from saia_engine.wire import messages
-from saia_engine.wire.messages import Admin, Head, Open, Renew, Routes
+from saia_engine.wire.messages import Admin, Head, Metrics, Open, Renew, Routes
 from saia_engine.wire.mux import MuxClosed, Stream, StreamReset
 from saia_proxy import line, tunnel
 from saia_proxy.admin import Orders
@@ -50,6 +50,7 @@ class Upstream:
             self._connect,
             table=self.table,
             orders=self.orders,
+            metrics=lambda: Metrics("1", self.table.demand()),
             connections=connections,
             on_link=self._on_link,
             backoff=backoff,

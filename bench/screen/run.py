@@ -128,8 +128,8 @@ class Watch:
             self._step(step)
         late = self._late_s(seconds)
         self._screen.read_on()
+        time.sleep(1)  # what was held back comes first
         again = time.monotonic()
-        time.sleep(1)
         self._screen.press("1")
         self._screen.press("3")
         ids = [str(number) for number in self._queue.shown(SCREENFUL)]

@@ -7,12 +7,28 @@ from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
+from textual.message import Message
 
 from saia_tui.feed import Feed
 from saia_tui.listings import KEYS, PROXIES
 from saia_tui.listings.links import LINKS
 from saia_tui.views.view import View
 from saia_tui.widgets.row_table import RowTable
+
+
+class ProxyTable(RowTable):
+    """Tells when its cursor goes to another proxy."""
+
+    looked_at: str | None = None
+
+    class Looked(Message):
+        pass
+
+    def repaint(self) -> None:
+        super().repaint()
+        if self.rows.cursor != self.looked_at:
+            self.looked_at = self.rows.cursor
+            self.post_message(self.Looked())
 
 
 class ProxiesView(View):
@@ -22,8 +38,9 @@ class ProxiesView(View):
     """
 
     def __init__(self, feed: Feed) -> None:
-        self._proxies, self._links, self._keys = (
-            RowTable(listing, lambda: feed.sight, id=listing.table) for listing in (PROXIES, LINKS, KEYS)
+        self._proxies = ProxyTable(PROXIES, lambda: feed.sight, id="proxies")
+        self._links, self._keys = (
+            RowTable(listing, lambda: feed.sight, id=listing.table) for listing in (LINKS, KEYS)
         )
         self._shown: str | None = None
         super().__init__(feed, self._proxies, self._keys, id="proxies", first=self._proxies)
@@ -50,6 +67,10 @@ class ProxiesView(View):
 
     def on_row_table_arranged(self, event: RowTable.Arranged) -> None:
         self._arrange()
+
+    def on_proxy_table_looked(self, event: ProxyTable.Looked) -> None:
+        event.stop()
+        self._follow_cursor(always=False)
 
     def on_row_table_chosen(self, event: RowTable.Chosen) -> None:
         """Enter on a proxy leads to its keys."""

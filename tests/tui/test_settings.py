@@ -54,8 +54,8 @@ def test_without_a_file_all_is_as_usual(tmp_path: Path, monkeypatch: pytest.Monk
         ('[keys]\nhelp = "ctrl+b"', ["keys.help: can't be ctrl+b: tmux takes it; take a letter, a sign or F1 to F12"]),
         ('[keys]\nhelp = ""', ["keys.help: needs a key; take a letter, a sign or F1 to F12"]),
         ('[keys]\nhelp = "F99"', ["keys.help: f99 is no key; did you mean f9?"]),
-        ('[keys]\nscale = "j"', ["keys.scale: j is the key of move_down too; "
-                                 "give move_down another key, or take another here"]),
+        ('[keys]\nscale = "T"', ["keys.scale: T is the key of next_theme too; "
+                                 "give next_theme another key, or take another here"]),
         ('[keys]\nquit = "x"\nhelp = "x"', ["keys.help: x is the key of quit too; "
                                             "give quit another key, or take another here"]),
     ],

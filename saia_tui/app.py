@@ -204,7 +204,7 @@ class SaiaApp(Operating, Tabular, Themed):
         if not link.up and self._embedded is not None and not self._embedded.alive:
             link = replace(link, fault=self._embedded.obituary)
         self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width, self.arming))
-        self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.caption(), width))
+        self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.captions(), width))
         self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
         topic = view.topic or self.table.listing.table
         offered = [each for each in hints(topic, armed=self.arming.shown) if view.takes(each.name)]

@@ -97,8 +97,8 @@ def _bar(words: str, style: str, width: int) -> Text:
     return line
 
 
-def tabs_line(tables: Tables, current: str, caption: str, width: int) -> Text:
-    """The screens by number, the present one in brackets, and its caption at the right."""
+def tabs_line(tables: Tables, current: str, captions: Sequence[str], width: int) -> Text:
+    """The screens by number, the present one in brackets, and at the right the first of its captions that fits."""
     apart = "  " if width >= ROOMY else " "
     line = join()
     for number, name in enumerate(VIEWS, 1):
@@ -110,8 +110,9 @@ def tabs_line(tables: Tables, current: str, caption: str, width: int) -> Text:
         line.append_text(join(apart if number > 1 else " ", words, text(after, "key")))
         if name == "overview" and (worst := _worst(tables)) is not None:
             line.append_text(join(" ", worst))
-    gap = width - line.cell_len - len(caption) - 1
-    return join(line, text(" " * gap), text(caption, "quiet")) if gap > 1 and caption else line
+    room = width - line.cell_len - 3
+    caption = next((caption for caption in captions if 0 < len(caption) <= room), "")
+    return join(line, text(caption.rjust(room + 2), "quiet")) if caption else line
 
 
 def crumbs_line(crumbs: Sequence[str], width: int) -> Text:

@@ -265,6 +265,7 @@ class Operating(App[str]):
         if reason is None:
             return
         self.arming.prolong()
+        self.lines_changed()
         self.hold.put(planned, reason)
         self.tick_held()
 

@@ -8,6 +8,7 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from saia_tui.feed import Feed
+from saia_tui.widgets.row_lines import MARK_SIGN
 from saia_tui.widgets.row_table import RowTable
 
 
@@ -63,11 +64,27 @@ class View(Container):
         """A few words at the right of the tabs."""
         return self.marks
 
+    def captions(self) -> tuple[str, ...]:
+        """The caption, and what is left of it where there is less room: how many rows are marked."""
+        return (self.caption(), self.marks, self.few_marks)
+
     @property
     def marks(self) -> str:
         """How many rows are marked; empty where none is."""
-        seen = sum(len(table.rows.marked) for table in self.tables)
-        unseen = sum(table.rows.marked_unseen for table in self.tables)
+        seen, unseen = self._marked
         if not seen and not unseen:
             return ""
         return f"{seen:,} marked" + (f" and {unseen:,} out of sight" if unseen else "")
+
+    @property
+    def few_marks(self) -> str:
+        """The same in the fewest cells, the sum of both, with the sign that marked rows have."""
+        return f"{MARK_SIGN}{sum(self._marked)}" if any(self._marked) else ""
+
+    @property
+    def _marked(self) -> tuple[int, int]:
+        """Rows that are shown, and those that a filter hides."""
+        return (
+            sum(len(table.rows.marked) for table in self.tables),
+            sum(table.rows.marked_unseen for table in self.tables),
+        )

@@ -49,7 +49,7 @@ async def until(pilot: Pilot[Any], true: Callable[[], bool], within_s: float = 1
         if true():
             return
         await pilot.pause(0.02)
-    raise AssertionError(f"not within {within_s} s")
+    raise AssertionError(f"not within {within_s} s; the screen:\n{words(pilot.app)}")
 
 
 async def loaded(pilot: Pilot[Any]) -> None:

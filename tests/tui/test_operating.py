@@ -146,7 +146,7 @@ async def test_what_is_revoked_is_never_sent() -> None:
 async def test_leaving_drops_what_is_held_with_a_word() -> None:
     engine, clock = FakeEngine(), Clock()
     async with shown(engine, clock=clock, hold_s=5.0) as (app, pilot):
-        await cursor_on(app, pilot, "5", "cloud")
+        await cursor_on(app, pilot, "7", "cloud")
         await pilot.press("m")
         await confirming(app, pilot)
         await pilot.press("y")
@@ -437,7 +437,7 @@ async def test_an_engine_that_only_watches_is_sent_nothing() -> None:
 async def test_a_link_that_breaks_while_it_is_held_sends_nothing() -> None:
     engine, clock = FakeEngine(), Clock()
     async with shown(engine, clock=clock, hold_s=5.0) as (app, pilot):
-        await cursor_on(app, pilot, "5", "cloud")
+        await cursor_on(app, pilot, "7", "cloud")
         await pilot.press("m")
         await confirming(app, pilot)
         await pilot.press("y")
@@ -519,7 +519,7 @@ async def test_what_failed_waits_until_nobody_types() -> None:
     engine, clock = FakeEngine(), Clock()
     engine.refuse = [ClientError("failed", "the lease was lost")]
     async with shown(engine, clock=clock, hold_s=5.0) as (app, pilot):
-        await cursor_on(app, pilot, "5", "cloud")
+        await cursor_on(app, pilot, "7", "cloud")
         await pilot.press("m")
         await confirming(app, pilot)
         await pilot.press("y")

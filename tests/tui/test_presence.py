@@ -16,7 +16,7 @@ def rows_with(screen: str, mark: str) -> list[str]:
 
 async def test_a_proxy_that_is_away_says_since_when_and_is_marked() -> None:
     async with shown(FakeEngine(), (160, 40)) as (app, pilot):
-        await pilot.press("5")
+        await pilot.press("7")
         await until(pilot, lambda: "✖ away 11m" in words(app))
         (marked,) = rows_with(words(app), STALE_SIGN)
         assert "dmz" in marked

@@ -316,7 +316,7 @@ def _show(reconciler: Reconciler, ears: Ears, hub: Hub, relays: Relays, wanted: 
     snapshot, records = reconciler.snapshot, reconciler.instances
     assert snapshot is not None
     on_top = {"pins": reconciler.pins, "leads": reconciler.leads, "rollouts": reconciler.rollouts}
-    hub.publish("services", rows.services(wanted, wanted, {}, records, relays, NOW, **on_top))
+    hub.publish("services", rows.services(wanted, wanted, {}, records, relays, NOW, pauses={}, **on_top))
     hub.publish("instances", rows.instances(records, ears.statuses, wanted, {}, {}, NOW))
     hub.publish("nodes", rows.nodes(snapshot, records, ears.statuses, reconciler.exclusions, NOW))
     hub.publish("jobs", rows.jobs(snapshot, {i.job_id: i.id for i in records.values()}))

@@ -282,6 +282,7 @@ class Connection(asyncio.Protocol):
         self._answering = None
         if self._lost:
             return
+        self._out.flush()  # no more of it comes in this turn
         if not exchange.keep_alive or self._clients.leaving:
             self._out.close()
             return

@@ -27,18 +27,18 @@ class Corked:
 
     def write(self, data: bytes) -> None:
         if not self._pieces:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._pieces.append(data)
         self._size += len(data)
         if self._size >= FLUSH_AT:
-            self._flush()
+            self.flush()
 
     def write_eof(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.write_eof()
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def abort(self) -> None:
@@ -46,7 +46,8 @@ class Corked:
         self._size = 0
         self._transport.abort()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """What was gathered goes now."""
         if self._pieces:
             data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
             self._pieces.clear()

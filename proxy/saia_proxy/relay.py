@@ -84,6 +84,7 @@ class Relay:
             program=PROGRAM,
             on_control=self._heard,
             on_closed=self._ended,
+            alone=lambda: self.streams == 1,
             on_round_trip=lambda seconds: self.on_round_trip(seconds),
         )
         self.mux.name = self.name

@@ -31,8 +31,8 @@ class MuxClosed(Exception):
 class Mux:
     """One connection's streams.
 
-    `on_round_trip` is told how many seconds each ping and its answer took. `alone`: whether nothing else happens in
-    this turn of the loop, so that nothing can be gathered by waiting for its end.
+    `on_round_trip` is told how many seconds each ping and its answer took. `alone`: whether nobody else has anything to
+    say in this turn of the loop, so that nothing can be gathered by waiting for its end.
     `on_open` is given on the gate's side only, and called once all of what came with the OPEN is in its stream; a
     proxy's mux refuses OPEN. `max_streams` and
     `buffer_limit` (bytes) bound what the peer can make us hold: above them one stream is reset with
@@ -202,6 +202,11 @@ class Mux:
                 self._flush()
             elif self._out:
                 self.loop.call_soon(self._flush)
+
+    def settle(self) -> None:
+        """A stream has said all that it had: it goes at once, where nothing else is to come in this turn."""
+        if self._out and not self._holding and self._alone is not None and self._alone():
+            self._flush()
 
     def wake_on_resume(self, stream: Stream) -> None:
         if self.paused:

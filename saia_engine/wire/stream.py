@@ -145,6 +145,7 @@ class Stream:
             self._ended = True
             self._mux.send_frame(Kind.END, self.id)
             self._maybe_forget()
+            self._mux.settle()
 
     def reset(self, code: str, text: str = "") -> None:
         """End the stream both ways and drop what was not received; harmless on one that is over."""

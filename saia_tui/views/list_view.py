@@ -26,6 +26,11 @@ class ListView(View):
         count = f"{shown:,}" if shown == rows.total else f"{shown:,} of {rows.total:,}"
         return f"{count}  {self.marks}" if self.marks else count
 
+    def captions(self) -> tuple[str, ...]:
+        rows = self.first.rows
+        shown = len(rows.keys)
+        return (*super().captions(), f"{shown}" if shown == rows.total else f"{shown}/{rows.total}")
+
 
 class JobsView(ListView):
     ours_only = False

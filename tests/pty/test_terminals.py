@@ -31,7 +31,7 @@ def test_no_color_sends_none(short: Path, served: Serve) -> None:
     with terminal(short, tui(short), environment={"NO_COLOR": "1"}) as window:
         window.wait("● acting", "✖ down")
         assert not COLOUR.search(coloured(window))
-        window.press("s")
+        window.press("W", "s")
         window.wait("replicas:")
         assert not COLOUR.search(coloured(window))
 
@@ -72,7 +72,7 @@ def test_a_new_operator_sees_the_first_page_once(short: Path, served: Serve) -> 
     with terminal(short, tui(short), size=(80, 24), environment=home) as window:
         window.wait("Welcome to saia", "the worst first")
         window.press("3")
-        window.wait("all: 34")
+        window.wait("[3 Jobs]", "88415")
     with terminal(short, tui(short), size=(80, 24), environment=home) as window:
         window.wait("● acting", "chat-large")
         assert "Welcome" not in window.screen()

@@ -27,6 +27,7 @@ def test_there_is_a_sample_for_each_kind_of_site() -> None:
         "vllm",
         "multi-node",
         "proxy",
+        "tui",
     }
 
 

@@ -607,3 +607,19 @@ async def test_what_comes_is_offered_first_and_kept_where_it_is_not_taken():
         await settle()
         assert await theirs.receive() == b"first second"
         assert pair.gate.buffered == 0
+
+
+async def test_a_request_that_is_alone_goes_as_soon_as_it_is_whole():
+    for alone, at_once in ((True, 2), (False, 1)):
+        writes: list[bytes] = []
+        made = Mux(writes.append, program="test", on_control=lambda _: None, alone=lambda alone=alone: alone)
+        made.data_received(GREETING)
+        await settle()
+        opened = made.open(Open("i", "POST", "/"))
+        await opened.send(b"body")
+        assert len(writes) == 1, "its own hello"
+        opened.end()
+        assert len(writes) == at_once
+        await settle()
+        assert len(writes) == 2, "one piece, once"
+        made.close("over")

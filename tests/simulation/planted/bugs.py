@@ -223,8 +223,8 @@ _ALL = (
         (14, 12),
         "An operator reads when a drain began: that is a wall clock time.",
         RECONCILER,
-        "drain=Drain(kind, now)",
-        "drain=Drain(kind, now + self._clock.skew_s)",
+        "self._drain(instance, Drain(kind, self._now()), reason, uid)",
+        "self._drain(instance, Drain(kind, self._now() + self._clock.skew_s), reason, uid)",
     ),
     Bug(
         "wall-ages-answers",

@@ -37,11 +37,11 @@ def test_it_shows_resizes_acts_and_leaves(short: Path, served: Serve) -> None:
         window.resize(80, 24)
         window.until(lambda text: "LIVE USE" not in text and "ALARM" in text, "the small layout")
         window.press("3")
-        window.wait("88415", "7 Proxies   34")
+        window.wait("88415", "7 Proxies     34")
         window.press("-l", "/owned")  # at once, as one who types ahead: no key of it may act on the table
         window.wait(r"\x1b[2J", "1/34")
         window.press("Escape")
-        window.wait("7 Proxies   34")
+        window.wait("7 Proxies     34")
         window.press("1")
         window.wait("[1 Overview]")
         window.press("Down", "s")

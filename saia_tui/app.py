@@ -72,6 +72,7 @@ class SaiaApp(Operating, Tabular, Themed):
     #filter-fault { height: 0; }
     #filter-fault.shown { height: 1; }
     .short #crumbs { display: none; }
+    ToastRack { margin-bottom: 2; }
     """
 
     def __init__(

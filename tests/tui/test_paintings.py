@@ -9,6 +9,7 @@ import string
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.style import Style
 
 from saia_tui.app import SaiaApp
@@ -47,22 +48,28 @@ def painted(app: SaiaApp, letters: dict[str, str]) -> list[str]:
     lines: list[str] = []
     for strip in app.screen._compositor.render_strips(app.size):
         lines.append(strip.text.rstrip())
-        marks = "".join(_letter(part.style, letters) * part.cell_length for part in strip).rstrip()
+        marks = "".join(
+            _letter(part.style, letters, blank=char == " ") * cell_len(char)
+            for part in strip
+            for char in part.text
+        ).rstrip()
         if marks:
             lines.append(f"~{marks}")
     return lines
 
 
-def _letter(style: Style | None, letters: dict[str, str]) -> str:
-    return letters.setdefault(_name(style), (string.ascii_letters + string.digits)[len(letters) - 1])
+def _letter(style: Style | None, letters: dict[str, str], *, blank: bool) -> str:
+    name = _name(style, blank=blank)
+    return letters.setdefault(name, (string.ascii_letters + string.digits)[len(letters) - 1])
 
 
-def _name(style: Style | None) -> str:
-    """Its attributes and colours; the terminal's own ones need no words."""
+def _name(style: Style | None, *, blank: bool) -> str:
+    """Its attributes and colours; the terminal's own ones need no words, and of a blank only what can be seen."""
     if style is None:
         return PLAIN
-    words = [name for name in ("bold", "dim", "italic", "underline", "reverse") if getattr(style, name)]
-    if style.color is not None and not style.color.is_default:
+    seen = ("underline", "reverse") if blank else ("bold", "dim", "italic", "underline", "reverse")
+    words = [name for name in seen if getattr(style, name)]
+    if style.color is not None and not style.color.is_default and not blank:
         words.append(style.color.name)
     if style.bgcolor is not None and not style.bgcolor.is_default:
         words.append(f"on {style.bgcolor.name}")

@@ -191,11 +191,12 @@ def nodes(
     now: float,
 ) -> dict[str, NodeView]:
     """GPUs of ours are those of our running jobs there; live use is what their agents report."""
-    gpus_of_job = {job.id: job.gpus // max(1, job.node_count) for job in snapshot.jobs}
     ours: dict[str, list[Instance]] = {}
     for record in records.values():
         if record.live and record.node:
             ours.setdefault(record.node, []).append(record)
+    our_jobs = {record.job_id for here in ours.values() for record in here}
+    gpus_of_job = {job.id: job.gpus // max(1, job.node_count) for job in snapshot.jobs if job.id in our_jobs}
     rows = {}
     for node in snapshot.nodes:
         here = ours.get(node.name, [])

@@ -26,8 +26,10 @@ from saia_tui.terminal import Terminal, is_dumb
 
 DEFAULT_CONFIG = "/etc/saia/engine.toml"
 START_S = 30.0
-GARBAGE_OBJECTS = 20_000
-"""New ones after which the collector looks."""
+GARBAGE_OBJECTS = 10_000
+"""New ones after which the collector looks at them."""
+GARBAGE_ROUNDS = 3
+"""Looks at new ones after which it looks at those of the last rounds, too: after ten that took 50 ms."""
 FAILED, USAGE, NO_ENGINE, NOT_ALLOWED, CRITICAL, INTERRUPTED = 1, 2, 5, 6, 7, 130
 
 
@@ -231,7 +233,7 @@ class _Screen:
 
         # All that was loaded stays: the collector need not go through it again and again, and keys wait meanwhile.
         gc.freeze()
-        gc.set_threshold(GARBAGE_OBJECTS)
+        gc.set_threshold(GARBAGE_OBJECTS, GARBAGE_ROUNDS)
 
         async def run() -> str | None:
             watch = asyncio.create_task(lost_terminal.end_with(sys.stdin.fileno()))

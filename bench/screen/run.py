@@ -17,7 +17,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,13 @@ class Watch:
             time.sleep(SETTLE_S)
         return self._filled("opened", took, begin)
 
-    def started(self, screen: Terminal) -> Figures:
-        """Another one is started, and the key of the jobs typed ahead."""
-        screen.press("3")
-        shown = screen.shows_at(self._first_rows(), screen.started_at, WITHIN_S)
-        return Figures(self._size, "started", fill_ms=round((shown - screen.started_at) * 1000, 1))
+    def started(self) -> Figures:
+        """Another screen is started, and the key of the jobs typed ahead."""
+        notes = self._notes.with_name("notes-of-another")
+        with Terminal(_screen_of(self._site, notes), self._site.directory) as another:
+            another.press("3")
+            shown = another.shows_at(self._first_rows(), another.started_at, WITHIN_S)
+            return Figures(self._size, "started", fill_ms=round((shown - another.started_at) * 1000, 1))
 
     def _filled(self, case: str, took: Sequence[float], begin: float) -> Figures:
         lag = self._lag_ms(begin, time.monotonic())
@@ -227,25 +230,32 @@ def _says(*words: str) -> Callable[[Picture], bool]:
     return lambda picture: all(word in picture.text() for word in words)
 
 
-def measure(size: int, seconds: float, unread_s: float, say: Callable[[Figures], None]) -> None:
+@contextmanager
+def watching(size: int) -> Iterator[Watch]:
+    """A site with so many jobs to come, and a screen of it."""
     with Site() as site:
         notes = site.directory / "notes"
         (site.directory / "saia").mkdir()
         Kept(site.directory / "saia" / "tui.json").put("tour", {"seen": True})
-        argv = [sys.executable, "-m", "bench.screen.probed", str(notes), "--socket", str(site.socket)]
-        with Terminal(argv, site.directory) as screen:
-            watch = Watch(site, screen, notes, size)
-            say(watch.first_fill())
-            say(watch.opened())
-            with Terminal([*argv[:3], f"{notes}-too", *argv[4:]], site.directory) as another:
-                say(watch.started(another))
-            say(watch.steady("idle", seconds))
-            say(watch.steady("nothing visible changed", seconds, watch.changed(0.01, unseen=LINES)))
-            say(watch.steady("1 % changed", seconds, watch.changed(0.01)))
-            say(watch.steady("10 % changed", seconds, watch.changed(0.1)))
-            moving = watch.changed(0.1, moved=0.1)
-            say(watch.steady("10 % changed, 1 % moved", seconds, moving))
-            say(watch.not_read(unread_s))
+        with Terminal(_screen_of(site, notes), site.directory) as screen:
+            yield Watch(site, screen, notes, size)
+
+
+def _screen_of(site: Site, notes: Path) -> list[str]:
+    return [sys.executable, "-m", "bench.screen.probed", str(notes), "--socket", str(site.socket)]
+
+
+def measure(size: int, seconds: float, unread_s: float, say: Callable[[Figures], None]) -> None:
+    with watching(size) as watch:
+        say(watch.first_fill())
+        say(watch.opened())
+        say(watch.started())
+        say(watch.steady("idle", seconds))
+        say(watch.steady("nothing visible changed", seconds, watch.changed(0.01, unseen=LINES)))
+        say(watch.steady("1 % changed", seconds, watch.changed(0.01)))
+        say(watch.steady("10 % changed", seconds, watch.changed(0.1)))
+        say(watch.steady("10 % changed, 1 % moved", seconds, watch.changed(0.1, moved=0.1)))
+        say(watch.not_read(unread_s))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

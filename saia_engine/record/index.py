@@ -75,10 +75,22 @@ class Index(msgspec.Struct, frozen=True):
         reached: Span | None = None
         for span in self.spans:
             if reached is not None and span.begin > reached.until:
-                found.append(Gap(reached.end, span.begin, reached.fault or "nothing was recorded"))
+                why = reached.fault or self._unread(reached.end, span.begin) or "nothing was recorded"
+                found.append(Gap(reached.end, span.begin, why))
             if reached is None or span.end > reached.end:
                 reached = span
         return found
+
+    def _unread(self, begin: float, end: float) -> str:
+        """Which file of that time can't be read."""
+        return next(
+            (
+                fault
+                for fault in self.faults
+                if begin <= files.time_of(fault) + 1 and files.time_of(fault) < end
+            ),
+            "",
+        )
 
     def gap_at(self, moment: float) -> Gap | None:
         return next(

@@ -93,6 +93,8 @@ class Feed:
         self._changed: dict[str, set[str] | None] = {}
         self._filling: set[str] = set()
         """Tables of whose snapshot not all is here."""
+        self._partly: dict[str, set[str]] = {}
+        """Keys of a change of which lines are still to come, by table."""
         self.on_filled: Callable[[], None] = lambda: None
         """Called when a table is there for the first time, or anew."""
 
@@ -143,16 +145,19 @@ class Feed:
             self.link = Link(up=True)
         if change.reset:
             self._filling.add(change.table)
+        keys = self._partly.setdefault(change.table, set())
+        keys.update(change.set, change.gone)
         if change.more:
             return
+        del self._partly[change.table]
         known = self._changed.setdefault(change.table, set())
         if change.table in self._filling:
             self._filling.discard(change.table)
             self._changed[change.table] = None
             self.on_filled()
         elif known is not None:
-            known.update(change.set, change.gone)
-            if len(change.set) > SOON_ABOVE:
+            known |= keys
+            if len(keys) > SOON_ABOVE:
                 self.on_filled()
 
     def collect(self) -> dict[str, set[str] | None]:

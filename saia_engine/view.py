@@ -353,8 +353,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the stream: rows of one table that are new or changed, and keys that are gone.
 
-    `reset`: forget the table first (start of a snapshot); `more`: the next line goes on with it. `seq` grows by
-    one a line; after a gap the client connects again.
+    `reset`: forget the table first (start of a snapshot); `more`: the next line goes on with it, and they are one
+    change. `seq` grows by one a line; after a gap the client connects again.
     """
 
     seq: int

@@ -53,7 +53,7 @@ from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 
 SAMPLE_S = 2.0
-SOON_S = 0.01
+SOON_S = 0.002
 IN_REPLAY = {action.name.partition("(")[0] for action in ACTIONS if action.group == "Replay"}
 KEYED = {
     action.name.partition("(")[0]

@@ -100,6 +100,8 @@ class Feed:
         self._changed: dict[str, set[str] | None] = {}
         self._filling: set[str] = set()
         """Tables of whose snapshot not all is here."""
+        self._partly: dict[str, set[str]] = {}
+        """Keys of a change of which lines are still to come, by table."""
         self.on_filled: Callable[[], None] = lambda: None
         """Called when a table is there for the first time, or anew."""
 
@@ -152,16 +154,19 @@ class Feed:
             self.link = Link(up=True)
         if change.reset:
             self._filling.add(change.table)
+        keys = self._partly.setdefault(change.table, set())
+        keys.update(change.set, change.gone)
         if change.more:
             return
+        del self._partly[change.table]
         known = self._changed.setdefault(change.table, set())
         if change.table in self._filling:
             self._filling.discard(change.table)
             self._changed[change.table] = None
             self.on_filled()
         elif known is not None:
-            known.update(change.set, change.gone)
-            if len(change.set) > SOON_ABOVE:
+            known |= keys
+            if len(keys) > SOON_ABOVE:
                 self.on_filled()
 
     def show_then(self, standing: Standing, changes: Iterable[Change]) -> None:
@@ -169,6 +174,7 @@ class Feed:
         if self.replay is None:
             self._present = self.tables, self.rates, self._heard_at, self.link
             self.tables, self.rates = Tables(), {}
+            self._forget_parts()
         for change in changes:
             self.apply(change)
         before, self.replay = self.replay, standing
@@ -186,8 +192,13 @@ class Feed:
         self.tables, self.rates, self._heard_at, link = self._present
         lost_at = self._monotonic() if link.up else link.lost_at
         self.replay, self.link = None, Link(lost_at=lost_at, fault="back from the replay")
-        self._filling.clear()
+        self._forget_parts()
         self._changed = dict.fromkeys(TABLES)
+
+    def _forget_parts(self) -> None:
+        """Of what is half here the rest never comes: the stream is followed no more."""
+        self._filling.clear()
+        self._partly.clear()
 
     def collect(self) -> dict[str, set[str] | None]:
         """Keys that changed since the last call, by table; None: all of them."""

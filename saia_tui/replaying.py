@@ -10,6 +10,7 @@ from textual import work
 from textual.app import App
 from textual.worker import Worker
 
+from saia_engine.client import ClientError
 from saia_engine.record.frames import RecordFault
 from saia_engine.view import Change
 from saia_tui.feed import Feed
@@ -78,7 +79,7 @@ class Replaying(App[str]):
         self.player = player
         try:
             await player.open(moment)
-        except RecordFault as exc:
+        except (RecordFault, ClientError) as exc:
             self.player = None
             self.say(str(exc), "warning")
             self.replay_ended()

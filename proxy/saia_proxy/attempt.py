@@ -11,6 +11,7 @@ from saia_engine.wire import messages
 from saia_engine.wire.messages import Head, Open
 from saia_engine.wire.mux import MuxClosed, Stream, StreamReset
 from saia_engine.wire.sweeper import Sweeper
+from saia_proxy.answer import SWITCHING, Answer
 from saia_proxy.balancer import Target
 from saia_proxy.body import Body
 from saia_proxy.config import Timeouts
@@ -21,7 +22,6 @@ from saia_proxy.health import Use
 from saia_proxy.upgrade import relay
 
 RETRY_AT_ONCE_S = 1
-SWITCHING = 101
 
 _LOSSES = {
     messages.INSTANCE_LOST: "The instance was lost before it answered; it may have begun its work.",
@@ -71,7 +71,7 @@ class Attempt:
         self._fault: Exception | None = None
         """Why the client's body could not be sent on."""
         self._opened_at = 0.0
-        self._waiting_since: float | None = None
+        self._answer: Answer | None = None
         self._deadlines = Deadlines(sweeper, timeouts.total_s, self._expire)
 
     def close(self) -> None:
@@ -96,6 +96,7 @@ class Attempt:
             return self._not_taken(reset)
         exchange.relay = stream.connection
         upload: asyncio.Task[None] | None = None
+        answer = self._answer = Answer(exchange, stream, use)
         try:
             self._opened_at = monotonic()
             self._deadlines.enter("to begin", self._left_to_begin_s)
@@ -111,18 +112,19 @@ class Attempt:
                 use.failed()
             return self._not_taken(reset)
         else:
-            use.answered(head.status)
             if upload is None or upload.done():
                 self._body.drop()
             if head.status == SWITCHING:
+                use.answered(head.status)
                 use.may_be_silent()
                 await self._relay(stream, head)
             else:
-                await self._answer(stream, head, use)
+                await self._pass_on(answer, head, use)
             return None
         finally:
+            answer.close()
             self._deadlines.leave()
-            self._stream = None
+            self._stream = self._answer = None
             if upload is not None:
                 upload.cancel()
                 await asyncio.gather(upload, return_exceptions=True)
@@ -137,37 +139,17 @@ class Attempt:
             self._fault = fault
             stream.reset(messages.CANCELLED, "the body ended early")
 
-    async def _answer(self, stream: Stream, head: Head, use: Use) -> None:
+    async def _pass_on(self, answer: Answer, head: Head, use: Use) -> None:
         exchange = self._exchange
-        await exchange.start(head)
-        self._waiting_since = monotonic()
         self._deadlines.enter("between two parts of its answer", self._left_idle_s)
-
-        def pass_on(data: bytes) -> bool:
-            """At once, without this task: most of a stream's events go so."""
-            if not exchange.write_now(data):
-                return False
-            use.heard()
-            self._waiting_since = monotonic()
-            return True
-
         try:
-            stream.on_data = pass_on
-            while data := await stream.receive():
-                self._waiting_since = None
-                use.heard()
-                await exchange.write(data)
-                self._waiting_since = monotonic()
+            await answer.finish(head)
         except StreamReset as reset:
             exchange.outcome = self._why(reset)
             if self._speaks_against_it(reset):
                 use.failed()
             if not exchange.gone:
                 await exchange.cut()
-        else:
-            await exchange.end()
-        finally:
-            stream.on_data = None
 
     async def _relay(self, stream: Stream, head: Head) -> None:
         """A WebSocket: it may last as long as it is used and its instance serves."""
@@ -245,13 +227,12 @@ class Attempt:
 
     def _left_idle_s(self) -> float:
         """A client that reads slowly is not an idle instance."""
-        if self._waiting_since is None:
-            return self._timeouts.idle_s
-        return self._waiting_since + self._timeouts.idle_s - monotonic()
+        since = self._answer.waiting_since if self._answer is not None else None
+        return self._timeouts.idle_s + (since - monotonic() if since is not None else 0.0)
 
     def _expire(self, late: str) -> None:
         self._late = late
         if self._stream is not None:
             self._stream.reset(messages.CANCELLED, "timeout")
-            if self._exchange.begun and self._waiting_since is None:
+            if self._exchange.begun and (self._answer is None or self._answer.waiting_since is None):
                 self._exchange.cut_off()  # stuck in a write to a client that does not read

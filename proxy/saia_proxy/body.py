@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from saia_engine.wire.mux import WINDOW, Stream
+from saia_proxy.begun import time_limit
 from saia_proxy.errors import ApiError
 from saia_proxy.exchange import Exchange
 
@@ -61,7 +62,7 @@ class WholeBody:
             self._add(exchange, whole, limit)
             return
         try:
-            async with asyncio.timeout(timeout_s):
+            async with time_limit(timeout_s):
                 while part := await exchange.receive():
                     self._add(exchange, part, limit)
         except TimeoutError:

@@ -20,7 +20,7 @@ import httptools
 
 from saia_engine.wire.stream import Bell
 from saia_engine.wire.sweeper import Sweeper
-from saia_proxy import access_log
+from saia_proxy import access_log, begun
 from saia_proxy.corked import Corked
 from saia_proxy.errors import ApiError
 from saia_proxy.exchange import Exchange, request_id
@@ -74,6 +74,7 @@ class Clients:
         self.fewer = Bell()
         """Rings when a connection or a request has ended."""
         self.leaving = False
+        self._loop = asyncio.get_running_loop()
         self._date_of, self._date = 0, b""
 
     def date(self) -> bytes:
@@ -84,15 +85,25 @@ class Clients:
         return self._date
 
     def begin(self, exchange: Exchange) -> None:
-        task = asyncio.get_running_loop().create_task(self.app(exchange))
-        self.requests.add(task)
-        task.add_done_callback(self._ended)
+        """At once, up to where it has to wait."""
+        task = begun.begin(self.app(exchange), self._loop)
+        if task is None:
+            self.fewer.ring()
+        else:
+            self._follow(task)
+
+    def begin_later(self, exchange: Exchange) -> None:
+        self._follow(self._loop.create_task(self.app(exchange)))
 
     def leave(self) -> None:
         """No request after those that are under way."""
         self.leaving = True
         for connection in list(self.connections):
             connection.leave()
+
+    def _follow(self, task: asyncio.Task[None]) -> None:
+        self.requests.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.requests.discard(task)
@@ -126,6 +137,8 @@ class Connection(asyncio.Protocol):
         self._head_size = 0
         self._arriving: Exchange | None = None
         """Whose body comes."""
+        self._starting = False
+        """What is answered begins once all of what came with its head was looked at."""
         self._answering: Exchange | None = None
         self._queue: deque[Exchange] = deque()
         """Sent behind that one already (pipelining)."""
@@ -181,6 +194,10 @@ class Connection(asyncio.Protocol):
                 self._raw.feed(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(ApiError(400, "bad_http", "Invalid HTTP request received."))
+        if self._starting:
+            self._starting = False
+            if self._answering is not None and not self._transport.is_closing():
+                self._clients.begin(self._answering)
         if self._head_open and self._head_size > MAX_HEAD and not self._transport.is_closing():
             self._refuse(ApiError(431, "head_too_large", "The request's headers are too large."))
 
@@ -224,7 +241,8 @@ class Connection(asyncio.Protocol):
         keeps = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
         self._arriving = self._exchange(keeps and not asks_for_upgrade)
         if self._answering is None:
-            self._begin(self._arriving)
+            self._answer(self._arriving)
+            self._starting = True
         else:
             self._queue.append(self._arriving)
             self.pause_reading()
@@ -287,7 +305,9 @@ class Connection(asyncio.Protocol):
             self._out.close()
             return
         if self._queue:
-            self._begin(self._queue.popleft())
+            following = self._queue.popleft()
+            self._answer(following)
+            self._clients.begin_later(following)  # this may be called from within another's beginning
         else:
             self.deadline = monotonic() + KEEP_ALIVE_S
         self.resume_reading()
@@ -355,10 +375,9 @@ class Connection(asyncio.Protocol):
             keep_alive=keep_alive,
         )
 
-    def _begin(self, exchange: Exchange) -> None:
+    def _answer(self, exchange: Exchange) -> None:
         self._answering = exchange
         self.deadline = math.inf
-        self._clients.begin(exchange)
 
     def _asks_for_websocket(self) -> bool:
         parser = self._parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from urllib.parse import unquote
 
 from saia_engine.wire.messages import Head
 from saia_engine.wire.stream import Bell
+from saia_proxy.begun import time_limit
 from saia_proxy.errors import ApiError, ClientGone, as_event, of_service
 from saia_proxy.request_head import RequestHead
 
@@ -214,7 +214,7 @@ class Exchange:
             self.status = 0
         self._write(_WAITING)
 
-    async def start(self, head: Head) -> None:
+    def start(self, head: Head) -> None:
         """The instance's status and headers. Raises ApiError (502) for what HTTP can't carry."""
         if not 200 <= head.status <= 599:
             raise ApiError(502, "bad_response", "The service gave an answer that is not HTTP.")
@@ -244,8 +244,8 @@ class Exchange:
         """Ends a connection that was taken over."""
         self._connection.hang_up()
 
-    async def write(self, data: bytes) -> None:
-        """Waits while the client reads slowly."""
+    def write(self, data: bytes) -> None:
+        """A part of the body; nobody should while it is `stuck`. Raises ApiError (502) for more than was announced."""
         if self._failure is not None:
             self._failure += data[: LARGEST_ERROR - len(self._failure)]
             return
@@ -254,21 +254,17 @@ class Exchange:
                 self.first_event_at = monotonic()
             self.events += data.count(b"\n\n")
         self._write(data)
-        if self._connection.write_paused:
-            await self._connection.drain()
 
-    def write_now(self, data: bytes) -> bool:
-        """The same without waiting, where that is possible; whether it was."""
-        if self._failure is not None or self._connection.write_paused or not self._chunked:
-            return False
-        if self._is_events:
-            if not self.events:
-                self.first_event_at = monotonic()
-            self.events += data.count(b"\n\n")
-        self._write(data)
-        return True
+    @property
+    def stuck(self) -> bool:
+        """What is written piles up."""
+        return self._connection.write_paused
 
-    async def end(self) -> None:
+    async def drain(self) -> None:
+        """Waits while the client reads slowly."""
+        await self._connection.drain()
+
+    def end(self) -> None:
         """Raises ApiError (502) where less of a body came than was announced."""
         if self._failure is not None:
             self._write(as_event(of_service(self.status, self._failure)))
@@ -284,7 +280,7 @@ class Exchange:
         if self.held:
             self.begun, self.status = True, status
             self._write(as_event(body))
-            await self.end()
+            self.end()
             return
         unread = self._unread
         # Who waits to be told to send its body may send it or not: the connection is of no more use.
@@ -296,7 +292,7 @@ class Exchange:
         self._write(body)
         if unread:
             await self._discard()
-        await self.end()
+        self.end()
 
     async def cut(self) -> None:
         """End the connection in a way that no client takes for the end of the answer."""
@@ -353,7 +349,7 @@ class Exchange:
     async def _discard(self) -> None:
         """Reads on a little, so that a client which still sends gets to read its answer."""
         try:
-            async with asyncio.timeout(LINGER_S):
+            async with time_limit(LINGER_S):
                 while await self.receive():
                     pass
         except (TimeoutError, ClientGone):

@@ -86,6 +86,7 @@ class Mux:
         self._held: dict[Stream, None] = {}
         self._holding = False
         self._opened: list[Stream] = []
+        self._answered: list[Stream] = []
         self._out.append(MAGIC)
         self.send_frame(Kind.HELLO, 0, pack(Hello(messages.WIRE_VERSION, program)))
         self.loop.call_soon(self._flush)
@@ -157,6 +158,8 @@ class Mux:
                     return
             if self._opened:
                 self._tell_opened()
+            if self._answered:
+                self._tell_answered()
         except WireError as exc:
             if not self._ready.done():
                 self._ready.set_exception(exc)
@@ -207,6 +210,10 @@ class Mux:
         """A stream has said all that it had: it goes at once, where nothing else is to come in this turn."""
         if self._out and not self._holding and self._alone is not None and self._alone():
             self._flush()
+
+    def answered(self, stream: Stream) -> None:
+        """Its response's head came, and perhaps more with it."""
+        self._answered.append(stream)
 
     def wake_on_resume(self, stream: Stream) -> None:
         if self.paused:
@@ -352,3 +359,8 @@ class Mux:
         for stream in opened:
             if not stream.over and self._on_open is not None:
                 self._on_open(stream)
+
+    def _tell_answered(self) -> None:
+        answered, self._answered = self._answered, []
+        for stream in answered:
+            stream.tell_response()

@@ -88,6 +88,8 @@ class Stream:
         """Called once if anyone but `reset` ends the stream before both sides did."""
         self.on_writable: Callable[[], None] | None = None
         """Called when more may be sent again, after `send_some` sent less than it was given."""
+        self.on_response: Callable[[Head], None] | None = None
+        """Proxy: called once all of what came with the response's head is here."""
         self.on_data: Callable[[bytes], bool] | None = None
         """Offered what comes before it waits for `receive`; True where it was taken. Only while nothing waits."""
 
@@ -166,12 +168,18 @@ class Stream:
 
     async def receive(self) -> bytes:
         """The next bytes of the peer's body, b"" at its end. Raises StreamReset after what came before it."""
-        while not self._chunks:
+        while (data := self.receive_now()) is None:
+            await self._readable.wait()
+        return data
+
+    def receive_now(self) -> bytes | None:
+        """The same without waiting: None where nothing is here yet."""
+        if not self._chunks:
             if self._peer_ended:
                 return b""
             if self._failure is not None:
                 raise self._failure
-            await self._readable.wait()
+            return None
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._release_buffer()
@@ -197,6 +205,11 @@ class Stream:
     def over(self) -> bool:
         return self._failure is not None or (self._ended and self._peer_ended)
 
+    def tell_response(self) -> None:
+        """Of the mux, at the end of what came in one piece with the head."""
+        if self._response is not None and self.on_response is not None:
+            self.on_response(self._response)
+
     def wake(self) -> None:
         """More may be sent again."""
         self._writable.ring()
@@ -217,6 +230,8 @@ class Stream:
         if not self._ours or self._response is not None:
             raise WireError("a response's head out of place")
         self._response = head
+        if self.on_response is not None:
+            self._mux.answered(self)
         self._readable.ring()
 
     def _got_data(self, data: bytes) -> None:

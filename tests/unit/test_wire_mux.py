@@ -623,3 +623,28 @@ async def test_a_request_that_is_alone_goes_as_soon_as_it_is_whole():
         await settle()
         assert len(writes) == 2, "one piece, once"
         made.close("over")
+
+
+async def test_a_response_is_told_of_once_with_all_that_came_with_its_head():
+    async with Pair() as pair:
+        ours, theirs = await pair.open()
+        told: list[tuple[int, bytes | None, bytes | None]] = []
+        ours.on_response = lambda head: told.append((head.status, ours.receive_now(), ours.receive_now()))
+        theirs.respond(Head(200, []))
+        await theirs.send(b"all of it")
+        theirs.end()
+        await settle()
+        assert told == [(200, b"all of it", b"")]
+
+        ours, theirs = await pair.open()
+        ours.on_response = lambda head: told.append((head.status, ours.receive_now(), None))
+        theirs.respond(Head(404, []))
+        await settle()
+        await theirs.send(b"later")
+        await settle()
+        assert told[1:] == [(404, None, None)]
+        assert ours.receive_now() == b"later"
+        theirs.reset("instance_lost")
+        await settle()
+        with pytest.raises(StreamReset):
+            ours.receive_now()

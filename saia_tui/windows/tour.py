@@ -63,7 +63,7 @@ def _body() -> Table:
         ("INSTANCES", "the jobs behind it; each is replaced before its end"),
         ("EVENTS", "what happened last, why, and who asked for it"),
         ("", ""),
-        ("1 - 6", "the screens, by number"),
+        ("1 - 7", "the screens, by number"),
         (_keys("move_up", "move_down") + "  Tab", "move; to the next table"),
         (_keys("choose", "up"), "deeper into a row; back"),
         (_keys("filter"), "find rows"),

@@ -120,11 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
-    """`--replay -8h` is one option: click would take `-8h` for another."""
+    """`--replay -8h` and `--replay=-8h` as `--replay=8h ago`: click would take `-8h` for another option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] == "--replay" and argument[:1] == "-" and argument[1:2].isdigit():
-            joined[-1] = f"--replay={argument}"
+            joined[-1] = f"--replay={argument[1:]} ago"
+        elif argument.startswith("--replay=-"):
+            joined.append(f"--replay={argument[10:]} ago")
         else:
             joined.append(argument)
     return joined

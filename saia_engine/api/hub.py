@@ -31,6 +31,7 @@ class Hub:
         self._rows: dict[str, dict[str, msgspec.Struct]] = {name: {} for name in TABLES}
         self._encoded: dict[str, dict[str, msgspec.Raw]] = {name: {} for name in TABLES}
         self._followers: set[_Follower] = set()
+        self._touched: dict[str, set[str]] | None = None
         self._closed = False
 
     @property
@@ -53,6 +54,8 @@ class Hub:
         encoded.update(changed)
         for key in gone:
             del encoded[key]
+        if self._touched is not None:
+            self._touched[table].update(changed, gone)
         if self._followers:
             for body in _bodies(table, changed, gone):
                 for follower in self._followers:
@@ -60,6 +63,18 @@ class Hub:
 
     def row(self, table: str, key: str) -> msgspec.Struct | None:
         return self._rows[table].get(key)
+
+    def rows(self, table: str) -> Mapping[str, msgspec.Struct]:
+        return self._rows[table]
+
+    def encoded(self, table: str) -> Mapping[str, msgspec.Raw]:
+        """The same rows, encoded; not to be kept, for they change in place."""
+        return self._encoded[table]
+
+    def touched(self) -> dict[str, set[str]]:
+        """Keys of rows that changed, came or went since the last call, by table; noted from the first call on."""
+        touched, self._touched = self._touched, {name: set() for name in self._encoded}
+        return touched or {name: set() for name in self._encoded}
 
     def state(self) -> bytes:
         """All tables as one JSON object."""

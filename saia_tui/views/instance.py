@@ -77,7 +77,7 @@ class InstanceDetail(View):
 
     def take(self, changed: Mapping[str, set[str] | None]) -> None:
         super().take(changed)
-        if "events" in changed and self._is_told_of(changed["events"]):
+        if "events" in changed and (self.feed.replay or self._is_told_of(changed["events"])):
             self._ask()
         self._show()
 

@@ -140,7 +140,7 @@ def instances(
             generation=record.generation,
             job_id=record.job_id,
             node=record.node,
-            reason=record.reason if record.state is State.PENDING else "",
+            reason=_why_not_ready(record, status),
             replaces=record.replaces,
             started_at=record.started_at,
             ready_since=record.ready_since,
@@ -158,6 +158,15 @@ def instances(
             silent_since=None if status is None or not record.live or fresh(status, now) else status.seen_at,
         )
     return rows
+
+
+def _why_not_ready(record: Instance, status: AgentStatus | None) -> str:
+    """Slurm's reason while its job waits, then what its agent's probe got to hear."""
+    if record.state is State.PENDING:
+        return record.reason
+    if record.state in (State.STARTING, State.UNREADY) and status is not None:
+        return status.fault
+    return ""
 
 
 def jobs(snapshot: Snapshot, ours: Mapping[int, str]) -> dict[str, JobView]:

@@ -109,6 +109,7 @@ class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
     job_id: int = 0
     node: str = ""
     reason: str = ""
+    """Why it is not ready: Slurm's word while its job waits, later what the readiness probe got to hear."""
     replaces: str = ""
     started_at: float | None = None
     ready_since: float | None = None

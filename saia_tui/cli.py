@@ -56,6 +56,7 @@ class Stopped(click.ClickException):
 )
 @click.option("--socket", type=click.Path(path_type=Path), help="operator.sock of a running engine.")
 @click.option("--demo", "as_demo", is_flag=True, help="A whole small site on this machine, to try it out.")
+@click.option("--drill", is_flag=True, help="The demo with a night's trouble in it, to practise on.")
 @click.option("--read-only", is_flag=True, help="No act can be asked for here.")
 @click.option(
     "--once", is_flag=True, help="Print the overview as plain text and end; 7: an alarm is critical."
@@ -73,6 +74,7 @@ def cli(
     config_file: Path,
     socket: Path | None,
     as_demo: bool,
+    drill: bool,
     once: bool,
     as_json: bool,
     read_only: bool,
@@ -91,15 +93,15 @@ def cli(
         _replay(replay, config_file, socket, once, as_json, read_only, flags)
         return
     if once:
-        if as_demo:
-            raise Stopped("--once asks an engine that runs: give --config or --socket, not --demo", USAGE)
+        if as_demo or drill:
+            raise Stopped("--once asks an engine that runs: give --config or --socket, not a demo", USAGE)
         _, terminal = _taken(flags)
         _print_once(socket or _load(config_file).paths.operator_socket, as_json, terminal)
         return
     _need_terminal()
     screen = _Screen(*_taken(flags), read_only)
-    if as_demo:
-        _run_demo(screen)
+    if as_demo or drill:
+        _run_demo(screen, drill)
     elif socket is not None:
         _need_engine(socket)
         screen.show(socket)
@@ -122,11 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
-    """`--replay -8h` is one option: click would take `-8h` for another."""
+    """`--replay -8h` and `--replay=-8h` as `--replay=8h ago`: click would take `-8h` for another option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] == "--replay" and argument[:1] == "-" and argument[1:2].isdigit():
-            joined[-1] = f"--replay={argument}"
+            joined[-1] = f"--replay={argument[1:]} ago"
+        elif argument.startswith("--replay=-"):
+            joined.append(f"--replay={argument[10:]} ago")
         else:
             joined.append(argument)
     return joined
@@ -293,11 +297,11 @@ def _say_it_stays(embedded: Embedded | None) -> None:
         )
 
 
-def _run_demo(screen: _Screen) -> None:
+def _run_demo(screen: _Screen, drill: bool) -> None:
     from saia_tui.demo import demo
 
     click.echo("saia-tui: starting the demo", err=True)
-    with demo() as socket:
+    with demo(drill=drill) as socket:
         screen.show(socket)
 
 

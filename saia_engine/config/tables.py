@@ -83,7 +83,7 @@ class LocalTable(Table):
 class RecordTable(Table):
     keep: Annotated[Duration, _between("0s", "30d")] = 36 * 3600.0
     step: Annotated[Duration, _between("1s", "10m")] = 10.0
-    size: Memory = 256
+    size: Memory = 512
 
 
 class ProbeTable(Table):

@@ -33,7 +33,7 @@ class Limits:
     step_s: float = 10.0
     keep_s: float = 36 * 3600.0
     """0: nothing."""
-    most_bytes: int = 256 * 1024**2
+    most_bytes: int = 512 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)

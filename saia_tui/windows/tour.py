@@ -68,7 +68,8 @@ def _body() -> Table:
         (_keys("choose", "up"), "deeper into a row; back"),
         (_keys("filter"), "find rows"),
         (_keys("command"), "every action and screen by name, with completion"),
-        (_keys("help"), "all keys. What acts asks first, and can be cancelled"),
+        (_keys("arm"), "arm what acts, for ten minutes; each act asks first, and can be revoked"),
+        (_keys("help"), "all keys"),
         (_keys("quit"), "leave. Services stay"),
     ):
         line = text(words)

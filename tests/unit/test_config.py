@@ -508,7 +508,7 @@ def test_what_check_prints(tmp_path: Path) -> None:
     assert config.check_lines(loaded) == [
         "cluster hpc (slurm): polled every 15s, at most 120 submits an hour, agents on ports 20000-20999",
         "  shared /scratch/saia, state /var/lib/saia, sockets /run/saia",
-        "record: the state each 10s, kept for 1d 12h, 256MiB at most",
+        "record: the state each 10s, kept for 1d 12h, 512MiB at most",
         "service chat: 1 replica of serve, each on 1 node with no GPU, 1 CPU; saia's own acts leave 0 or more ready",
         "  models none; GET POST on /v1/",
         "  time limit 1h; before its end: replacement submitted 16m 10s (lead 10m), drain 5m 30s,"

@@ -65,8 +65,6 @@ class RowTable(ScrollView, can_focus=True):
         self.columns: list[tuple[Column, int]] = []
         """Those that are shown, each with its width."""
         self._wanted: Sequence[Column] = listing.columns
-        self._fitted = 0
-        """The width that the columns shown are for."""
         self._lines = RowLines()
         self._line_looks: dict[tuple[bool, bool, bool], LineLook] = {}
         """By whether a line has the cursor, a mark, and is stale."""
@@ -106,7 +104,6 @@ class RowTable(ScrollView, can_focus=True):
         self.refresh()
 
     def _fit(self, width: int) -> None:
-        self._fitted = width
         self.columns = fit(self._wanted, width - MARGIN - SCROLLBAR)
         self._lines.show_columns(self.columns)
         self._line_looks.clear()
@@ -282,11 +279,10 @@ class RowTable(ScrollView, can_focus=True):
     # ------------------------------------------------------------ events
 
     def on_resize(self, event: events.Resize) -> None:
-        if event.size.width != self._fitted:
-            self._fit(event.size.width)
+        self._fit(event.size.width)
         self.virtual_size = Size(event.size.width, len(self.rows.keys) + 1)
         self._keep_cursor_in_sight()
-        self.repaint()
+        self.refresh()
 
     def _sort_by_name_at(self, x: int) -> None:
         """A click on a column's name sorts by it, a second one turns the order round."""

@@ -20,6 +20,11 @@ $(VENV)/.installed: pyproject.toml
 demo: install
 	@$(BIN)/saia-tui --demo
 
+# The same with a night's trouble in it, to practise on: docs/tui.md says what to find.
+.PHONY: drill
+drill: install
+	@$(BIN)/saia-tui --drill
+
 # The screens in docs/tui.md, drawn by the program from a demo that is left to itself for a while.
 .PHONY: pictures
 pictures: install

@@ -14,6 +14,8 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from saia_engine.record.files import LARGEST_SEGMENT
+from saia_engine.record.index import Index
 from saia_engine.view import (
     TABLES,
     AlarmView,
@@ -268,6 +270,30 @@ class EngineClient:
         query = f"?row={_quoted(row)}" if row else ""
         return await self._call("GET", f"/v1/history/{_quoted(table)}{query}")
 
+    async def record(self) -> Index:
+        """What the engine keeps of its state's past. Raises ClientError with code `no_such_call` of an older engine."""
+        async with self._translated():
+            response = await self._http.get("/v1/record")
+        try:
+            return _index.decode(_checked(response).content)
+        except msgspec.DecodeError as exc:
+            raise ClientError("bad_answer", f"the engine's answer can't be read: {exc}") from exc
+
+    async def record_segment(self, name: str) -> bytes:
+        """One segment of it, as it is on the engine's disk; see `record.frames`."""
+        parts: list[bytes] = []
+        size = 0
+        path = f"/v1/record/segments/{_quoted(name)}"
+        async with self._translated(), self._http.stream("GET", path) as response:
+            if not response.is_success:
+                await response.aread()
+            async for part in _checked(response).aiter_raw():
+                parts.append(part)
+                size += len(part)
+                if size > LARGEST_SEGMENT:
+                    raise ClientError("bad_answer", f"{name} is larger than {LARGEST_SEGMENT} bytes")
+        return b"".join(parts)
+
     async def config_diff(self) -> dict[str, Any]:
         """What the changed configuration file would change, or its faults."""
         return await self._call("GET", "/v1/config/diff")
@@ -430,6 +456,7 @@ class _Splitter:
 
 _change = msgspec.json.Decoder(Change)
 _page = msgspec.json.Decoder(EventPage)
+_index = msgspec.json.Decoder(Index)
 _tables = msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]])
 _object = msgspec.json.Decoder(dict[str, Any])
 

@@ -76,7 +76,7 @@ class ConfigChanges:
         self._in_force = fresh
         pending = self._pending(fresh)
         note = f"; a restart is needed for a change of {', '.join(pending)}" if pending else ""
-        self._reconciler.record("config-reloaded", "config", f"{fresh.file}: {told}{note}", uid, why)
+        self._reconciler.record("config-reloaded", "config", f"{told}{note} ({fresh.file})", uid, why)
 
     def calm(self) -> None:
         """The file is good again."""

@@ -33,6 +33,9 @@ from saia_engine.probes import Probes
 from saia_engine.proxy_orders import ProxyOrders
 from saia_engine.publisher import Publisher
 from saia_engine.reconciler import Identity, Reconciler
+from saia_engine.record.desk import RecordDesk
+from saia_engine.record.recorder import Recorder
+from saia_engine.record.writer import Limits
 from saia_engine.relays import Relays
 from saia_engine.reports import GateReport
 from saia_engine.revision_files import RevisionFiles
@@ -86,6 +89,8 @@ class Engine:
         dirs = InstanceDirs(config.paths.instances_dir, config.agent_python, config.port_range)
         self._dirs = dirs
         self._logs = InstanceLogs(config.paths.instances_dir, self._store.story)
+        self.record = RecordDesk(config.paths.record_dir)
+        self._recorder = _recorder(config, self.hub, clock)
         self._specs = RevisionFiles(config.paths.revisions_dir)
         first, last = config.port_range
         self._probes = Probes(dirs, clock.now, self._wake.set, range(first, last + 1))
@@ -138,7 +143,8 @@ class Engine:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; jobs and routes stay as they are."""
         self.reconciler.record("engine-started", "engine", f"pid {os.getpid()} on {socket.gethostname()}")
-        loops = [asyncio.ensure_future(loop) for loop in (*self._control.loops(), stop.wait())]
+        keeping = self._recorder.run() if self._recorder else stop.wait()
+        loops = [asyncio.ensure_future(loop) for loop in (*self._control.loops(), keeping, stop.wait())]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -261,6 +267,14 @@ class Engine:
             found["routes-not-written:engine"] = view.AlarmView(
                 "routes-not-written", "critical", "engine", self._publisher.fault, now
             )
+        if self._recorder is not None and self._recorder.fault:
+            found["record-not-written:engine"] = view.AlarmView(
+                "record-not-written",
+                "warning",
+                "engine",
+                f"this time can't be replayed later, all else goes on: {self._recorder.fault}",
+                now,
+            )
         shown = self.hub.row
         return {
             key: replace(alarm, since=before.since)
@@ -361,3 +375,11 @@ class Engine:
         except JournalError as exc:
             self.stop_acting(f"{exc}; {JOURNAL_ADVICE}")
         self._wake.set()
+
+
+def _recorder(config: Config, hub: Hub, clock: SteadyClock) -> Recorder | None:
+    asked = config.record
+    if not asked.keep_s:
+        return None
+    limits = Limits(asked.step_s, asked.keep_s, asked.most_mib * 1024**2)
+    return Recorder(hub, config.paths.record_dir, limits, clock.now)

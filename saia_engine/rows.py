@@ -140,7 +140,7 @@ def instances(
             generation=record.generation,
             job_id=record.job_id,
             node=record.node,
-            reason=record.reason if record.state is State.PENDING else "",
+            reason=_why_not_ready(record, status),
             replaces=record.replaces,
             started_at=record.started_at,
             ready_since=record.ready_since,
@@ -158,6 +158,15 @@ def instances(
             silent_since=None if status is None or not record.live or fresh(status, now) else status.seen_at,
         )
     return rows
+
+
+def _why_not_ready(record: Instance, status: AgentStatus | None) -> str:
+    """Slurm's reason while its job waits, then what its agent's probe got to hear."""
+    if record.state is State.PENDING:
+        return record.reason
+    if record.state in (State.STARTING, State.UNREADY) and status is not None:
+        return status.fault
+    return ""
 
 
 def jobs(snapshot: Snapshot, ours: Mapping[int, str]) -> dict[str, JobView]:
@@ -191,11 +200,12 @@ def nodes(
     now: float,
 ) -> dict[str, NodeView]:
     """GPUs of ours are those of our running jobs there; live use is what their agents report."""
-    gpus_of_job = {job.id: job.gpus // max(1, job.node_count) for job in snapshot.jobs}
     ours: dict[str, list[Instance]] = {}
     for record in records.values():
         if record.live and record.node:
             ours.setdefault(record.node, []).append(record)
+    our_jobs = {record.job_id for here in ours.values() for record in here}
+    gpus_of_job = {job.id: job.gpus // max(1, job.node_count) for job in snapshot.jobs if job.id in our_jobs}
     rows = {}
     for node in snapshot.nodes:
         here = ours.get(node.name, [])

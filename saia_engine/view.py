@@ -109,6 +109,7 @@ class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True):
     job_id: int = 0
     node: str = ""
     reason: str = ""
+    """Why it is not ready: Slurm's word while its job waits, later what the readiness probe got to hear."""
     replaces: str = ""
     started_at: float | None = None
     ready_since: float | None = None
@@ -353,8 +354,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the stream: rows of one table that are new or changed, and keys that are gone.
 
-    `reset`: forget the table first (start of a snapshot); `more`: the next line goes on with it. `seq` grows by
-    one a line; after a gap the client connects again.
+    `reset`: forget the table first (start of a snapshot); `more`: the next line goes on with it, and they are one
+    change. `seq` grows by one a line; after a gap the client connects again.
     """
 
     seq: int

@@ -12,7 +12,7 @@ from typing import Literal
 from textual.binding import Binding
 from textual.keys import format_key
 
-Group = Literal["Go to", "Move", "Find", "Log", "Act", "Program"]
+Group = Literal["Go to", "Move", "Find", "Log", "Replay", "Act", "Program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,28 @@ ACTIONS: tuple[Action, ...] = (
     Action("log_pages(1)", "pagedown,space", "", "one page down", "Log", log=True),
     Action("log_sideways(-1)", "left,h", "", "to the left, where lines are not wrapped", "Log", log=True),
     Action("log_sideways(1)", "right", "", "to the right", "Log", log=True),
+    Action("replay_play", "space", "play", "in a replay: play, or pause", "Replay"),
+    Action("replay_go('minute_on')", "right_square_bracket", "minute", "a minute on", "Replay"),
+    Action("replay_go('minute_back')", "left_square_bracket", "", "a minute back", "Replay"),
+    Action(
+        "replay_go('note_on')",
+        "n",
+        "note",
+        "the next critical alarm (its begin or end), act of an operator or start of the engine",
+        "Replay",
+    ),
+    Action("replay_go('note_back')", "N", "", "the one before", "Replay"),
+    Action("replay_goto", "at", "go to", "03:12, -8h (so long ago), 2026-11-27T03:12", "Replay"),
+    Action("live", "z", "live", "leave the replay: back to now", "Replay"),
+    Action("replay_go('frame_on')", "full_stop", "frame", "the next sample", "Replay"),
+    Action("replay_go('frame_back')", "comma", "", "the sample before", "Replay"),
+    Action("replay_go('ten_on')", "right_curly_bracket", "10 min", "ten minutes on", "Replay"),
+    Action("replay_go('ten_back')", "left_curly_bracket", "", "ten minutes back", "Replay"),
+    Action("replay_go('change_on')", "c", "change", "the next change of an instance's state", "Replay"),
+    Action("replay_go('change_back')", "C", "", "the one before", "Replay"),
+    Action("replay_speed(1)", "plus", "faster", "up to 600 times as fast", "Replay"),
+    Action("replay_speed(-1)", "minus", "", "slower", "Replay"),
+    Action("replay", "z", "", "replay the last night; `:replay 03:12` begins there", "Program"),
     Action("command", "colon", "command", "actions, screens and more by name, with completion", "Program"),
     Action("copy", "y", "", "copy what is known of the row, for a ticket: to your own clipboard", "Find"),
     Action("tour", "f2", "", "the first page again", "Program"),
@@ -175,6 +197,13 @@ SHOWN_KEYS = {
     "space": "Space",
     "asterisk": "*",
     "minus": "-",
+    "plus": "+",
+    "comma": ",",
+    "full_stop": ".",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
     "vertical_line": "|",
     "greater_than_sign": ">",
     "at": "@",
@@ -224,15 +253,17 @@ def shown_key(key: str) -> str:
     return SHOWN_KEYS.get(key) or (key.upper() if function_key else format_key(key))
 
 
-def hints(table: str, *, armed: bool | None) -> list[Action]:
+def hints(table: str, *, armed: bool | None, replaying: bool = False) -> list[Action]:
     """What the bottom line offers while the cursor is in this table; acts only while they are armed.
 
-    None: nothing can arm them.
+    None: nothing can arm them. In a replay its own keys come first.
     """
-    return [
+    offered = [
         action
         for action in ACTIONS
         if action.hint
         and (not action.on or table in action.on)
         and (action.group != "Act" or (armed is not None and armed != (action.name == "arm")))
+        and (action.group != "Replay" or replaying)
     ]
+    return sorted(offered, key=lambda action: action.group != "Replay")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Input
+from textual.worker import Worker
 
 from saia_engine.client import ClientError
 from saia_engine.model import short_id
@@ -25,6 +28,9 @@ from saia_tui.held import HOLD_S
 from saia_tui.kept import Kept
 from saia_tui.listings import JOBS, NODES, SERVICES
 from saia_tui.operating import Operating
+from saia_tui.replay.source import Record
+from saia_tui.replay.then import EngineThen
+from saia_tui.replaying import Replaying
 from saia_tui.settings import Settings
 from saia_tui.tabular import Tabular
 from saia_tui.terminal import Terminal
@@ -47,7 +53,8 @@ from saia_tui.windows.leave import LeaveWindow
 from saia_tui.windows.pages import help_page, row_page
 
 SAMPLE_S = 2.0
-SOON_S = 0.01
+SOON_S = 0.002
+IN_REPLAY = {action.name.partition("(")[0] for action in ACTIONS if action.group == "Replay"}
 KEYED = {
     action.name.partition("(")[0]
     for action in ACTIONS
@@ -55,7 +62,7 @@ KEYED = {
 }
 
 
-class SaiaApp(Operating, Tabular, Themed):
+class SaiaApp(Operating, Replaying, Tabular, Themed):
     """Returns what becomes of an embedded engine: `keep` or `stop`; None where there is none."""
 
     TITLE = "saia"
@@ -67,6 +74,8 @@ class SaiaApp(Operating, Tabular, Themed):
     ListView > RowTable { height: 1fr; }
     #held { height: 0; }
     #held.shown { height: 1; }
+    #timeline { height: 0; }
+    #timeline.shown { height: 1; }
     #filter { height: 0; padding: 0 1; background: $surface; }
     #filter.shown { height: 1; }
     #filter-fault { height: 0; }
@@ -86,11 +95,18 @@ class SaiaApp(Operating, Tabular, Themed):
         kept: Kept | None = None,
         read_only: bool = False,
         hold_s: float = HOLD_S,
+        record: Record | None = None,
+        replay: str | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """`record`: where the past is read; `replay`: begin there, at these words, instead of in the present."""
         super().__init__(terminal or Terminal(), settings or Settings())
         self.feed = feed
         self.kept = kept or Kept()
-        self._engine = engine
+        engine = self._engine = cast(Engine, EngineThen(engine, feed))
+        self.begin_replaying(record, wall)
+        self._begin_at = replay
+        self._following: Worker[None] | None = None
         self.begin_operating(read_only=read_only, hold_s=hold_s)
         self._embedded = embedded
         self._status, self._tabs, self._hints = Line(id="status"), Line(id="tabs"), Line(id="hints")
@@ -131,14 +147,18 @@ class SaiaApp(Operating, Tabular, Themed):
             yield self._filter_entry
             yield self._filter_fault
             yield self.held_line
+            yield self.timeline_line
             yield self._hints
 
     def on_mount(self) -> None:
         self.feed.on_filled = self._repaint_soon
-        self.run_worker(self.feed.follow(), name="feed", exit_on_error=True)
+        if self._begin_at is None:
+            self.replay_ended()
+        else:
+            self.replay(self._begin_at)
         self.set_interval(self.repaint_s, self.repaint)
         if not self.terminal.low_bandwidth:
-            self.set_interval(SAMPLE_S, self.feed.sample_rates)
+            self.set_interval(SAMPLE_S, self._sample_rates)
         self.view.first.focus()
         self.repaint()
         if self.kept.fault:
@@ -150,6 +170,10 @@ class SaiaApp(Operating, Tabular, Themed):
         """Keys are the program's only while no window is open, and nobody types into the filter."""
         if action not in KEYED:
             return True
+        if action == "replay" and self.player is not None:
+            return False
+        if action in IN_REPLAY and self.player is None:
+            return False
         if action == "clear_override" and self.hold:
             return not isinstance(self.focused, Input)  # revokes, also from a window
         if len(self.screen_stack) != 1:
@@ -174,7 +198,7 @@ class SaiaApp(Operating, Tabular, Themed):
     def repaint(self) -> None:
         """Bring what changed, and the time, to the screen."""
         feed, changed = self.feed, self.feed.collect()
-        moment = (int(feed.now if feed.link.up else feed.monotonic), feed.link)
+        moment = (int(feed.now if feed.link.up else feed.monotonic), feed.link, feed.replay)
         if not changed and moment == self._painted_at:
             return
         self._painted_at = moment
@@ -182,7 +206,12 @@ class SaiaApp(Operating, Tabular, Themed):
         view.show_stale(not feed.link.up)
         view.take(changed)
         self._show_lines()
-        if "alarms" in changed and self._alarm_bell.rings(self.feed.tables.alarms) and self.terminal.bell:
+        if (
+            feed.replay is None
+            and "alarms" in changed
+            and self._alarm_bell.rings(self.feed.tables.alarms)
+            and self.terminal.bell
+        ):
             self.bell()
 
     def _repaint_soon(self) -> None:
@@ -204,11 +233,13 @@ class SaiaApp(Operating, Tabular, Themed):
         link = feed.link
         if not link.up and self._embedded is not None and not self._embedded.alive:
             link = replace(link, fault=self._embedded.obituary)
-        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width, self.arming))
+        then = feed.replay
+        self._status.show(status_line(feed.tables, link, feed.now, feed.monotonic, width, self.arming, then))
         self._tabs.show(tabs_line(feed.tables, self.trail.tab, view.captions(), width))
         self._crumbs.show(crumbs_line(self.trail.crumbs(), width))
         topic = view.topic or self.table.listing.table
-        offered = [each for each in hints(topic, armed=self.arming.shown) if view.takes(each.name)]
+        known = hints(topic, armed=self.arming.shown, replaying=then is not None)
+        offered = [each for each in known if view.takes(each.name)]
         self._hints.show(hints_line(offered, width))
 
     def lines_changed(self) -> None:
@@ -288,8 +319,8 @@ class SaiaApp(Operating, Tabular, Themed):
     def action_tour(self) -> None:
         self.push_screen(tour.Tour())
 
-    async def action_command(self) -> None:
-        window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self))
+    async def action_command(self, begun: str = "") -> None:
+        window = CommandWindow(partial(commands.offers, self), partial(commands.completed, self), begun)
 
         def typed(line: str | None) -> None:
             self._command(line or "")
@@ -393,8 +424,9 @@ class SaiaApp(Operating, Tabular, Themed):
         if row is None:
             self.say("only alarms are taken up: move the cursor to one (Shift+Tab on the overview)")
             return
-        if self.arming.read_only or not self.feed.link.up:
-            refusal = self.arming.refusal if self.arming.read_only else "the engine is away: nothing was sent"
+        if self.arming.read_only or self.arming.replaying or not self.feed.link.up:
+            locked = self.arming.read_only or self.arming.replaying
+            refusal = self.arming.refusal if locked else "the engine is away: nothing was sent"
             self.say(refusal, severity="error")
             return
         change = self._engine.acknowledge if row.acked_by is None else self._engine.unacknowledge
@@ -402,6 +434,34 @@ class SaiaApp(Operating, Tabular, Themed):
             await change(f"{row.code}:{row.subject}")
         except ClientError as exc:
             self.say(f"{row.code}: {exc}", severity="error")
+
+    # ------------------------------------------------------------ the past
+
+    def _sample_rates(self) -> None:
+        if self.feed.replay is None:
+            self.feed.sample_rates()
+
+    def replay_begins(self) -> bool:
+        if self.hold:
+            self.say("an act is held: u revokes it, or wait until it is sent", severity="warning")
+            return False
+        if self._following is not None:
+            self._following.cancel()
+        self.arming.lock()
+        self.arming.replaying = True
+        return True
+
+    def replay_ended(self) -> None:
+        self.arming.replaying = False
+        self._following = self.run_worker(self.feed.follow(), name="feed", exit_on_error=True)
+        self.repaint()
+        self._show_lines()
+
+    def replay_moved(self) -> None:
+        self._repaint_soon()
+
+    def ask_for_moment(self) -> None:
+        self.call_next(self.action_command, "replay ")
 
     # ------------------------------------------------------------ leaving
 

@@ -14,17 +14,19 @@ class Arming:
     def __init__(self, monotonic: Callable[[], float], *, read_only: bool = False) -> None:
         self.read_only = read_only
         """For ever: nothing arms it."""
+        self.replaying = False
+        """What is shown is over: nothing arms it meanwhile."""
         self._monotonic = monotonic
         self._until = 0.0
 
     @property
     def armed(self) -> bool:
-        return not self.read_only and self._monotonic() < self._until
+        return not (self.read_only or self.replaying) and self._monotonic() < self._until
 
     @property
     def shown(self) -> bool | None:
         """None where nothing arms it."""
-        return None if self.read_only else self.armed
+        return None if self.read_only or self.replaying else self.armed
 
     @property
     def minutes_left(self) -> int:
@@ -34,8 +36,11 @@ class Arming:
     def toggle(self) -> None:
         if self.armed:
             self._until = 0.0
-        elif not self.read_only:
+        elif not (self.read_only or self.replaying):
             self.prolong()
+
+    def lock(self) -> None:
+        self._until = 0.0
 
     def prolong(self) -> None:
         """Something was done: ten minutes from now."""
@@ -44,6 +49,8 @@ class Arming:
     @property
     def refusal(self) -> str:
         """Why an act may not be asked for; empty if it may."""
+        if self.replaying:
+            return "this is a replay: nothing can be asked of the past"
         if self.read_only:
             return "this screen is read-only (--read-only)"
         return "" if self.armed else "acts are locked: W arms them for 10 minutes"

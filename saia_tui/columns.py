@@ -90,7 +90,7 @@ class Listing:
     table: str
     title: str
     columns: tuple[Column, ...]
-    order: Callable[[Any], Any]
+    order: Callable[[Any], tuple[Any, ...]]
     """The order nobody chose: worst, or most urgent, first."""
     words: Callable[[Any], str]
     """What a filter searches."""

@@ -202,9 +202,17 @@ def _columns(app: SaiaApp) -> list[str]:
     return [column.name for column in app.table.listing.columns if column.sort is not None and column.name]
 
 
+def _replay(app: SaiaApp, rest: str) -> None:
+    try:
+        app.replay(rest)
+    except ValueError as exc:
+        raise NotUnderstood(f"{clean(rest, 40)}: {exc}") from None
+
+
 _OWN = (
     Command("theme", "NAME", "dark, light, ansi (16 colours) or none", _theme, lambda app: LOOKS),
     Command("filter", "[WORDS]", "show rows that hold all words; none: all rows", _filter),
+    Command("replay", "[WHEN]", "what the screen showed at 03:12, -8h ago or 2026-11-27T03:12", _replay),
     Command("sort", "[COLUMN] [reverse]", "sort by a column; none: worst first", _sort, _columns),
 )
 _SHORT: Mapping[str, str] = {"q": "quit", "svc": "services", "i": "instances", "h": "help", "no": "nodes"}

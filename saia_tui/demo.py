@@ -21,8 +21,10 @@ class DemoHandle(Protocol):
 
 
 @contextmanager
-def demo() -> Iterator[Path]:
+def demo(*, drill: bool) -> Iterator[Path]:
     """Runs a demo in a directory of its own, and yields its operator.sock. At the end nothing is left.
+
+    With a `drill` things go wrong in it.
 
     Raises click.ClickException, which says what could not be started.
     """
@@ -32,7 +34,7 @@ def demo() -> Iterator[Path]:
         try:
             place = run.Place()
             undo.callback(place.remove)
-            handle: DemoHandle = run.start(place.directory)
+            handle: DemoHandle = run.start(place.directory, drill=drill)
         except (run.DemoFailed, OSError) as exc:
             raise click.ClickException(str(exc)) from exc
         undo.callback(handle.stop)

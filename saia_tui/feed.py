@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
 from saia_engine.client import ClientError, EventPage, Intent, Tables
-from saia_engine.view import Change, EngineView, LogPiece
+from saia_engine.view import TABLES, Change, EngineView, LogPiece
 from saia_tui.columns import Sight
+from saia_tui.replay.standing import Standing
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
@@ -19,6 +20,8 @@ RATES_KEPT = 120
 SOON_ABOVE = 2000
 """Rows; whoever brings so many at once has filled the table."""
 LATE_POLLS = 2
+LONGEST_STEP_S = 60.0
+"""Between two samples of a replay that rates are drawn through."""
 
 
 class Engine(Protocol):
@@ -87,12 +90,18 @@ class Feed:
         self.tables = Tables()
         self.link = Link()
         self.rates: dict[str, deque[float]] = {}
+        self.replay: Standing | None = None
+        """Where the replay is whose state this is; None: it is the present one."""
+        self._present = self.tables, self.rates, 0.0, self.link
+        """What was shown before the replay."""
         self._engine = engine
         self._monotonic = monotonic
         self._heard_at = monotonic()
         self._changed: dict[str, set[str] | None] = {}
         self._filling: set[str] = set()
         """Tables of whose snapshot not all is here."""
+        self._partly: dict[str, set[str]] = {}
+        """Keys of a change of which lines are still to come, by table."""
         self.on_filled: Callable[[], None] = lambda: None
         """Called when a table is there for the first time, or anew."""
 
@@ -102,7 +111,9 @@ class Feed:
 
     @property
     def now(self) -> float:
-        """The engine's clock: a jump of this host's wall clock moves no countdown."""
+        """The engine's clock: a jump of this host's wall clock moves no countdown. In a replay the moment of then."""
+        if self.replay is not None:
+            return self.replay.at
         engine = self.tables.engine
         return 0.0 if engine is None else engine.now + self._monotonic() - self._heard_at
 
@@ -143,17 +154,51 @@ class Feed:
             self.link = Link(up=True)
         if change.reset:
             self._filling.add(change.table)
+        keys = self._partly.setdefault(change.table, set())
+        keys.update(change.set, change.gone)
         if change.more:
             return
+        del self._partly[change.table]
         known = self._changed.setdefault(change.table, set())
         if change.table in self._filling:
             self._filling.discard(change.table)
             self._changed[change.table] = None
             self.on_filled()
         elif known is not None:
-            known.update(change.set, change.gone)
-            if len(change.set) > SOON_ABOVE:
+            known |= keys
+            if len(keys) > SOON_ABOVE:
                 self.on_filled()
+
+    def show_then(self, standing: Standing, changes: Iterable[Change]) -> None:
+        """Take in the state of a past moment; nothing else may be taken in meanwhile."""
+        if self.replay is None:
+            self._present = self.tables, self.rates, self._heard_at, self.link
+            self.tables, self.rates = Tables(), {}
+            self._forget_parts()
+        for change in changes:
+            self.apply(change)
+        before, self.replay = self.replay, standing
+        self.link = Link(up=not standing.missing, fault=standing.missing)
+        passed = standing.at - before.at if before else 0.0
+        if passed and not 0 < passed <= LONGEST_STEP_S:
+            self.rates.clear()
+        elif passed:
+            self.sample_rates()
+
+    def show_present(self) -> None:
+        """The replay is over: back to the last known state, which is old until the engine tells the newest."""
+        if self.replay is None:
+            return
+        self.tables, self.rates, self._heard_at, link = self._present
+        lost_at = self._monotonic() if link.up else link.lost_at
+        self.replay, self.link = None, Link(lost_at=lost_at, fault="back from the replay")
+        self._forget_parts()
+        self._changed = dict.fromkeys(TABLES)
+
+    def _forget_parts(self) -> None:
+        """Of what is half here the rest never comes: the stream is followed no more."""
+        self._filling.clear()
+        self._partly.clear()
 
     def collect(self) -> dict[str, set[str] | None]:
         """Keys that changed since the last call, by table; None: all of them."""

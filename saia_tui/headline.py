@@ -15,6 +15,7 @@ from saia_tui.arming import Arming
 from saia_tui.cells import join, text
 from saia_tui.feed import Link, is_late
 from saia_tui.palette import STYLES
+from saia_tui.replay.standing import Standing
 
 ROOMY = 100
 """Columns from which the tabs stand further apart."""
@@ -22,19 +23,26 @@ VIEWS = ("overview", "services", "jobs", "nodes", "requests", "events", "proxies
 
 
 def status_line(
-    tables: Tables, link: Link, now: float, monotonic: float, width: int, arming: Arming | None = None
+    tables: Tables,
+    link: Link,
+    now: float,
+    monotonic: float,
+    width: int,
+    arming: Arming | None = None,
+    replay: Standing | None = None,
 ) -> Text:
     """Link and engine in one line; what is wrong comes first and fills the line. `arming`: where one may act."""
     engine = tables.engine
+    if replay is not None and replay.missing:
+        return _bar(f" {replay.words()}  ▲ {replay.missing}", "alert", width)
     if not link.up:
         return _bar(_away(link, engine is not None, monotonic), "alert", width)
     if engine is None:
         return _bar(" connected, waiting for the engine's state", "header", width)
-    left = join(
-        text(" saia ", "tab"), text(f" {engine.cluster}", "strong"), text(f" {engine.kind}  ", "quiet")
-    )
+    mode = text(" saia ", "tab") if replay is None else text(f" {replay.words()} ", "alert")
+    left = join(mode, text(f" {engine.cluster}", "strong"), text(f" {engine.kind}  ", "quiet"))
     right = join(*_gpus(tables), text(f"{engine.host}  v{engine.version} ", "quiet"))
-    left = join(left, *_worry(engine, now), *_armed(arming))
+    left = join(left, *_worry(engine, now), *_armed(None if replay else arming))
     gap = width - left.cell_len - right.cell_len
     if gap < 2:
         return left

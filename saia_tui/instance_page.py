@@ -32,7 +32,11 @@ def standing_lines(
 ) -> list[Text]:
     """What it is now; without a row, what the journal's record says of one that ended."""
     fields = _fields_of_row(row, now) if row else _fields_of_record(name, story, now)
-    lines = _side_by_side(_block("INSTANCE", fields, _half(width)), _job(row, job, now, _half(width)), width)
+    if width >= TWO_COLUMNS_FROM:
+        half = _half(width)
+        lines = _side_by_side(_block("INSTANCE", fields, half), _job(row, job, now, half), width)
+    else:  # the events may be out of sight
+        lines = _block("INSTANCE", [*fields[:3], *_newest(story, now), *fields[3:]], width)
     gpus = _gpus(row.gpus if row else (), width)
     return [*lines, text(""), *gpus, text("")] if gpus else [*lines, text("")]
 
@@ -45,13 +49,16 @@ def story_lines(
     return [*output, text(""), *_events(story, now, width)] if output else _events(story, now, width)
 
 
+def job_lines(row: InstanceView | None, job: JobView | None, now: float, width: int) -> list[Text]:
+    """The job where there is no room for it beside the instance; what happened is wanted before it."""
+    return [text(""), *_job(row, job, now, width)] if width < TWO_COLUMNS_FROM else []
+
+
 def _half(width: int) -> int:
     return (width - 2) // 2 if width >= TWO_COLUMNS_FROM else width
 
 
 def _side_by_side(left: Sequence[Text], right: Sequence[Text], width: int) -> list[Text]:
-    if width < TWO_COLUMNS_FROM:
-        return [*left, text(""), *right]
     half, lines = _half(width), []
     for one, other in zip_longest(left, right, fillvalue=text("")):
         gap = text(" " * (half + 2 - one.cell_len))
@@ -117,6 +124,14 @@ def _fields_of_record(name: str, story: Mapping[str, Any] | None, now: float) ->
         ("log", plain((story or {}).get("log", ""))),
     ]
     return [pair for pair in pairs if pair[1]]
+
+
+def _newest(story: Mapping[str, Any] | None, now: float) -> Pairs:
+    events: Sequence[Mapping[str, Any]] = (story or {}).get("events") or ()
+    if not events:
+        return []
+    at = moments.clock(float(events[-1].get("at") or 0.0), now)
+    return [("newest event", f"{at.strip()} {plain(events[-1].get('text', ''))}")]
 
 
 def _moment(at: float | None, now: float) -> str:

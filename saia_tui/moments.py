@@ -39,6 +39,11 @@ def clock(at: float, now: float) -> str:
     return time.strftime("%d %b", moment).rjust(8)
 
 
+def hour(at: float) -> str:
+    """Local time of day without seconds."""
+    return time.strftime("%H:%M", time.localtime(at))
+
+
 def stamp(at: float) -> str:
     """Local date and time, whole."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -17,6 +17,7 @@ from saia_tui.feed import Link
 from saia_tui.headline import status_line
 from saia_tui.listings import ALARMS, EVENTS, INSTANCES, NODES, PROXIES, SERVICES
 from saia_tui.listings.instances import is_live
+from saia_tui.replay.standing import Standing
 from saia_tui.widgets.segments import cell_segments
 
 FORMAT: Final = 1
@@ -33,8 +34,8 @@ def criticals(tables: Tables) -> int:
     return sum(alarm.severity == Severity.CRITICAL for alarm in tables.alarms.values())
 
 
-def as_json(tables: Tables) -> str:
-    """One document in ASCII; every field of every row is there."""
+def as_json(tables: Tables, then: float | None = None) -> str:
+    """One document in ASCII; every field of every row is there. `then`: the past moment that it is of."""
     engine = {"engine": tables.engine} if tables.engine else {}
     rows: dict[str, Mapping[str, Any]] = {
         name: engine if name == "engine" else getattr(tables, name) for name in TABLES
@@ -42,7 +43,8 @@ def as_json(tables: Tables) -> str:
     document = {
         "format": FORMAT,
         "api_version": API_VERSION,
-        "at": tables.engine.now if tables.engine else None,
+        "at": then if then is not None else tables.engine.now if tables.engine else None,
+        "replayed": then is not None,
         "critical_alarms": criticals(tables),
         "tables": {
             name: {key: whole_row(row) for key, row in sorted(table.items())} for name, table in rows.items()
@@ -51,11 +53,12 @@ def as_json(tables: Tables) -> str:
     return json.dumps(document, default=msgspec.to_builtins, indent=2)
 
 
-def as_text(tables: Tables, width: int) -> str:
+def as_text(tables: Tables, width: int, then: float | None = None) -> str:
     """Alarms, services, living instances, proxies, GPU nodes and the newest events, `width` columns wide."""
     width = max(NARROWEST, width)
-    now = tables.engine.now if tables.engine else 0.0
-    blocks = [[status_line(tables, Link(up=True), now, 0.0, width).plain.strip()]]
+    now = then if then is not None else tables.engine.now if tables.engine else 0.0
+    replay = None if then is None else Standing(then, then, speed=0)
+    blocks = [[status_line(tables, Link(up=True), now, 0.0, width, replay=replay).plain.strip()]]
     for listing, where, most in (
         (ALARMS, _any, None),
         (SERVICES, _any, None),

@@ -62,7 +62,7 @@ class Operating(App[str]):
     # ------------------------------------------------------------ arming
 
     def action_arm(self) -> None:
-        if self.arming.read_only:
+        if self.arming.read_only or self.arming.replaying:
             self.say(self.arming.refusal, severity="warning")
             return
         self.arming.toggle()
@@ -307,6 +307,8 @@ class Operating(App[str]):
         """None where the engine asks back first."""
         what = f"{act.title}: {act.name}"
         away = "" if self.feed.link.up else "the engine is away"
+        if self.arming.replaying:
+            away = self.arming.refusal
         if refusal := away or act.refusal(self.feed.tables, self.feed.now):
             return Outcome(what, False, f"{refusal}: nothing was sent")
         try:

@@ -38,10 +38,11 @@ class OrderedRows:
         self._inside: set[str] = set()
         """Those of `where`."""
         self._marks: set[str] = set()
+        self._rank = self._ranking()
         self._ranks: dict[str, Any] = {}
         """Of the rows shown."""
-        self._known: list[tuple[Any, str]] = []
-        """Rank and key of the rows shown, ascending."""
+        self._known: list[str] = []
+        """Keys of the rows shown, by ascending rank."""
         self._unknown: list[str] = []
         """Those whose rank is unknown: they come last in both directions."""
 
@@ -95,7 +96,7 @@ class OrderedRows:
             self._inside.discard(key)
             return HIDDEN
         self._inside.add(key)
-        return self._rank(row) if self._filter.wants(row) else HIDDEN
+        return self._rank(key, row) if self._filter.wants(row) else HIDDEN
 
     def _forget(self, key: str) -> None:
         self._rows.pop(key, None)
@@ -124,24 +125,35 @@ class OrderedRows:
     def sort_by(self, column: Column | None, *, reverse: bool = False) -> None:
         """None goes back to the listing's own order. What is unknown comes last in both directions."""
         self.sort, self.reverse = column, reverse
+        self._rank = self._ranking()
         self._rank_all()
 
-    def _rank(self, row: Any) -> Any:
-        if self.sort is None or self.sort.sort is None:
-            return self.listing.order(row)
-        value = self.sort.sort(row)
-        return None if isinstance(value, float) and isnan(value) else value
+    def _ranking(self) -> Callable[[str, Any], Any]:
+        """From a row's key and the row to its rank, which ends in the key: no two rows have the same."""
+        order, value_of = self.listing.order, self.sort and self.sort.sort
+        if value_of is None:
+            return lambda key, row: (*order(row), key)
+
+        def rank(key: str, row: Any) -> Any:
+            value = value_of(row)
+            unknown = value is None or (isinstance(value, float) and isnan(value))
+            return None if unknown else (value, key)
+
+        return rank
 
     def _rank_all(self) -> bool:
         """False where the filter took too long, and is not in force any more."""
-        wants, rows = self._filter.wants, self._rows
+        wants, rank, inside = self._filter.wants, self._rank, self._inside
         with self._filter.at_work():
-            self._ranks = {key: self._rank(rows[key]) for key in self._inside if wants(rows[key])}
+            self._ranks = {
+                key: rank(key, row) for key, row in self._rows.items() if key in inside and wants(row)
+            }
         if self._filter.too_slow:
             self._give_up()
             return False
-        self._known, self._unknown = [], []
-        self._merge(self._ranks)
+        self._known = [key for key, rank in self._ranks.items() if rank is not None]
+        self._unknown = [key for key, rank in self._ranks.items() if rank is None]
+        self._sort()
         self._arrange()
         return True
 
@@ -159,31 +171,41 @@ class OrderedRows:
             self._take_out(key)
             if rank is not HIDDEN:
                 self._ranks[key] = rank
-                insort(self._unknown, key) if rank is None else insort(self._known, (rank, key))
+                if rank is None:
+                    insort(self._unknown, key)
+                else:
+                    insort(self._known, key, key=self._ranks.__getitem__)
 
     def _take_out(self, key: str) -> None:
-        rank = self._ranks.pop(key, HIDDEN)
+        rank = self._ranks.get(key, HIDDEN)
         if rank is None:
             del self._unknown[bisect_left(self._unknown, key)]
         elif rank is not HIDDEN:
-            del self._known[bisect_left(self._known, (rank, key))]
+            del self._known[self._among_known(rank)]
+        self._ranks.pop(key, None)
+
+    def _among_known(self, rank: Any) -> int:
+        return bisect_left(self._known, rank, key=self._ranks.__getitem__)
 
     def _merge(self, moved: Mapping[str, Any]) -> None:
-        """As `_move`, for many: what stays is in order already, which `sort` finds out for itself."""
-        known = [pair for pair in self._known if pair[1] not in moved]
-        unknown = [key for key in self._unknown if key not in moved]
+        """As `_move`, for many."""
+        self._known = [key for key in self._known if key not in moved]
+        self._unknown = [key for key in self._unknown if key not in moved]
         for key, rank in moved.items():
             if rank is HIDDEN:
                 self._ranks.pop(key, None)
                 continue
             self._ranks[key] = rank
-            unknown.append(key) if rank is None else known.append((rank, key))
-        known.sort()
-        unknown.sort()
-        self._known, self._unknown = known, unknown
+            (self._unknown if rank is None else self._known).append(key)
+        self._sort()
+
+    def _sort(self) -> None:
+        """Quick where most of them are in order already."""
+        self._known.sort(key=self._ranks.__getitem__)
+        self._unknown.sort()
 
     def _arrange(self) -> None:
-        self.keys = [key for _, key in self._known]
+        self.keys = list(self._known)
         if self.reverse:
             self.keys.reverse()
         self.keys += self._unknown
@@ -202,7 +224,7 @@ class OrderedRows:
         rank = self._ranks[key]
         if rank is None:
             return len(self._known) + bisect_left(self._unknown, key)
-        at = bisect_left(self._known, (rank, key))
+        at = self._among_known(rank)
         return len(self._known) - 1 - at if self.reverse else at
 
     # ------------------------------------------------------------ cursor

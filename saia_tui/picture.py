@@ -120,7 +120,7 @@ def main(
             return await draw_all(engine, screens, size=(columns, lines), watch_s=watch_s)
 
     try:
-        with demo() if as_demo else nullcontext(socket) as at:
+        with demo(drill=False) if as_demo else nullcontext(socket) as at:
             assert at is not None
             drawn = asyncio.run(run(at))
         for name, picture in drawn.items():

@@ -11,10 +11,12 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from bench.screen.picture import Picture
 
 COLUMNS, LINES = 200, 60
 
@@ -29,8 +31,12 @@ class Terminal:
         self._reads = threading.Event()
         self._reads.set()
         self._ends = False
+        self._picture = Picture(COLUMNS, LINES)
+        self._pictured = 0
+        """Chunks that are in the picture."""
 
     def __enter__(self) -> Self:
+        self.started_at = time.monotonic()
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
@@ -81,18 +87,15 @@ class Terminal:
     def bytes_between(self, begin: float, end: float) -> int:
         return sum(len(data) for at, data in self._chunks if begin <= at < end)
 
-    def seen_at(self, words: Sequence[str], since: float, within_s: float) -> float:
-        """When the last of these was written after `since`. Raises TimeoutError."""
+    def shows_at(self, wanted: Callable[[Picture], bool], since: float, within_s: float) -> float:
+        """When, not before `since`, the bytes were here after which the picture is as wanted. Raises TimeoutError."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            missing = [word.encode() for word in words]
-            tail = b""
-            for at, data in list(self._chunks):
-                if at < since:
-                    continue
-                tail = tail[-64:] + data
-                missing = [word for word in missing if word not in tail]
-                if not missing:
+            while self._pictured < len(self._chunks):
+                at, data = self._chunks[self._pictured]
+                self._pictured += 1
+                self._picture.feed(data)
+                if at >= since and wanted(self._picture):
                     return at
             time.sleep(0.02)
-        raise TimeoutError(f"not on the screen within {within_s:.0f} s: {missing[:5]}")
+        raise TimeoutError(f"not on the screen within {within_s:.0f} s; it shows:\n{self._picture.text()}")

@@ -24,6 +24,8 @@ from saia_engine.api.port import Answer, Engine, Order, Refused
 from saia_engine.edge.logs import get_logger
 from saia_engine.edge.text import clean
 from saia_engine.model import Severity
+from saia_engine.record.frames import RecordFault
+from saia_engine.record.index import told
 from saia_engine.view import API_VERSION, EngineView
 
 LARGEST_BODY = 4096
@@ -32,6 +34,7 @@ _INSTANCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
 _ALARM = re.compile(r"[a-z_-]{1,63}:[!-~]{1,200}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HISTORY = re.compile(r"traffic|keys")
+_SEGMENT = re.compile(r"[0-9TZ]{16}-[0-9]{6,12}\.rec")
 LONGEST_ROW = 300
 SEVERITIES = tuple(str(each) for each in (Severity.INFO, Severity.WARNING, Severity.CRITICAL))
 
@@ -169,6 +172,20 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         table = _param(request, "table", _HISTORY)
         return await _answer(engine.history(table, request.query_params.get("row", "")[:LONGEST_ROW]))
 
+    async def record(request: Request) -> Response:
+        await allowed(request, "read the record")
+        return _json(told(await engine.record.index()))
+
+    async def record_at(request: Request) -> Response:
+        await allowed(request, "read the record")
+        return _json(await engine.record.state(_query(request, bodies.At).t))
+
+    async def record_segment(request: Request) -> Response:
+        await allowed(request, "read the record")
+        size, pieces = await engine.record.segment(_param(request, "segment", _SEGMENT))
+        headers = {"saia-record-size": str(size), "cache-control": "no-store"}
+        return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+
     async def maintenance(request: Request) -> Response:
         proxy = _param(request, "proxy", _NAME)
         order, asked = await order_of(request, "set the maintenance of", proxy, bodies.Maintenance)
@@ -216,6 +233,9 @@ def operator_app(engine: Engine, operators: Operators) -> Starlette:
         Route("/v1/services/{service}/story", service_story),
         Route("/v1/events", events),
         Route("/v1/history/{table}", history),
+        Route("/v1/record", record),
+        Route("/v1/record/at", record_at),
+        Route("/v1/record/segments/{segment}", record_segment),
         Route("/v1/instances", known_instances),
         Route("/v1/instances/{instance}/story", instance_story),
         Route("/v1/instances/{instance}/log", instance_log),
@@ -256,7 +276,12 @@ def gate_app(engine: Engine) -> Starlette:
 def _app(*routes: Route) -> Starlette:
     return Starlette(
         routes=routes,
-        exception_handlers={Refused: _refused, HTTPException: _not_a_call, Exception: _failed},
+        exception_handlers={
+            Refused: _refused,
+            RecordFault: _no_record,
+            HTTPException: _not_a_call,
+            Exception: _failed,
+        },
     )
 
 
@@ -324,6 +349,10 @@ def _error(code: str, message: str, status: int) -> Response:
 def _refused(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, Refused)
     return _error(exc.code, exc.message, exc.status)
+
+
+def _no_record(request: Request, exc: Exception) -> Response:
+    return _error("no_record", str(exc), 404)
 
 
 def _not_a_call(request: Request, exc: Exception) -> Response:

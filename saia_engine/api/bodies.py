@@ -125,3 +125,10 @@ class Events(msgspec.Struct, forbid_unknown_fields=True):
     """`any`: what an operator caused."""
     severity: Literal["", "info", "warning", "critical"] = ""
     """At least."""
+
+
+class At(msgspec.Struct, forbid_unknown_fields=True):
+    """The query of `GET /v1/record/at`."""
+
+    t: Annotated[float, Meta(ge=0, le=2**40)]
+    """Seconds since the epoch."""

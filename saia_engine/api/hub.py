@@ -19,7 +19,7 @@ HEARTBEAT_S = 5.0
 MOST_CHANGES = 256
 MOST_BYTES = 4 * 1024 * 1024
 ROWS_A_LINE = 500
-"""A snapshot goes out in lines of so many rows, so that nobody must hold or decode it in one piece."""
+"""Rows go out in lines of so many, so that nobody must hold or decode many in one piece."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -31,6 +31,7 @@ class Hub:
         self._rows: dict[str, dict[str, msgspec.Struct]] = {name: {} for name in TABLES}
         self._encoded: dict[str, dict[str, msgspec.Raw]] = {name: {} for name in TABLES}
         self._followers: set[_Follower] = set()
+        self._touched: dict[str, set[str]] | None = None
         self._closed = False
 
     @property
@@ -53,13 +54,27 @@ class Hub:
         encoded.update(changed)
         for key in gone:
             del encoded[key]
+        if self._touched is not None:
+            self._touched[table].update(changed, gone)
         if self._followers:
-            body = _body(table, changed, gone)
-            for follower in self._followers:
-                follower.offer(body)
+            for body in _bodies(table, changed, gone):
+                for follower in self._followers:
+                    follower.offer(body)
 
     def row(self, table: str, key: str) -> msgspec.Struct | None:
         return self._rows[table].get(key)
+
+    def rows(self, table: str) -> Mapping[str, msgspec.Struct]:
+        return self._rows[table]
+
+    def encoded(self, table: str) -> Mapping[str, msgspec.Raw]:
+        """The same rows, encoded; not to be kept, for they change in place."""
+        return self._encoded[table]
+
+    def touched(self) -> dict[str, set[str]]:
+        """Keys of rows that changed, came or went since the last call, by table; noted from the first call on."""
+        touched, self._touched = self._touched, {name: set() for name in self._encoded}
+        return touched or {name: set() for name in self._encoded}
 
     def state(self) -> bytes:
         """All tables as one JSON object."""
@@ -91,10 +106,7 @@ class Hub:
 
     def _snapshot(self) -> Iterator[bytes]:
         for table, rows in self._encoded.items():
-            rest, last = iter(rows.items()), max(0, len(rows) - 1) // ROWS_A_LINE
-            for number in range(last + 1):
-                chunk = dict(islice(rest, ROWS_A_LINE))
-                yield _body(table, chunk, [], reset=number == 0, more=number < last)
+            yield from _bodies(table, rows, [], reset=True)
 
 
 class _Follower:
@@ -131,6 +143,16 @@ class _Follower:
             return False
         self.wake.clear()
         return True
+
+
+def _bodies(
+    table: str, rows: Mapping[str, msgspec.Raw], gone: list[str], *, reset: bool = False
+) -> Iterator[bytes]:
+    """One change in lines of so many rows; the first has what is gone."""
+    rest, last = iter(rows.items()), max(0, len(rows) - 1) // ROWS_A_LINE
+    for number in range(last + 1):
+        chunk, first = dict(islice(rest, ROWS_A_LINE)), number == 0
+        yield _body(table, chunk, gone if first else [], reset=reset and first, more=number < last)
 
 
 def _body(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from saia_engine.api.hub import Hub
 from saia_engine.instance_logs import LogQuestion
+from saia_engine.record.desk import RecordDesk
 from saia_engine.reports import GateReport
 from saia_engine.view import LogPiece
 
@@ -108,6 +109,9 @@ class Engine(Protocol):
 
     @property
     def acts(self) -> Acts: ...
+
+    @property
+    def record(self) -> RecordDesk: ...
 
     def config_diff(self) -> Answer:
         """See `config_changes.ConfigChanges.preview`."""

@@ -18,6 +18,7 @@ from saia_engine.config.tables import (
     LocalTable,
     ProbeTable,
     ProxyTable,
+    RecordTable,
     ServiceTable,
 )
 from saia_engine.edge import durations, sizes
@@ -53,6 +54,11 @@ class Paths:
         return self.state_dir / "revisions"
 
     @property
+    def record_dir(self) -> Path:
+        """0700: what the screens showed."""
+        return self.state_dir / "record"
+
+    @property
     def gate_dir(self) -> Path:
         """0750, the gate's group: all that the gate may read of `state_dir`."""
         return self.state_dir / "gate"
@@ -83,6 +89,16 @@ class LocalNodes:
 
 
 @dataclass(frozen=True, slots=True)
+class Recording:
+    """How much of its state the engine keeps for replays."""
+
+    keep_s: float
+    """0: nothing."""
+    step_s: float
+    most_mib: int
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One valid configuration file. Durations are seconds."""
 
@@ -107,6 +123,7 @@ class Config:
     submits_per_hour: int
     quarantine: Quarantine
     local: LocalNodes
+    record: Recording
     services: Mapping[str, Service] = field(repr=False)
     """Their environments hold secrets: show them as `LaunchSpec.redacted` does."""
     proxies: Mapping[str, ProxyLimits]
@@ -129,6 +146,8 @@ def load(path: Path | str) -> Config:
     paths = Paths(*(door.path(path) for path in (cluster.shared_dir, cluster.state_dir, cluster.runtime_dir)))
     door.add(checks.cluster(cluster, cluster_bad, str(paths.operator_socket)), "cluster")
     nodes, local_bad = door.open(LocalTable, top.local, "local")
+    record, record_bad = door.open(RecordTable, top.record, "record")
+    door.add(checks.record(record, record_bad), "record")
 
     services = _services(door, top, None if "poll_interval" in cluster_bad else cluster.poll_interval)
     sound = {name: table for name, (table, _) in services.items()}
@@ -163,6 +182,7 @@ def load(path: Path | str) -> Config:
         submits_per_hour=cluster.submits_per_hour,
         quarantine=Quarantine(cluster.quarantine_failures, cluster.quarantine_time),
         local=LocalNodes(nodes.nodes, nodes.gpus_per_node, nodes.cpus_per_node, nodes.memory_per_node),
+        record=Recording(record.keep, record.step, record.size),
         services={name: _service(name, table) for name, table in sound.items()},
         proxies={name: _proxy(table) for name, table in proxies.items()},
     )
@@ -285,6 +305,7 @@ def check_lines(config: Config) -> list[str]:
             f"  {_count(nodes.nodes, 'node')} on this machine, with {_count(nodes.gpus_per_node, 'GPU')},"
             f" {_count(nodes.cpus_per_node, 'CPU')}, {sizes.show_mib(nodes.memory_per_node_mib)}"
         )
+    lines.append(_record_line(config.record))
     for service in config.services.values():
         lines += _service_lines(service, config.poll_interval_s)
     if not config.services:
@@ -297,6 +318,15 @@ def check_lines(config: Config) -> list[str]:
             f" {_count(proxy.opens_per_second, 'open')} a second, {sizes.show_mib(proxy.memory_mib)} each"
         )
     return [clean(line) for line in lines]
+
+
+def _record_line(record: Recording) -> str:
+    if not record.keep_s:
+        return "record: none is kept, so no past moment can be shown"
+    return (
+        f"record: the state each {durations.spell(record.step_s)}, kept for {durations.spell(record.keep_s)},"
+        f" {sizes.show_mib(record.most_mib)} at most"
+    )
 
 
 def _submits_warning(config: Config) -> list[str]:

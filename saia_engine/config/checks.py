@@ -10,7 +10,14 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from saia_engine.config.tables import ClusterTable, LocalTable, ProbeTable, ProxyTable, ServiceTable
+from saia_engine.config.tables import (
+    ClusterTable,
+    LocalTable,
+    ProbeTable,
+    ProxyTable,
+    RecordTable,
+    ServiceTable,
+)
 from saia_engine.edge import words
 from saia_engine.edge.door import Wrong
 from saia_engine.edge.durations import spell
@@ -36,6 +43,22 @@ def timing(service: ServiceTable) -> Timing:
         startup_deadline_s=service.startup_deadline,
         unready_deadline_s=service.unready_deadline,
     )
+
+
+# ---------------------------------------------------------------- the record
+
+LEAST_RECORD_MIB, MOST_RECORD_MIB = 16, 16 * 1024
+
+
+def record(table: RecordTable, bad: frozenset[str]) -> Iterator[Wrong]:
+    if "size" not in bad and not LEAST_RECORD_MIB <= table.size <= MOST_RECORD_MIB:
+        yield (
+            "size",
+            f"must be from {show_mib(LEAST_RECORD_MIB)} to {show_mib(MOST_RECORD_MIB)}, not {show_mib(table.size)}",
+            'keep = "0s" records nothing',
+        )
+    if not bad & {"keep", "step"} and 0 < table.keep < 10 * table.step:
+        yield "keep", f"{spell(table.keep)} has no room for ten steps of {spell(table.step)}", ""
 
 
 # ---------------------------------------------------------------- the cluster

@@ -47,6 +47,7 @@ class FileTable(Table):
     cluster: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     local: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     services: dict[str, Any] = {}
     proxies: dict[str, Any] = {}
 
@@ -77,6 +78,12 @@ class LocalTable(Table):
     gpus_per_node: Annotated[int, Field(ge=0, le=1000)] = 4
     cpus_per_node: Annotated[int, Field(ge=1, le=10_000)] = 16
     memory_per_node: Memory = 65536
+
+
+class RecordTable(Table):
+    keep: Annotated[Duration, _between("0s", "30d")] = 36 * 3600.0
+    step: Annotated[Duration, _between("1s", "10m")] = 10.0
+    size: Memory = 512
 
 
 class ProbeTable(Table):

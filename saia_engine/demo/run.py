@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from saia_engine.client import ClientError, EngineClient
+from saia_engine.demo.drill import PACE, Drill
 from saia_engine.demo.judge import Figures, Handover, Record
 from saia_engine.demo.parts import LIFELINE_S, DemoFailed, Part, Parts
 from saia_engine.demo.place import Place
@@ -36,14 +37,17 @@ STREAMS = 10
 Say = Callable[[str], None]
 
 
-def start(directory: Path) -> Demo:
+def start(directory: Path, *, drill: bool = False) -> Demo:
     """A demo with all its files in `directory`: a short path, for there are sockets among them.
 
-    Returns once the parts run; the services are ready soon after. Raises DemoFailed, OSError.
+    Returns once the parts run; the services are ready soon after, and with a `drill` trouble follows.
+    Raises DemoFailed, OSError.
     """
     demo = Demo(directory)
     try:
-        demo.start(NORMAL)
+        demo.start(PACE if drill else NORMAL)
+        if drill:
+            demo.trouble()
     except BaseException:
         demo.stop()
         raise
@@ -64,6 +68,7 @@ class Demo:
         self._remains = Remains(self.directory / "run/state/local", self._parts.lifeline)
         self._traffic: Part | None = None
         self._servers: list[Part] = []
+        self._drill: Drill | None = None
         self._stopped = False
 
     def start(self, pace: Pace) -> None:
@@ -91,6 +96,11 @@ class Demo:
             f"--report={self._report}",
             "--wait",
         )
+
+    def trouble(self) -> None:
+        """As soon as all is well."""
+        self._drill = Drill(self.directory, self.socket)
+        self._drill.begin()
 
     def _write(self, name: str, text: str) -> Path:
         path = self.directory / name
@@ -133,6 +143,8 @@ class Demo:
         if self._stopped:
             return 0
         self._stopped = True
+        if self._drill is not None:
+            self._drill.end()
         try:
             self.stop_traffic()
             for part in self._servers:

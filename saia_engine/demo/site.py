@@ -23,6 +23,8 @@ class Pace:
     drain_deadline_s: int = 25
     admission_margin_s: int = 22
     stream_s: tuple[float, float] = (10.0, 20.0)
+    defaults: tuple[str, ...] = ()
+    """More lines for that table of the engine's configuration."""
 
 
 NORMAL = Pace()
@@ -30,6 +32,7 @@ NORMAL = Pace()
 
 def engine_toml(pace: Pace) -> str:
     """As sample_configs/local-demo, which says what each key is for. Relative paths start at the file's place."""
+    more = "".join(f"{line}\n" for line in pace.defaults)
     return f"""\
 [cluster]
 name = "laptop"
@@ -59,7 +62,7 @@ min_ready = "1s"
 drain_deadline = "{pace.drain_deadline_s}s"
 admission_margin = "{pace.admission_margin_s}s"
 safety_margin = "2s"
-
+{more}
 [services.chat]
 models = ["demo-chat"]
 command = {_server("demo-chat")}

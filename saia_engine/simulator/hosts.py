@@ -62,6 +62,8 @@ class Host:
     routes_refused_until: float = 0.0
     overrides: dict[str, Override] = field(default_factory=dict)
     """What operators ordered of the engine here: it lies in this host's journal, and is lost with it."""
+    paused: frozenset[str] = frozenset()
+    """Services, by the same journal."""
     pins: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Rollbacks, by service: the revision, and what the file asked for then."""
     specs: dict[tuple[str, str], LaunchSpec] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Host:
         self.journal = "new"
         self.overrides.clear()
         self.pins.clear()
+        self.paused = frozenset()
         self.journal_lost = True
 
     def load(self) -> RouteTable:
@@ -415,8 +418,9 @@ class EngineProcess:
         assert self.reconciler is not None
         host, reconciler = self.host, self.reconciler
         pins = {pin.service: (pin.revision, pin.instead_of) for pin in reconciler.pins.values()}
-        if (pins, reconciler.overrides) != (host.pins, host.overrides):
-            host.pins, host.overrides = pins, dict(reconciler.overrides)
+        paused = frozenset(reconciler.pauses)
+        if (pins, reconciler.overrides, paused) != (host.pins, host.overrides, host.paused):
+            host.pins, host.overrides, host.paused = pins, dict(reconciler.overrides), paused
             self._around.on_wishes()
 
     def _show_alarms(self) -> None:

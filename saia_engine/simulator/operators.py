@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from saia_engine.model import DrainKind, Instance, Override, Reason, State
+from saia_engine.model import DrainKind, Instance, Override, Pause, Reason, State
 from saia_engine.reconciler import Reconciler
 from saia_engine.simulator import wishes
 from saia_engine.simulator.hosts import EngineProcess
@@ -80,8 +80,12 @@ class Operators:
             self._scale,
             self._scale,
             self._clear,
+            self._pause,
+            self._resume,
+            self._resume,
             self._drain,
             self._drain,
+            self._cancel,
             self._replace,
             self._change_mind,
             self._rollback,
@@ -113,6 +117,18 @@ class Operators:
             self._ordered("clear-override", name, "", False)
             engine.told(lambda r, name=name: r.clear_override(name))
 
+    def _pause(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        name = self._chance.choice(sorted(self._world.file.services))
+        if name not in reconciler.pauses:
+            self._ordered("pause", name, "", True)
+            pause = Pause(name, UID, self._site.now)
+            engine.told(lambda r: r.pause(pause))
+
+    def _resume(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        for name in sorted(reconciler.pauses):
+            self._ordered("resume", name, "", False)
+            engine.told(lambda r, name=name: r.resume(name))
+
     def _one_ready(self, reconciler: Reconciler) -> Instance | None:
         ready = [i for i in reconciler.instances.values() if i.state is State.READY and i.drain is None]
         return self._chance.choice(sorted(ready, key=lambda i: i.id)) if ready else None
@@ -123,6 +139,15 @@ class Operators:
             self._ordered("drain", instance.service, instance.id, True)
             reason = Reason("operator", "drained by an operator; its slot is filled again")
             engine.told(lambda r: r.start_drain(instance, DrainKind.OPERATOR, reason, UID))
+
+    def _cancel(self, engine: EngineProcess, reconciler: Reconciler) -> None:
+        """One that lives, whatever it does just now."""
+        live = sorted((i for i in reconciler.instances.values() if i.live), key=lambda i: i.id)
+        if live and reconciler.snapshot is not None:
+            instance = self._chance.choice(live)
+            self._ordered("cancel", instance.service, instance.id, True)
+            reason = Reason("operator", "cancelled by an operator, who does not wait for what is open")
+            engine.told(lambda r: r.cancel_at_once(instance, reason, UID))
 
     def _replace(self, engine: EngineProcess, reconciler: Reconciler) -> None:
         instance = self._one_ready(reconciler)

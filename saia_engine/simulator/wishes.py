@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +196,7 @@ def mend(written: Written) -> bool:
 def wishes(
     services: Mapping[str, Service],
     overrides: Mapping[str, Override],
+    paused: Collection[str],
     pins: Mapping[str, tuple[str, str]],
     specs: Mapping[tuple[str, str], LaunchSpec],
 ) -> dict[str, Wish]:
@@ -203,11 +204,17 @@ def wishes(
     return {
         name: _wish(
             service,
-            overrides[name].replicas if name in overrides else service.replicas,
+            _wanted(service, overrides.get(name), name in paused),
             _to_run(service, pins.get(name), specs),
         )
         for name, service in services.items()
     }
+
+
+def _wanted(service: Service, override: Override | None, paused: bool) -> int:
+    if paused:
+        return 0
+    return service.replicas if override is None else override.replicas
 
 
 def _to_run(

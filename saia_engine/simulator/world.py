@@ -140,8 +140,9 @@ class World:
         return self.engines[-1] if self.engines else None
 
     def _engine_started(self, engine: EngineProcess) -> None:
-        lost = (self.home.overrides, self.home.pins) != (engine.host.overrides, engine.host.pins)
-        self.home = engine.host
+        before, now = self.home, engine.host
+        lost = (before.overrides, before.pins, before.paused) != (now.overrides, now.pins, now.paused)
+        self.home = now
         if lost or engine.host.journal_lost:
             engine.host.journal_lost = False
             self.configured()
@@ -155,7 +156,7 @@ class World:
 
     def tell_wish(self) -> None:
         file, home = self.file, self.home
-        wanted = wishes.wishes(file.services, home.overrides, home.pins, home.specs)
+        wanted = wishes.wishes(file.services, home.overrides, home.paused, home.pins, home.specs)
         self.site.emit(Configured(self.site.now, wanted, file.submits_per_hour))
 
     # -- time

@@ -39,20 +39,28 @@ class Unparsable(ValueError):
 
 def rows(output: str, nonce: str, fields: int, texts: int) -> Iterator[tuple[str, ...]]:
     """The rows of a nonce'd format, each `fields` plain values and `texts` free ones. Raises Unparsable."""
+    return (_row(printed, fields) for printed in _printed_rows(output, nonce, texts))
+
+
+def _printed_rows(output: str, nonce: str, texts: int) -> Iterator[tuple[str, ...]]:
+    """Each row as its plain values in one piece and its free texts. Raises Unparsable."""
     *pieces, rest = output.split(f"|{nonce}|")
     if rest.strip("\n") or len(pieces) % (texts + 1):
         raise Unparsable(f"the last row is cut short: {_quoted(rest or pieces[-1])}")
-    for start in range(0, len(pieces), texts + 1):
-        head, *free = pieces[start : start + texts + 1]
-        plain = head.removeprefix("\n").split("|")
-        if len(plain) != fields:
-            raise Unparsable(f"a row has {len(plain)} fields instead of {fields}: {_quoted(head)}")
-        yield (*plain, *free)
+    return zip(*[iter(pieces)] * (texts + 1), strict=True)
+
+
+def _row(printed: tuple[str, ...], fields: int) -> tuple[str, ...]:
+    head, *free = printed
+    plain = head.removeprefix("\n").split("|")
+    if len(plain) != fields:
+        raise Unparsable(f"a row has {len(plain)} fields instead of {fields}: {_quoted(head)}")
+    return (*plain, *free)
 
 
 def jobs(output: str, nonce: str) -> tuple[Job, ...]:
     """squeue's answer to `commands.squeue(nonce)`. Raises Unparsable."""
-    return tuple(_job(row) for row in rows(output, nonce, len(JOB_FIELDS), len(JOB_TEXTS)))
+    return tuple(map(_job, _printed_rows(output, nonce, len(JOB_TEXTS))))
 
 
 def nodes(output: str, nonce: str) -> tuple[Node, ...]:
@@ -112,7 +120,8 @@ def _reservation(name: str, start: str, end: str, rest: str) -> Reservation:
 
 
 @lru_cache(maxsize=ROWS_KEPT)
-def _job(row: tuple[str, ...]) -> Job:
+def _job(printed: tuple[str, ...]) -> Job:
+    row = _row(printed, len(JOB_FIELDS))
     (
         id_,
         state,

@@ -40,7 +40,7 @@ EVENTS = Listing(
         Column("BY", _by, 8, lambda r: -1 if r.uid is None else r.uid, drop=1),
         Column("CODE", lambda row, s, w: text(row.code, "quiet"), 18, lambda r: r.code, drop=2),
     ),
-    order=lambda row: -row.seq,
+    order=lambda row: (-row.seq,),
     words=lambda row: f"{row.severity} {row.code} {row.subject} {row.text} uid={row.uid}",
     empty="Nothing has happened yet: here the engine writes what it does, and why.",
 )

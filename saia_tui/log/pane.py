@@ -32,7 +32,7 @@ class LogPane(Widget, can_focus=True):
     DEFAULT_CSS = "LogPane { background: $background; }"
 
     class Moved(Message):
-        """What is shown changed, by the operator."""
+        """What is shown changed, by the operator or by another size."""
 
     def __init__(self, window: Callable[[], LogWindow]) -> None:
         super().__init__()
@@ -228,6 +228,7 @@ class LogPane(Widget, can_focus=True):
         self._line = 0
         self.show()
         self.refresh()
+        self.post_message(self.Moved())  # other rows are shown, the first ones perhaps
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         self.move_lines(-3)

@@ -58,7 +58,6 @@ class LogReader:
                     # One looks elsewhere: no more than how large it is by now.
                     await asyncio.sleep(WAIT_S)
                     self._note(await self._ask(self.size, 0))
-                self.fault = ""
             except ClientError as exc:
                 self.fault = str(exc)
                 self._on_change()
@@ -89,6 +88,7 @@ class LogReader:
 
     def _note(self, piece: LogPiece) -> None:
         self._file, self.size, self.written_at = piece.file, piece.size, piece.written_at
+        self.fault = ""
         self._on_change()
 
     async def _ask(self, offset: int, most: int, wait_s: float = 0.0) -> LogPiece:

@@ -81,20 +81,23 @@ class EventsView(View):
     def _merge(self, changed: set[str] | None) -> list[str]:
         """Take in what is new. What the stream forgets for its age is kept; returns what is dropped after all."""
         fresh: Mapping[str, EventView] = self.feed.rows("events")
-        if (
-            changed is None
-            and fresh
-            and self._kept
-            and int(min(fresh, key=int)) > int(max(self._kept, key=int)) + 1
-        ):
+        gone: list[str] = []
+        if fresh and self._kept and int(min(fresh, key=int)) > int(max(self._kept, key=int)) + 1:
             # So long away that a piece is missing between what is kept and what is told now.
+            gone = list(self._kept)
             self._kept, self._before, self._state = {}, None, ""
+        # What was known in the present, and not at the moment that is replayed.
+        if fresh or self.feed.replay is not None:
+            newest = max(map(int, fresh), default=0)
+            gone += [key for key in self._kept if int(key) > newest]
+        for key in gone:
+            self._kept.pop(key, None)
         self._kept |= {key: fresh[key] for key in (fresh if changed is None else changed) if key in fresh}
         most = FRESH if self._before is None else MOST_KEPT
-        gone = sorted(self._kept, key=int)[: max(0, len(self._kept) - most)]
-        for key in gone:
+        old = sorted(self._kept, key=int)[: max(0, len(self._kept) - most)]
+        for key in old:
             del self._kept[key]
-        return gone
+        return [*gone, *old]
 
     # ------------------------------------------------------------ what is shown of them
 

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 
 from saia_engine.client import ClientError
 from saia_tui.feed import Engine, Feed
-from saia_tui.instance_page import standing_lines, story_lines
+from saia_tui.instance_page import job_lines, standing_lines, story_lines
 from saia_tui.listings import INSTANCES
 from saia_tui.views.view import View
 from saia_tui.widgets.lines import Lines
@@ -77,7 +77,7 @@ class InstanceDetail(View):
 
     def take(self, changed: Mapping[str, set[str] | None]) -> None:
         super().take(changed)
-        if "events" in changed and self._is_told_of(changed["events"]):
+        if "events" in changed and (self.feed.replay or self._is_told_of(changed["events"])):
             self._ask()
         self._show()
 
@@ -92,7 +92,8 @@ class InstanceDetail(View):
         made_of = (self._story, row and row.log_tail, width, now // 3600)
         if made_of != self._told_of:
             self._told_of, self._told = made_of, story_lines(row, self._story, now, width)
-        lines = [*standing_lines(self.instance, row, job, self._story, now, width), *self._told]
+        standing = standing_lines(self.instance, row, job, self._story, now, width)
+        lines = [*standing, *self._told, *job_lines(row, job, now, width)]
         self._page.show(lines, stale=not self.feed.link.up)
 
     @work(exclusive=True, group="story")

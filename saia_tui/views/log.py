@@ -26,7 +26,11 @@ from saia_tui.views.view import View
 from saia_tui.widgets.line import Line
 from saia_tui.widgets.row_table import RowTable
 
-HERE = frozenset(each.name.partition("(")[0] for each in ACTIONS if each.group in ("Go to", "Program"))
+HERE = frozenset(
+    each.name.partition("(")[0]
+    for each in ACTIONS
+    if each.group in ("Go to", "Program") or each.name == "live"
+)
 HINTED = HERE | {each.name for each in ACTIONS if each.log}
 STREAMS = ("output", "events")
 ASKS = {"find": "find: ", "jump": "go to (50%, 1.5GiB, -10m): "}
@@ -302,7 +306,9 @@ class LogView(View):
         if reader.busy or self._found:
             parts.append(text(f"  {reader.busy or self._found}", "busy"))
         parts.append(text(f"  {_position(reader, pane)}", "quiet"))
-        if reader.written_at is not None and not reader.fault:
+        if self.feed.replay is not None:
+            parts.append(text("  ▲ as it is now, not as it was then", "warn"))
+        elif reader.written_at is not None and not reader.fault:
             parts.append(
                 text(f"  written {moments.age(max(0.0, self.feed.now - reader.written_at))} ago", "quiet")
             )

@@ -65,10 +65,10 @@ class RequestsView(View):
         self._traffic.styles.height = max(1, min(wanted, self.size.height * 2 // 3))
 
     def _sight(self) -> Sight:
-        return Sight(self.feed.now, self._past)
+        return Sight(self.feed.now, {} if self.feed.replay else self._past)
 
     def _ask(self) -> None:
-        if self.display and self.feed.link.up:
+        if self.display and self.feed.link.up and self.feed.replay is None:
             self.run_worker(self._read_past(), exclusive=True, group="past")
 
     async def _read_past(self) -> None:

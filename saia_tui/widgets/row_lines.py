@@ -106,10 +106,13 @@ class RowLines:
 
     def differences(self, old: Strip, new: Strip) -> list[tuple[int, int]]:
         """Where the lines differ: begin and end of each stretch of columns."""
+        if old.cell_length != new.cell_length:
+            return [(0, new.cell_length)]
         stretches: list[tuple[int, int]] = []
         at = 0
-        cuts = [*self._cuts, max(new.cell_length, *self._cuts)]
-        for before, after, end in zip(old.divide(cuts), new.divide(cuts), cuts, strict=False):
+        # The last column's gap may lie beyond the line, where `divide` gives nothing.
+        cuts = [*(cut for cut in self._cuts if cut < new.cell_length), new.cell_length]
+        for before, after, end in zip(old.divide(cuts), new.divide(cuts), cuts, strict=True):
             if before != after:
                 joins = stretches and stretches[-1][1] == at
                 stretches[-1:] = [(stretches[-1][0], end)] if joins else [*stretches[-1:], (at, end)]

@@ -33,8 +33,12 @@ class CommandWindow(Window[str]):
         Binding("up", "choose(-1)", show=False, priority=True),
     ]
 
-    def __init__(self, offers: Callable[[str], Sequence[Offer]], completed: Callable[[str], str]) -> None:
+    def __init__(
+        self, offers: Callable[[str], Sequence[Offer]], completed: Callable[[str], str], begun: str = ""
+    ) -> None:
+        """`begun`: what stands in the line already."""
         super().__init__()
+        self._begun = begun
         self._offers = offers
         self._completed = completed
         self._chosen = -1
@@ -52,6 +56,7 @@ class CommandWindow(Window[str]):
 
     def on_mount(self) -> None:
         self.set_focus(self.query_one(Input))
+        self._take(self._begun)
         self._show()
 
     @on(Input.Changed)

@@ -63,12 +63,13 @@ def _body() -> Table:
         ("INSTANCES", "the jobs behind it; each is replaced before its end"),
         ("EVENTS", "what happened last, why, and who asked for it"),
         ("", ""),
-        ("1 - 6", "the screens, by number"),
+        ("1 - 7", "the screens, by number"),
         (_keys("move_up", "move_down") + "  Tab", "move; to the next table"),
         (_keys("choose", "up"), "deeper into a row; back"),
         (_keys("filter"), "find rows"),
         (_keys("command"), "every action and screen by name, with completion"),
-        (_keys("help"), "all keys. What acts asks first, and can be cancelled"),
+        (_keys("arm"), "arm what acts, for ten minutes; each act asks first, and can be revoked"),
+        (_keys("help"), "all keys"),
         (_keys("quit"), "leave. Services stay"),
     ):
         line = text(words)

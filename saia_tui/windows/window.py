@@ -40,6 +40,9 @@ class Window(ModalScreen[Result]):
         Binding("right", "app.focus_next", show=False),
     ]
 
+    def on_mount(self) -> None:
+        self.app.clear_notifications()  # on a small screen they would lie over the buttons
+
     def action_cancel(self) -> None:
         self.dismiss(None)
 

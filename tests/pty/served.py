@@ -20,6 +20,7 @@ from saia_engine.api.hub import Hub
 from saia_engine.api.port import Order
 from saia_engine.api.server import serving
 from saia_engine.instance_logs import LogQuestion
+from saia_engine.record.desk import RecordDesk
 from saia_engine.reports import GateReport
 from saia_engine.view import LogPiece
 from tests.tui import sample
@@ -31,6 +32,7 @@ class SampleEngine:
 
     def __init__(self, directory: Path, tables: dict[str, sample.Rows]) -> None:
         self.hub = Hub()
+        self.record = RecordDesk(directory / "record")
         self._intents = directory / "intents.jsonl"
         self._alarms = {key: _sendable(row) for key, row in tables["alarms"].items()}
         for name, rows in tables.items():

@@ -30,7 +30,7 @@ from saia_tui.cells import fold, text
 from saia_tui.columns import GAP, Sight, fit
 from saia_tui.feed import Link
 from saia_tui.headline import crumbs_line, status_line
-from saia_tui.instance_page import standing_lines, story_lines
+from saia_tui.instance_page import job_lines, standing_lines, story_lines
 from saia_tui.listings import LISTINGS
 from saia_tui.log.pane import fold_hard
 from saia_tui.widgets.segments import cell_segments
@@ -135,7 +135,7 @@ def _page(bad: str, width: int) -> Iterator[Strip]:
     pages: tuple[Callable[[], list[Text]], ...] = (
         lambda: standing_lines(bad, row, job, story, NOW, width),
         lambda: standing_lines(bad, None, None, story, NOW, width),
-        lambda: story_lines(row, story, NOW, width),
+        lambda: [*story_lines(row, story, NOW, width), *job_lines(row, job, NOW, width)],
     )
     # One a string: many strings matter more than each in every place.
     for line in pages[len(bad) % len(pages)]():

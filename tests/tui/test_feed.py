@@ -84,3 +84,32 @@ def test_a_snapshot_in_several_lines_is_shown_only_whole() -> None:
     feed.apply(Change(10, "jobs", {key: rows[key] for key in others[:3]}))
     assert list(feed.tables.jobs) == [first, *others[:3]]
     assert feed.collect() == {"jobs": None} and filled
+
+
+def test_a_change_in_several_lines_is_told_of_with_its_last() -> None:
+    feed = Feed(FakeEngine())
+    for change in sample.changes():
+        feed.apply(change)
+    feed.collect()
+    rows = {key: msgspec.Raw(sample.encode(row)) for key, row in feed.tables.jobs.items()}
+    first, second, third, *_ = rows
+    feed.apply(Change(9, "jobs", {first: rows[first]}, [third], more=True))
+    assert feed.collect() == {}
+    feed.apply(Change(10, "services", {}, ["whisper"]))
+    assert feed.collect() == {"services": {"whisper"}}
+    feed.apply(Change(11, "jobs", {second: rows[second]}))
+    assert feed.collect() == {"jobs": {first, second, third}} and third not in feed.tables.jobs
+
+
+def test_what_came_of_a_change_before_the_connection_broke_is_in_the_next_snapshot() -> None:
+    feed = Feed(FakeEngine())
+    for change in sample.changes():
+        feed.apply(change)
+    feed.collect()
+    rows = {key: msgspec.Raw(sample.encode(row)) for key, row in feed.tables.jobs.items()}
+    first, *_ = rows
+    feed.apply(Change(9, "jobs", {first: rows[first]}, more=True))
+    feed.apply(Change(0, "jobs", rows, reset=True))
+    assert feed.collect() == {"jobs": None}
+    feed.apply(Change(1, "jobs", {first: rows[first]}))
+    assert feed.collect() == {"jobs": {first}}

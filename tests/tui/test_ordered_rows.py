@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -95,9 +96,10 @@ def test_through_random_changes_the_cursor_keeps_its_id_and_the_order_holds() ->
         assert ordered.cursor == mine
         assert ordered.keys[ordered.index] == mine
     assert set(ordered.keys) == set(rows)
-    ranks = [ordered._rank(rows[key]) for key in ordered.keys]
-    known = [rank for rank in ranks if rank is not None]
-    assert known == sorted(known) and ranks[len(known) :] == [None] * (len(ranks) - len(known))
+    value_of: Any = JOBS.order if ordered.sort is None else ordered.sort.sort
+    values = [value_of(rows[key]) for key in ordered.keys]
+    known = [value for value in values if value is not None]
+    assert known == sorted(known) and values[len(known) :] == [None] * (len(values) - len(known))
 
 
 def test_what_is_unknown_comes_last_in_both_directions() -> None:

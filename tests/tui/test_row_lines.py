@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -11,10 +13,11 @@ from textual.strip import Strip
 
 from saia_engine.view import JobView
 from saia_tui.columns import TICK_S, Sight, fit
-from saia_tui.listings import JOBS
+from saia_tui.listings import JOBS, LISTINGS
 from saia_tui.listings.fields import since, until
 from saia_tui.widgets.row_lines import MARGIN, LineLook, RowLines
 from saia_tui.widgets.segments import joined
+from tests.tui import sample
 
 ROW = JobView(
     88415,
@@ -68,6 +71,30 @@ def test_only_the_columns_that_differ_are_painted() -> None:
     both = line(made, replace(ROW, gpus=4, user="bert"), 300.0, LOOK)
     assert len(made.differences(first, both)) == 2
     assert made.differences(first, first) == []
+
+
+@given(st.data())
+def test_what_is_painted_anew_makes_the_old_line_the_new_one(data: st.DataObject) -> None:
+    table = data.draw(st.sampled_from([name for name in LISTINGS if len(sample.state()[name]) > 1]))
+    rows = list(sample.state()[table].values())
+    width = data.draw(st.integers(20, 220))
+    made, look = RowLines(), LineLook(width, Style())
+    made.show_columns(fit(LISTINGS[table].columns, width - MARGIN - 1))
+    old, new = (
+        made.row(str(number), data.draw(st.sampled_from(rows)), Sight(sample.NOW), sample.NOW, look)
+        for number in range(2)
+    )
+    shown, at = [], 0
+    for begin, end in [*made.differences(old, new), (width, width)]:
+        shown += [old.crop(at, begin), new.crop(begin, end)]
+        at = end
+    assert list(_cells(Strip.join(shown))) == list(_cells(new))
+
+
+def _cells(line: Strip) -> Iterator[tuple[str, Style | None]]:
+    for part in line:
+        for letter in part.text:
+            yield letter, part.style
 
 
 def test_neighbours_are_one_stretch() -> None:

@@ -15,6 +15,7 @@ from saia_engine.api.hub import Hub
 from saia_engine.api.port import Order, Refused
 from saia_engine.api.server import serving
 from saia_engine.instance_logs import LogQuestion
+from saia_engine.record.desk import RecordDesk
 from saia_engine.reports import GateReport
 from saia_engine.view import (
     AlarmView,
@@ -180,8 +181,9 @@ DIFF: dict[str, Any] = {
 
 
 class FakeEngine:
-    def __init__(self) -> None:
+    def __init__(self, record: Path = Path("/nonexistent")) -> None:
         self.hub = Hub()
+        self.record = RecordDesk(record)
         now = time.time()
         self.min_available = {"chat": 1, "embed": 0}
         self.configured = {"chat": 2, "embed": 1}
@@ -485,13 +487,17 @@ class Served:
     def gate(self) -> Path:
         return self.directory / "run" / "gate" / "gate.sock"
 
+    @property
+    def record(self) -> Path:
+        return self.directory / "record"
+
 
 @asynccontextmanager
 async def served(operators_group: str = "", gate_group: str = "") -> AsyncIterator[Served]:
     """The fake engine behind the real server, in a short directory of its own."""
     directory = Path(tempfile.mkdtemp(dir="/tmp", prefix="saia-api."))
     directory.chmod(0o711)
-    served = Served(FakeEngine(), directory)
+    served = Served(FakeEngine(directory / "record"), directory)
     try:
         async with serving(
             served.engine,

@@ -114,6 +114,25 @@ async def test_a_large_snapshot_comes_in_several_lines():
         assert tables.jobs == jobs(1200)
 
 
+async def test_a_large_change_comes_in_several_lines_and_is_one():
+    hub = Hub()
+    hub.publish("jobs", jobs(700))
+    async with following(hub) as one:
+        tables = Tables()
+        for _ in range(len(TABLES) + 1):
+            tables.apply(await one())
+        rows = jobs(1700, reason="new")
+        del rows["0"]
+        hub.publish("jobs", rows)
+        changes = [await one() for _ in range(4)]
+        for change in changes:
+            tables.apply(change)
+        assert [change.more for change in changes] == [True, True, True, False]
+        assert [change.gone for change in changes] == [["0"], [], [], []]
+        assert max(len(change.set) for change in changes) == 500
+        assert tables.jobs == rows
+
+
 async def test_silence_is_broken_by_blank_lines(monkeypatch):
     monkeypatch.setattr(hub_module, "HEARTBEAT_S", 0.01)
     async with aclosing(Hub().follow()) as lines:

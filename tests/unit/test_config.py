@@ -77,6 +77,10 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         submits_per_hour = 30
         quarantine_failures = 3
         quarantine_time = "2h"
+        [record]
+        keep = "2h"
+        step = "5s"
+        size = "64MiB"
         [services.chat]
         models = ["a", "b"]
         script = "exec serve $SAIA_SOCKET"
@@ -153,6 +157,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         submits_per_hour=30,
         quarantine=Quarantine(3, 7200.0),
         local=config.LocalNodes(4, 4, 16, 65536),
+        record=config.Recording(7200.0, 5.0, 64),
         services={
             "chat": config.Service(
                 "chat",
@@ -343,7 +348,7 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         """,
     )
     assert lines == [
-        "bogus: unknown key; known: cluster, defaults, local, proxies, services",
+        "bogus: unknown key; known: cluster, defaults, local, proxies, record, services",
         "cluster.name: must be made of a-z, 0-9 and -, with no - at either end",
         "cluster.kind: must be 'slurm' or 'local'; did you mean slurm?",
         "cluster.shared_dir: is required",
@@ -503,6 +508,7 @@ def test_what_check_prints(tmp_path: Path) -> None:
     assert config.check_lines(loaded) == [
         "cluster hpc (slurm): polled every 15s, at most 120 submits an hour, agents on ports 20000-20999",
         "  shared /scratch/saia, state /var/lib/saia, sockets /run/saia",
+        "record: the state each 10s, kept for 1d 12h, 512MiB at most",
         "service chat: 1 replica of serve, each on 1 node with no GPU, 1 CPU; saia's own acts leave 0 or more ready",
         "  models none; GET POST on /v1/",
         "  time limit 1h; before its end: replacement submitted 16m 10s (lead 10m), drain 5m 30s,"
@@ -520,3 +526,24 @@ def test_check_tells_probes_that_are_configured(tmp_path: Path) -> None:
         " 3 failures in a row count"
         in lines
     )
+
+
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        ('size = "1MiB"', 'record.size: must be from 16MiB to 16GiB, not 1MiB; keep = "0s" records nothing'),
+        ('keep = "1m"', "record.keep: 1m has no room for ten steps of 10s"),
+        ('step = "1ms"', "record.step: must be from 1s to 10m, not 1ms"),
+        ("every = 1", "record.every: unknown key; known: keep, size, step"),
+    ],
+)
+def test_faults_of_the_record(tmp_path: Path, record: str, fault: str) -> None:
+    with pytest.raises(config.ConfigFaults) as caught:
+        load(tmp_path, f"{CLUSTER}[record]\n{record}")
+    assert str(caught.value).endswith(fault)
+
+
+def test_the_record_can_be_off(tmp_path: Path) -> None:
+    loaded = load(tmp_path, CLUSTER + '[record]\nkeep = "0s"')
+    assert loaded.record.keep_s == 0
+    assert "record: none is kept, so no past moment can be shown" in config.check_lines(loaded)

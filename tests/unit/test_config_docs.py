@@ -14,6 +14,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encod
 SECTIONS = {
     "[cluster]": tables.ClusterTable,
     "[local]": tables.LocalTable,
+    "[record]": tables.RecordTable,
     "[services.NAME] and [defaults]": tables.ServiceTable,
     "[services.NAME.readiness]": tables.ReadinessTable,
     "[services.NAME.liveness]": tables.LivenessTable,

@@ -390,3 +390,14 @@ def test_the_last_ready_instance_is_drained_only_when_confirmed(site: Site) -> N
     with pytest.raises(httpx.HTTPStatusError, match="409"):
         site.post(f"instances/{name}/drain")
     assert site.instances("ready").keys() == {name}
+
+
+def test_a_record_that_can_not_be_kept_is_an_alarm_and_the_engine_goes_on(site: Site) -> None:
+    site.configure('[record]\nstep = "1s"\n[services.chat]\nmodels = ["m"]\nreplicas = 0\n')
+    blocked = site.directory / "state" / "record"
+    blocked.parent.mkdir()
+    blocked.write_text("no directory")
+    site.run()
+    alarm = eventually(lambda: site.get("state")["alarms"].get("record-not-written:engine"))
+    assert alarm["severity"] == "warning" and str(blocked) in alarm["text"]
+    assert site.get("state")["engine"]["engine"].get("acting", True)

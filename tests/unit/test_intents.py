@@ -252,7 +252,7 @@ async def test_the_file_is_applied_as_it_was_shown_or_not_at_all(operator: Opera
         "config-reloaded",
         "config",
         UID,
-        f"{operator.file}: chat changed; reason: course",
+        f"chat changed ({operator.file}); reason: course",
     )
 
 

@@ -173,7 +173,8 @@ class Acts:
 
     def refused(self, event: truth.SubmitRefused) -> None:
         token = self._ledger.tokens.get(event.name)
-        if token is not None and event.answered:
+        heard = event.answered and self._runs(event.engine)
+        if token is not None and heard:
             self._refused[token.service].append(event.at)
             self._failed((token.service, token.revision), event.at)
 

@@ -227,7 +227,7 @@ class Drains:
         ledger = self._ledger
         token, agent = ledger.by_instance.get(stream.instance), ledger.agents.get(stream.instance)
         wish = ledger.last_wish(token.service) if token else None
-        if token is None or token.job is None or wish is None or agent is None:
+        if token is None or token.job is None or wish is None or agent is None or token.cut_asked:
             return
         since = min((e.view_from for e in ledger.running), default=ledger.now)
         if standing.deaf(ledger, token, agent.drained_at - grace.HEARING_S):

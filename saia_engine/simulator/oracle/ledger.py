@@ -222,6 +222,7 @@ class Ledger:
                 token.replace_asked = True
             else:
                 token.ordered_out_at = event.at
+                token.cut_asked = token.cut_asked or event.verb == "cancel"
         if event.verb == "exclude":
             self.excluded.add(event.instance)
         elif event.verb == "include":

@@ -94,6 +94,8 @@ class Token:
     cancelled_at: float = FAR_PAST
     ordered_out_at: float = FAR_PAST
     """An operator asked for its drain."""
+    cut_asked: bool = False
+    """An operator asked for its end at once."""
     removed_at: float = FAR_PAST
     """Its service was taken from the configuration."""
     replace_asked: bool = False

@@ -96,6 +96,12 @@ KILLS ?= 20
 bench-kills: install
 	@$(BIN)/python -m bench.kills --count $(KILLS) $(BENCH_ARGS)
 
+# How long after its client a request goes on at the service.
+.PHONY: bench-cancel
+bench-cancel: install
+	@tests/system_deps bench
+	@$(BIN)/python -m bench.cancel $(BENCH_ARGS)
+
 .PHONY: bench-tick
 bench-tick: install
 	@$(BIN)/python -m bench.tick

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
+import time
 from typing import Any, cast
 
 import httptools
@@ -21,6 +23,9 @@ import uvloop
 from bench import exchange
 
 BACKLOG = 2048
+CUTS = "/cuts"
+"""When, by the machine's monotonic clock, connections ended before their answers did: a list in JSON."""
+_cut_at: list[float] = []
 _JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
@@ -41,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
+        self._answering = False
         self._parser: Any = httptools.HttpRequestParser(self)
         self.on_message_begin()
 
@@ -54,6 +60,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._answering:
+            _cut_at.append(time.monotonic())
         if self._timer is not None:
             self._timer.cancel()
 
@@ -82,6 +90,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         path = self._path.decode("latin-1")
+        self._answering = True
         if path == exchange.CHAT:
             self._chat(b"".join(self._body))
         elif path == exchange.UPLOAD:
@@ -90,7 +99,10 @@ class Connection(asyncio.Protocol):
             self._answer(exchange.download(int(path.removeprefix(exchange.DOWNLOAD))))
         elif path == "/health":
             self._answer(b"{}")
+        elif path == CUTS:
+            self._answer(json.dumps(_cut_at).encode())
         else:
+            self._answering = False
             self._transport.write(_NOT_FOUND)
 
     # -- answers
@@ -127,6 +139,7 @@ class Connection(asyncio.Protocol):
             self._end()
 
     def _end(self) -> None:
+        self._answering = False
         if not self._parser.should_keep_alive():
             self._transport.close()
 

@@ -79,8 +79,8 @@ class RequestsView(View):
             except ClientError:
                 return
             self._past |= {str(key): _numbers(values) for key, values in dict(answer.get("rows", {})).items()}
-        self._traffic.repaint()
-        self._keys.repaint()
+        self._traffic.look_again()
+        self._keys.look_again()
 
 
 def _numbers(values: Any) -> list[float]:

@@ -64,6 +64,8 @@ class RowTable(ScrollView, can_focus=True):
         self._sight = sight
         self.columns: list[tuple[Column, int]] = []
         """Those that are shown, each with its width."""
+        self._fitted = 0
+        """The width that they are for."""
         self._wanted: Sequence[Column] = listing.columns
         self._lines = RowLines()
         self._line_looks: dict[tuple[bool, bool, bool], LineLook] = {}
@@ -104,6 +106,7 @@ class RowTable(ScrollView, can_focus=True):
         self.refresh()
 
     def _fit(self, width: int) -> None:
+        self._fitted = width
         self.columns = fit(self._wanted, width - MARGIN - SCROLLBAR)
         self._lines.show_columns(self.columns)
         self._line_looks.clear()
@@ -170,6 +173,11 @@ class RowTable(ScrollView, can_focus=True):
                 regions += [Region(x, y, end - x, 1) for x, end in self._lines.differences(painted, line)]
         if regions:
             self.refresh(*regions)
+
+    def look_again(self) -> None:
+        """What cells are made of beside their rows is new: cells that were to hold for a while may not."""
+        self._lines.forget()
+        self.repaint()
 
     def forget_painted(self) -> None:
         """Paint every line anew: the look changed."""
@@ -279,10 +287,12 @@ class RowTable(ScrollView, can_focus=True):
     # ------------------------------------------------------------ events
 
     def on_resize(self, event: events.Resize) -> None:
-        self._fit(event.size.width)
+        if event.size.width != self._fitted:
+            self._fit(event.size.width)
+        self._line_looks.clear()
         self.virtual_size = Size(event.size.width, len(self.rows.keys) + 1)
         self._keep_cursor_in_sight()
-        self.refresh()
+        self.repaint()
 
     def _sort_by_name_at(self, x: int) -> None:
         """A click on a column's name sorts by it, a second one turns the order round."""

@@ -60,7 +60,9 @@ ACTIONS: tuple[Action, ...] = (
         ("services",),
     ),
     Action("drain", "d", "drain", "drain the instance; its slot is filled again", "Act", ("instances",)),
-    Action("replace", "R", "replace", "hand it over to a new one before its end", "Act", ("instances",)),
+    Action(
+        "replace", "R", "replace", "replace it: hand over to a new one before its end", "Act", ("instances",)
+    ),
     Action("cancel_job", "X", "cancel", "end its job at once, whatever is open on it", "Act", ("instances",)),
     Action("exclude", "E", "exclude", "no new job there for some hours, or again", "Act", ("nodes",)),
     Action("maintenance", "m", "maintenance", "turn a proxy's maintenance on or off", "Act", ("proxies",)),
@@ -155,6 +157,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("log_sideways(-1)", "left,h", "", "to the left, where lines are not wrapped", "Log", log=True),
     Action("log_sideways(1)", "right", "", "to the right", "Log", log=True),
     Action("replay_play", "space", "play", "in a replay: play, or pause", "Replay"),
+    Action("live", "z", "back to now", "leave the replay", "Replay"),
+    Action("replay_go('frame_on')", "full_stop", "step", "the next sample", "Replay"),
+    Action("replay_go('frame_back')", "comma", "", "the sample before", "Replay"),
     Action("replay_go('minute_on')", "right_square_bracket", "minute", "a minute on", "Replay"),
     Action("replay_go('minute_back')", "left_square_bracket", "", "a minute back", "Replay"),
     Action(
@@ -166,9 +171,6 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("replay_go('note_back')", "N", "", "the one before", "Replay"),
     Action("replay_goto", "at", "go to", "03:12, -8h (so long ago), 2026-11-27T03:12", "Replay"),
-    Action("live", "z", "live", "leave the replay: back to now", "Replay"),
-    Action("replay_go('frame_on')", "full_stop", "frame", "the next sample", "Replay"),
-    Action("replay_go('frame_back')", "comma", "", "the sample before", "Replay"),
     Action("replay_go('ten_on')", "right_curly_bracket", "10 min", "ten minutes on", "Replay"),
     Action("replay_go('ten_back')", "left_curly_bracket", "", "ten minutes back", "Replay"),
     Action("replay_go('change_on')", "c", "change", "the next change of an instance's state", "Replay"),

@@ -447,7 +447,9 @@ class SaiaApp(Operating, Replaying, Tabular, Themed):
             return False
         if self._following is not None:
             self._following.cancel()
-        self.arming.lock()
+        if self.arming.armed:
+            self.arming.lock()
+            self.say("the acts are locked; back in the present W arms them")
         self.arming.replaying = True
         return True
 

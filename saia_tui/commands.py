@@ -68,7 +68,10 @@ def offers(app: SaiaApp, typed: str) -> list[Offer]:
     command = commands.get(name)
     if command is None:
         return []
-    words = sorted({word for word in command.words(app) if word.lower().startswith(rest.lower())})
+    known_words = set(command.words(app))
+    if not known_words and command.takes:  # what is typed is taken as it is: say what that may be
+        return [Offer(name, command.takes, command.help)]
+    words = sorted(word for word in known_words if word.lower().startswith(rest.lower()))
     return [Offer(f"{name} {clean(word)}") for word in words]
 
 

@@ -62,6 +62,7 @@ class Replaying(App[str]):
     def replay(self, words: str) -> None:
         """From here, or within one. Raises ValueError for words that name no moment; empty: the last night."""
         now = self._wall()
+        self.clear_notifications()
         moment = when(words, now) if words else now - LAST_NIGHT_S
         if self.player is not None:
             self.player.go(moment)
@@ -95,6 +96,7 @@ class Replaying(App[str]):
         if self._playing is not None:
             self._playing.cancel()
         self.player = self._playing = None
+        self.clear_notifications()  # what was said of the past would be taken for the present
         self.feed.show_present()
         self._show_timeline()
         self.replay_ended()
@@ -119,6 +121,7 @@ class Replaying(App[str]):
         player = self.player
         if player is None:
             return
+        self.clear_notifications()  # each was said of the moment that is left
         if where in MOVES:
             player.move(MOVES[where])
         elif where in ("frame_back", "frame_on"):

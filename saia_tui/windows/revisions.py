@@ -57,7 +57,7 @@ class RevisionsWindow(Window[Choice]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = label(f"Roll back {self._answer['service']}")
-            yield Static(text(f"It runs {self._answer['asked_for']} now. Go back to:"))
+            yield Static(text(f"{self._answer['asked_for']} is asked for now. Go back to:"))
             yield OptionList(*(Option(line) for line in self._lines), classes="note")
             yield Static(
                 text("↑ ↓ choose, Enter goes on to the confirmation, Esc leaves", "faint"), classes="note"

@@ -70,7 +70,7 @@ def _body() -> Table:
         (_keys("command"), "every action and screen by name, with completion"),
         (_keys("arm"), "arm what acts, for ten minutes; each act asks first, and can be revoked"),
         (_keys("help"), "all keys"),
-        (_keys("quit"), "leave. Services stay"),
+        (_keys("quit"), "leave; services stay, but for those of a demo"),
     ):
         line = text(words)
         line.no_wrap = False

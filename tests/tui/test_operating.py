@@ -305,7 +305,7 @@ async def test_a_revision_is_chosen_from_its_history() -> None:
         await pilot.press("B")
         await until(pilot, lambda: isinstance(app.screen, RevisionsWindow))
         screen = words(app)
-        assert r"FAILED: never ready\x1b[2J" in screen and "It runs cccc00000003 now" in screen
+        assert r"FAILED: never ready\x1b[2J" in screen and "cccc00000003 is asked for now" in screen
         assert screen.index("bbbb00000002") < screen.index("aaaa00000001"), "the newest first"
         await pilot.press("enter")  # the last good one has the cursor
         await confirming(app, pilot)

@@ -146,6 +146,7 @@ class Stream:
             self._check_may_send()
             self._ended = True
             self._mux.send_frame(Kind.END, self.id)
+            self._writable.ring()  # who is still sending learns that nothing more may be sent
             self._maybe_forget()
             self._mux.settle()
 

@@ -648,3 +648,18 @@ async def test_a_response_is_told_of_once_with_all_that_came_with_its_head():
         await settle()
         with pytest.raises(StreamReset):
             ours.receive_now()
+
+
+async def test_who_still_sends_is_told_when_its_side_is_ended() -> None:
+    async with Pair() as pair:
+        ours, theirs = await pair.open()
+        theirs.respond(Head(200, []))
+        theirs.end()
+        await settle()
+        pair.up.stop()
+        pair.proxy.pause_writing()
+        sending = asyncio.create_task(ours.send(b"x" * 10))
+        await settle()
+        ours.end()
+        await settle()
+        assert sending.done() and isinstance(sending.exception(), RuntimeError)

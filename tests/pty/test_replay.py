@@ -45,7 +45,7 @@ def test_the_night_is_replayed_though_the_engine_died(short: Path) -> None:
             _until(lambda: len(Indexer(record).index().changes) >= 1)
             time.sleep(3)
             window.press("z")
-            window.wait("REPLAY", "paused", "z live")
+            window.wait("REPLAY", "paused", "z back to now")
             window.press("z")
             window.wait("● acting", "1/1")
     finally:

@@ -102,6 +102,11 @@ bench-cancel: install
 	@tests/system_deps bench
 	@$(BIN)/python -m bench.cancel $(BENCH_ARGS)
 
+# What the record of the state costs the engine, and a seek in it the screen.
+.PHONY: bench-record
+bench-record: install
+	@$(BIN)/python -m bench.record
+
 .PHONY: bench-tick
 bench-tick: install
 	@$(BIN)/python -m bench.tick

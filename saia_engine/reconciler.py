@@ -23,6 +23,7 @@ from saia_engine.model import (
     QUARANTINE,
     TOKEN_PREFIX,
     Action,
+    AgentStatus,
     Cancel,
     Desired,
     Drain,
@@ -735,7 +736,8 @@ class Reconciler:
         self.learning.note(before, instance)
         if before is not None and before.state is not instance.state and instance.state not in EXPLAINED:
             severity = Severity.WARNING if instance.state is State.FAILED else Severity.INFO
-            self._record(f"instance-{instance.state}", severity, instance.id, self._told(instance, before))
+            told = _told(instance, before, self._probes.statuses.get(instance.id))
+            self._record(f"instance-{instance.state}", severity, instance.id, told)
 
     async def forget_old(self) -> None:
         """Let go of what ended long ago: the planner's memory soon, journal and directories later."""
@@ -779,24 +781,6 @@ class Reconciler:
         detail = {"reason": why} if why else {}
         self._record(code, Severity.INFO, subject, f"{text}; reason: {why}" if why else text, uid, detail)
 
-    def _told(self, instance: Instance, before: Instance) -> str:
-        """A change of state as a sentence."""
-        match instance.state:
-            case State.PENDING:
-                return f"job {instance.job_id} waits: {instance.reason or 'no reason given'}"
-            case State.STARTING:
-                return f"job {instance.job_id} started on {instance.node}"
-            case State.READY:
-                waited = instance.state_since - before.state_since
-                return f"ready after {waited:.0f} s on {instance.node}"
-            case State.UNREADY:
-                status = self._probes.statuses.get(instance.id)
-                why = f": {status.fault}" if status is not None and status.fault else ""
-                return f"not ready any more, was {before.state}{why}"
-            case State.LOST:
-                return f"job {instance.job_id} is absent from Slurm's answer, was {before.state}"
-        return instance.outcome or f"was {before.state}"
-
 
 def _remembered(store: Store, now: float) -> dict[str, Instance]:
     """The journal's records for an engine that starts now.
@@ -807,3 +791,21 @@ def _remembered(store: Store, now: float) -> dict[str, Instance]:
         name: replace(i, absent_since=None) if i.live and i.absent_since is not None else i
         for name, i in store.instances(now - REMEMBER_ENDED_S).items()
     }
+
+
+def _told(instance: Instance, before: Instance, status: AgentStatus | None) -> str:
+    """A change of state as a sentence. `status`: its agent's newest word."""
+    match instance.state:
+        case State.PENDING:
+            return f"job {instance.job_id} waits: {instance.reason or 'no reason given'}"
+        case State.STARTING:
+            return f"job {instance.job_id} started on {instance.node}"
+        case State.READY:
+            waited = instance.state_since - before.state_since
+            return f"ready after {waited:.0f} s on {instance.node}"
+        case State.UNREADY:
+            why = f": {status.fault}" if status is not None and status.fault else ""
+            return f"not ready any more, was {before.state}{why}"
+        case State.LOST:
+            return f"job {instance.job_id} is absent from Slurm's answer, was {before.state}"
+    return instance.outcome or f"was {before.state}"

@@ -424,9 +424,8 @@ class SaiaApp(Operating, Replaying, Tabular, Themed):
         if row is None:
             self.say("only alarms are taken up: move the cursor to one (Shift+Tab on the overview)")
             return
-        if self.arming.read_only or self.arming.replaying or not self.feed.link.up:
-            locked = self.arming.read_only or self.arming.replaying
-            refusal = self.arming.refusal if locked else "the engine is away: nothing was sent"
+        if self.arming.barred or not self.feed.link.up:
+            refusal = self.arming.refusal if self.arming.barred else "the engine is away: nothing was sent"
             self.say(refusal, severity="error")
             return
         change = self._engine.acknowledge if row.acked_by is None else self._engine.unacknowledge

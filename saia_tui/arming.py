@@ -20,13 +20,18 @@ class Arming:
         self._until = 0.0
 
     @property
+    def barred(self) -> bool:
+        """Nothing arms it now."""
+        return self.read_only or self.replaying
+
+    @property
     def armed(self) -> bool:
-        return not (self.read_only or self.replaying) and self._monotonic() < self._until
+        return not self.barred and self._monotonic() < self._until
 
     @property
     def shown(self) -> bool | None:
         """None where nothing arms it."""
-        return None if self.read_only or self.replaying else self.armed
+        return None if self.barred else self.armed
 
     @property
     def minutes_left(self) -> int:
@@ -36,7 +41,7 @@ class Arming:
     def toggle(self) -> None:
         if self.armed:
             self._until = 0.0
-        elif not (self.read_only or self.replaying):
+        elif not self.barred:
             self.prolong()
 
     def lock(self) -> None:

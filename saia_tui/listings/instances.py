@@ -37,7 +37,7 @@ def _note(row: InstanceView, sight: Sight, width: int) -> Text:
     if row.outcome:
         return text(row.outcome, "bad" if row.state == State.FAILED else "quiet")
     if row.reason:
-        return text(row.reason, "warn")
+        return text(row.reason, "quiet" if row.state == State.STARTING else "warn")
     return text(f"replaces {row.replaces.rpartition('.')[2]}", "quiet") if row.replaces else text("")
 
 
